@@ -1,0 +1,200 @@
+"""What a network is, as data: kind, architecture, scale, and how pictures are prepared. Imports no torch.
+
+`config.json` of a checkpoint folder is a NetworkConfig's `to_json`. Nothing here knows what kinds there are:
+kinds.py's registry maps a kind's name to what reads and builds it.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import ConfigError
+from .genotype import MAX_JSON_BYTES
+
+FORMAT_VERSION = 1
+MAX_CHANNELS = 1 << 16
+MAX_CELLS = 1000
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a picture to the network's input: cut the middle, resize, scale to [0, 1], normalise.
+
+    `crop` is the fraction of the height and width that is kept. With `resize` "squash" that middle is brought to
+    `size` (height, width) without keeping its aspect, as TF-slim does; with "shortest" it is first cut square.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    crop: float = 1.0
+    resize: Literal["squash", "shortest"] = "squash"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or max(self.size) > 1 << 14:
+            raise ConfigError(f"preprocess: size {self.size} is not between 1 and {1 << 14} pixels")
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+            raise ConfigError("preprocess: mean and std need one entry per channel, and every std above zero")
+        if not 0 < self.crop <= 1:
+            raise ConfigError(f"preprocess: crop {self.crop} is not a fraction between 0 and 1")
+
+
+@dataclass(frozen=True)
+class CellScale:
+    """How often a genotype's cells are stacked and how wide (NASNet paper, section 3 and appendix A).
+
+    `stages` counts the normal cells of each stage; a reduction cell stands between two stages, and `filters` (the
+    paper's F; P = 24 F for NASNet-A's last map) doubles there. `stem` is "cifar" (3x3, stride 1), "imagenet" (3x3,
+    stride 2, valid, then two reduction cells) or "imagenet-nds" (DARTS' three convolutions). `style` says which
+    lineage's rules hold: "slim" projects the previous input only where it must, and a strided identity is a 1x1
+    convolution; "nds" projects both inputs always, a strided identity is a factorized reduction, and no ReLU comes
+    before the global average. With `skip_reduction_input` the cell after a reduction reads, as its previous input,
+    the map two cells before the reduction instead of the one just before it. `aux_size` is the (height, width) of
+    the map that the auxiliary head was made for, or None for no auxiliary head.
+    """
+
+    stem: Literal["cifar", "imagenet", "imagenet-nds"]
+    stem_channels: int
+    filters: int
+    stages: tuple[int, ...]
+    skip_reduction_input: bool = False
+    style: Literal["slim", "nds"] = "slim"
+    bn_eps: float = 1e-3
+    aux_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.filters <= MAX_CHANNELS or not 2 <= self.stem_channels <= MAX_CHANNELS:
+            raise ConfigError(
+                f"scale: filters {self.filters} and stem_channels {self.stem_channels} must lie between 2 and "
+                f"{MAX_CHANNELS}"
+            )
+        if self.stem == "imagenet" and self.filters < 4:
+            raise ConfigError(f"scale: the imagenet stem starts at filters / 4, so filters {self.filters} is too few")
+        if not self.stages or min(self.stages) < 1 or sum(self.stages) > MAX_CELLS or len(self.stages) > 6:
+            raise ConfigError(f"scale: stages {list(self.stages)} must be 1 to 6 counts of at least one cell each")
+        if not 0 < self.bn_eps < 1:
+            raise ConfigError(f"scale: bn_eps {self.bn_eps} is not between 0 and 1")
+        if self.aux_size is not None and (len(self.stages) < 2 or min(self.aux_size) < 5):
+            raise ConfigError("scale: an auxiliary head needs at least two stages and a map of at least 5x5")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A network without its weights. The same config always gives the same state_dict keys and shapes.
+
+    `labels` names a label set of labels.py, or lists the class names, or is None.
+    """
+
+    architecture: Any
+    scale: Any
+    preprocess: Preprocess
+    num_classes: int
+    in_channels: int = 3
+    labels: str | tuple[str, ...] | None = None
+    kind: str = "cell"
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_classes <= MAX_CHANNELS * 16:
+            raise ConfigError(f"num_classes {self.num_classes} is not a sensible number of classes")
+        if not 1 <= self.in_channels <= 1024:
+            raise ConfigError(f"in_channels {self.in_channels} is not between 1 and 1024")
+
+    def to_json(self) -> dict[str, Any]:
+        from .kinds import get_kind
+
+        kind = get_kind(self.kind)
+        return {
+            "format_version": self.format_version,
+            "kind": self.kind,
+            "architecture": kind.architecture_to_json(self.architecture),
+            "scale": dataclasses.asdict(self.scale),
+            "preprocess": dataclasses.asdict(self.preprocess),
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "labels": self.labels,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> "NetworkConfig":
+        """The config in a decoded JSON value; raises ConfigError or GenotypeError. Knows no fields it ignores."""
+        from .kinds import get_kind
+
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(value, dict):
+            raise ConfigError("a network config is a JSON object; this is not one")
+        if value.get("format_version") != FORMAT_VERSION:
+            raise ConfigError(
+                f"this config has format_version {value.get('format_version')!r}, this nasnet_zoo reads "
+                f"{FORMAT_VERSION}: use the nasnet_zoo that wrote it"
+            )
+        unknown = sorted(set(value) - set(names))
+        missing = sorted({"architecture", "scale", "preprocess", "num_classes"} - set(value))
+        if unknown or missing:
+            raise ConfigError(f"network config: unknown fields {unknown}, missing fields {missing}")
+        if not isinstance(value.get("kind", "cell"), str):
+            raise ConfigError("network config: kind must be a name")
+        kind = get_kind(value.get("kind", "cell"))
+        labels = value.get("labels")
+        if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
+            labels = tuple(labels)
+        elif labels is not None and not isinstance(labels, str):
+            raise ConfigError("network config: labels must be a label set's name, a list of class names, or null")
+        for name in ("num_classes", "in_channels"):
+            if name in value and type(value[name]) is not int:
+                raise ConfigError(f"network config: {name} must be a whole number")
+        return cls(
+            architecture=kind.architecture_from_json(value["architecture"]),
+            scale=parse_dataclass(kind.scale, value["scale"], "scale"),
+            preprocess=parse_dataclass(Preprocess, value["preprocess"], "preprocess"),
+            num_classes=value["num_classes"],
+            in_channels=value.get("in_channels", 3),
+            labels=labels,
+            kind=value.get("kind", "cell"),
+        )
+
+    @property
+    def hash(self) -> str:
+        """Equal for architectures that compute the same function up to reordering; see the kind's own hash."""
+        from .kinds import get_kind
+
+        return get_kind(self.kind).hash(self.architecture)
+
+
+def parse_dataclass(cls: type, value: Any, where: str) -> Any:
+    """A frozen dataclass from a decoded JSON value, every type checked; raises ConfigError naming the field."""
+    import pydantic  # imported here: it would be most of `import nasnet_zoo`'s time
+
+    config = pydantic.ConfigDict(extra="forbid", strict=True)
+    checked = pydantic.dataclasses.dataclass(cls, config=config) if dataclasses.is_dataclass(cls) else cls
+    try:
+        return cls(**vars(pydantic.TypeAdapter(checked).validate_json(json.dumps(value))))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "value"
+        raise ConfigError(f"{where}, {field}: {first['msg']}") from None
+
+
+def read_config(path: str | Path) -> NetworkConfig:
+    """The config in a `config.json`; raises ConfigError naming the file. Metadata beside the config is ignored."""
+    return NetworkConfig.from_json(read_config_json(path)["network"])
+
+
+def read_config_json(path: str | Path) -> dict[str, Any]:
+    """The whole of a checkpoint folder's `config.json`: the network and what is recorded about its weights."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_JSON_BYTES} bytes, which no config is")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict) or "network" not in value:
+        raise ConfigError(f"{path} is not a nasnet_zoo config: it has no 'network'")
+    return value

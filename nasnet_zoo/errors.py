@@ -1,0 +1,37 @@
+"""Every error a user can cause: one sentence that says what is wrong, where, and what to do."""
+
+
+class ZooError(Exception):
+    """Base of all errors a user can cause; the CLI prints its sentence and exits with 2."""
+
+
+class GenotypeError(ZooError):
+    """A genotype that is malformed or refers to something that does not exist; names the cell and block."""
+
+
+class ConfigError(ZooError):
+    """A network config (or its JSON) that is malformed, of another version, or impossible to build."""
+
+
+class UnknownModelError(ZooError):
+    """A model name that the zoo does not have; names the nearest ones."""
+
+
+class CheckpointError(ZooError):
+    """A weight file or checkpoint folder that is missing, damaged, or does not fit its config."""
+
+
+class ConversionError(ZooError):
+    """Foreign weights whose names or shapes do not fit the config; lists what is missing and what is left over."""
+
+
+class DownloadError(ZooError):
+    """Weights that could not be fetched: no network, a lost connection, a hash that does not match."""
+
+
+class ImageError(ZooError):
+    """A picture that cannot be decoded or used."""
+
+
+class DataError(ZooError):
+    """A data folder that is missing or not what it should be."""

@@ -1,0 +1,129 @@
+"""A web server on 127.0.0.1 for tests: serves files with ETag and Range, and misbehaves on request.
+
+    with Server({"/weights.bin": data}) as server:      # or Server(folder)
+        server.fault("/weights.bin", cut=1000, times=1)
+        fetch(server.url("/weights.bin"), path)
+    assert [request.range for request in server.requests] == [None, "bytes=1000-"]
+"""
+
+import hashlib
+import re
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple, Self
+
+
+class Request(NamedTuple):
+    method: str
+    path: str  # without the query
+    range: str | None  # the Range header
+
+
+@dataclass
+class Fault:
+    """How a path misbehaves; see Server.fault."""
+
+    cut: int | None = None
+    flip: int | None = None
+    status: int | None = None
+    redirect: str | None = None
+    stall: float = 0.0
+    ignore_range: bool = False
+    times: int | None = None
+
+
+class Server:
+    """Serves a dict from "/path" to bytes (which may change while it runs) or a folder, inside a `with` block."""
+
+    def __init__(self, files: dict[str, bytes] | str | Path) -> None:
+        self.files = files
+        self.requests: list[Request] = []
+        self._faults: dict[str, Fault] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"served": self}))
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}{path}"
+
+    def fault(self, path: str, **fault: int | float | str | bool | None) -> None:
+        """Makes `path` misbehave, `times` times (always if left out), in one of these ways or several together:
+
+        cut=n            close the connection after n bytes of the body
+        flip=n           turn over the bits of byte n of the file
+        status=n         answer with this status and no file
+        redirect=target  answer with 302 to a path or a URL
+        stall=seconds    wait before the first byte of the body
+        ignore_range     send the whole file whatever was asked
+        """
+        self._faults[path] = Fault(**fault)
+
+    def _next_fault(self, path: str) -> Fault:
+        with self._lock:
+            fault = self._faults.get(path, Fault())
+            if fault.times is not None:
+                fault.times -= 1
+                if fault.times <= 0:
+                    del self._faults[path]
+            return fault
+
+    def _read(self, path: str) -> bytes | None:
+        if isinstance(self.files, dict):
+            return self.files.get(path)
+        file = Path(self.files, path.lstrip("/"))
+        return file.read_bytes() if file.is_file() else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    served: Server
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.served.requests.append(Request(self.command, path, self.headers.get("Range")))
+        fault, data = self.served._next_fault(path), self.served._read(path)
+        if fault.status or data is None and not fault.redirect:
+            return self._answer(fault.status or 404, b"no file here")
+        if fault.redirect:
+            return self._answer(302, b"", Location=fault.redirect)
+        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        if fault.flip is not None:
+            data = data[: fault.flip] + bytes([data[fault.flip] ^ 0xFF]) + data[fault.flip + 1 :]
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked is None or fault.ignore_range or self.headers.get("If-Range", etag) != etag:
+            return self._answer(200, data, fault, ETag=etag)
+        start, stop = int(asked[1]), min(int(asked[2] or len(data)) + 1, len(data))
+        if start >= len(data):
+            return self._answer(416, b"", **{"Content-Range": f"bytes */{len(data)}"})
+        self._answer(206, data[start:stop], fault, ETag=etag, **{"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"})
+
+    do_HEAD = do_GET
+
+    def _answer(self, status: int, body: bytes, fault: Fault | None = None, **headers: str) -> None:
+        fault = fault or Fault()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), "Accept-Ranges": "bytes", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.served._closing.wait(fault.stall)
+        if self.command == "HEAD":
+            return
+        try:
+            self.wfile.write(body[: fault.cut])
+        except ConnectionError:
+            pass  # the client has gone
+        self.close_connection = fault.cut is not None
+
+    def log_message(self, *message: object) -> None:
+        """Says nothing; the tests read `requests`."""
