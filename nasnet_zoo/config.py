@@ -8,7 +8,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from .errors import ConfigError
 from .genotype import MAX_JSON_BYTES
@@ -169,14 +169,18 @@ def parse_dataclass(cls: type, value: Any, where: str) -> Any:
     """A frozen dataclass from a decoded JSON value, every type checked; raises ConfigError naming the field."""
     import pydantic  # imported here: it would be most of `import nasnet_zoo`'s time
 
-    config = pydantic.ConfigDict(extra="forbid", strict=True)
-    checked = pydantic.dataclasses.dataclass(cls, config=config) if dataclasses.is_dataclass(cls) else cls
+    hints = get_type_hints(cls)
+    required = dataclasses.MISSING
+    fields = {f.name: (hints[f.name], ... if f.default is required else f.default) for f in dataclasses.fields(cls)}
+    rules = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model = pydantic.create_model(cls.__name__, __config__=rules, **fields)
     try:
-        return cls(**vars(pydantic.TypeAdapter(checked).validate_json(json.dumps(value))))
+        checked = model.model_validate_json(json.dumps(value))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "value"
         raise ConfigError(f"{where}, {field}: {first['msg']}") from None
+    return cls(**{name: getattr(checked, name) for name in fields})
 
 
 def read_config(path: str | Path) -> NetworkConfig:

@@ -8,9 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -60,7 +59,7 @@ def fetch(
         raise DownloadError(
             f"{url} is not downloaded because HF_HUB_OFFLINE or NASNET_ZOO_OFFLINE is set; unset it, {_ELSEWHERE}."
         )
-    name = label or PurePosixPath(urlsplit(url).path).name or url
+    name = label or url.partition("?")[0].rpartition("/")[2] or url
     with _client(url) as client, atomic_file(path) as part, _meter(name, progress) as show:
         for _ in range(2):
             with open(part, "wb") as file:

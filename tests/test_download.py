@@ -13,6 +13,7 @@ from collections import Counter
 import httpx2
 import pytest
 from loopback import Server
+
 from nasnet_zoo import download
 from nasnet_zoo.download import fetch, offline
 from nasnet_zoo.errors import DownloadError, ZooError
@@ -145,7 +146,7 @@ def test_a_wrong_file_names_both_digests(server, target, expected):
     server.fault("/a.bin", flip=5)
     sentence = refused(server, target, **expected)
     damaged = DATA[:5] + bytes([DATA[5] ^ 0xFF]) + DATA[6:]
-    (kind, digest), = expected.items()
+    ((kind, digest),) = expected.items()
     assert digest in sentence and hashlib.new(kind, damaged).hexdigest() in sentence and len(server.requests) == 2
 
 
@@ -230,7 +231,7 @@ def test_progress(server, target, monkeypatch, caplog, capsys):
     fetch(server.url("/a.bin"), target, progress=False)
     assert not caplog.messages
     fetch(server.url("/a.bin"), target, label="weights")
-    assert [message.split()[:2] for message in caplog.messages] == [["Downloading", "weights"], ["Downloaded", "weights"]]
+    assert [message.split(" in ")[0] for message in caplog.messages] == ["Downloading weights", "Downloaded weights"]
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     fetch(server.url("/a.bin"), target, label="[weights]")

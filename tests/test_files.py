@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from nasnet_zoo import files
 from nasnet_zoo.errors import ZooError
 from nasnet_zoo.files import atomic_file, atomic_folder, cache_root, locked, md5_file, sha256_file

@@ -1,0 +1,339 @@
+"""Reads TensorFlow V2 checkpoints ("tensor bundles") without TensorFlow.
+
+A checkpoint is `PREFIX.index` beside `PREFIX.data-00000-of-00001` (and more shards). The index is a LevelDB sorted table
+from tensor name to a BundleEntryProto, which says where in the shards the tensor's bytes are; the empty name holds the
+BundleHeaderProto. Formats: tensorflow/core/lib/io/format.h, tensorflow/core/protobuf/tensor_bundle.proto, google/snappy.
+
+Nothing in a file is trusted: every size is checked against the bytes that are really there before memory is taken.
+"""
+
+import math
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from nasnet_zoo.errors import CheckpointError
+
+_PART = re.compile(r"(?P<prefix>(?:.*/)?(?!\._)[^/]+)\.(?:index|data-\d{5,}-of-\d{5,})")  # "._" files are macOS's own
+_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+_FOOTER = 48  # bytes: two block handles, padding, magic
+_TRAILER = 5  # bytes after each block: compression type, masked CRC-32C
+_MAX_INDEX = 16 << 20  # bytes; NASNet-A large with all its optimizer slots needs less than 1 MB
+_MAX_RANK = 32
+_PIECE = 1 << 20  # bytes that are hashed or copied at a time
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
+_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}  # tensorflow/core/framework/types.proto
+_UNSUPPORTED = {4: "uint8", 5: "int16", 6: "int8", 7: "string", 10: "bool", 14: "bfloat16", 20: "resource"}
+
+
+class _Entry(NamedTuple):
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    shard: int
+    offset: int  # in bytes from the shard's start
+    size: int  # in bytes
+    crc: int  # masked CRC-32C
+
+
+def read(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint by name, sorted, in the file's layout (HWIO convolutions) and dtype.
+
+    `path` is a prefix (`.../model.ckpt`), its `.index` file, a folder that holds one checkpoint, or a tar archive of one,
+    compressed or not; an archive is unpacked to a temporary folder that is removed again. `verify` checks each tensor's
+    CRC-32C; the index's are always checked.
+    Raises CheckpointError if there is no checkpoint or more than one, a file is missing, damaged or cannot be read, or a
+    tensor is sliced or of another dtype than float16/32/64 and int32/64.
+    """
+    path = Path(path)
+    part = _PART.fullmatch(path.name)
+    prefix = path.with_name(part["prefix"]) if part else path
+    try:
+        if Path(f"{prefix}.index").is_file():
+            parts = _parts(prefix.parent)
+            return _read(prefix.parent, {n: p for n, p in parts.items() if _prefix(n) == prefix.name}, verify)
+        if path.is_dir():
+            return _read(path, _parts(path), verify)
+        if path.is_file():
+            with TemporaryDirectory() as temporary:
+                return _read(path, _unpack(path, temporary), verify)
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from error
+    raise CheckpointError(f"There is no checkpoint at {path}: give a prefix such as model.ckpt, a folder or an archive.")
+
+
+def masked_crc32c(data: bytes | memoryview | np.ndarray) -> int:
+    """The CRC-32C of the data's bytes in C order, masked as TensorFlow and LevelDB store it."""
+    array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    array = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    crc = 0
+    for start in range(0, array.size, _PIECE):  # google_crc32c takes bytes only, so copy pieces that fit in the cache
+        crc = google_crc32c.extend(crc, array[start : start + _PIECE].tobytes())
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def _prefix(name: str) -> str | None:
+    """The prefix of the checkpoint that a file of this name belongs to."""
+    part = _PART.fullmatch(name)
+    return part["prefix"] if part else None
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    return {file.name: file for file in sorted(folder.iterdir()) if _prefix(file.name) and file.is_file()}
+
+
+def _unpack(archive: Path, folder: str) -> dict[str, Path]:
+    """Copies the archive's checkpoint files to `folder`, numbered: a member's own name could point anywhere."""
+    parts = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for number, member in enumerate(tar):
+                if member.size < 0:
+                    raise ValueError("negative size")  # older tarfiles would go round in circles
+                if member.isreg() and not member.issparse() and _prefix(member.name):
+                    parts[member.name] = Path(folder, str(number))
+                    with open(parts[member.name], "wb") as file:
+                        shutil.copyfileobj(tar.extractfile(member), file, _PIECE)
+    except OSError as error:
+        if error.errno is not None:  # the disk's, not the archive's
+            raise
+        raise _broken_archive(archive) from error
+    except Exception as error:  # tarfile and the decompressors raise ten different types on damaged files
+        raise _broken_archive(archive) from error
+    return parts
+
+
+def _broken_archive(archive: Path) -> CheckpointError:
+    return CheckpointError(f"{archive} is neither a checkpoint prefix nor an undamaged tar archive; download it again.")
+
+
+def _read(where: Path, parts: dict[str, Path], verify: bool) -> dict[str, np.ndarray]:
+    """Reads the one checkpoint among `parts` (name → file); errors call a file `where / name`."""
+    indexes = [name for name in parts if name.endswith(".index")]
+    if len(indexes) != 1:
+        found = f"{len(indexes)} checkpoints ({', '.join(indexes[:4])})" if indexes else "no checkpoint (no .index file)"
+        raise CheckpointError(f"{where} holds {found} where one is expected; give the prefix of one, such as model.ckpt.")
+    at = where / indexes[0]
+    try:
+        num_shards, entries = _read_index(at, parts[indexes[0]])
+        tensors = {}
+        for shard, group in groupby(entries, key=lambda entry: entry.shard):
+            name = f"{_prefix(indexes[0])}.data-{shard:05d}-of-{num_shards:05d}"
+            at = where / name
+            if name not in parts:
+                raise CheckpointError(f"{at} is missing; it belongs beside the checkpoint's .index file.")
+            tensors.update(_read_shard(parts[name], list(group), verify))
+    except ValueError as error:
+        raise CheckpointError(f"{at} is damaged: {error}; download it again.") from error
+    return dict(sorted(tensors.items()))
+
+
+def _read_index(at: Path, file: Path) -> tuple[int, list[_Entry]]:
+    """The number of shards, and the entries in the order of their bytes. Raises ValueError if the index is damaged."""
+    if file.stat().st_size > _MAX_INDEX:
+        raise ValueError(f"it has more than {_MAX_INDEX >> 20} MiB")
+    table = _table(file.read_bytes())
+    key, value = next(table, (None, b""))
+    if key != b"":
+        raise ValueError("it has no header")
+    header = _message(value)
+    num_shards = _last(header, 1, _VARINT)
+    if _last(header, 2, _VARINT) != 0:
+        raise CheckpointError(f"{at} is of a big-endian machine; save the checkpoint again on a little-endian one.")
+    entries = [_entry(at, key.decode(), _message(value)) for key, value in table]
+    for entry in entries:
+        if entry.shard >= num_shards:
+            raise ValueError(f"tensor {entry.name!r} is in shard {entry.shard} of {num_shards}")
+    return num_shards, sorted(entries, key=lambda entry: (entry.shard, entry.offset))
+
+
+def _entry(at: Path, name: str, entry: dict) -> _Entry:
+    dtype = _last(entry, 1, _VARINT)
+    if dtype not in _DTYPES:
+        raise CheckpointError(
+            f"{at}: tensor {name!r} has dtype {_UNSUPPORTED.get(dtype, f'number {dtype}')}, which no NASNet has; "
+            "save the checkpoint without it."
+        )
+    if (7, _BYTES) in entry:
+        raise CheckpointError(f"{at}: tensor {name!r} is sliced (partitioned); save the checkpoint with it in one piece.")
+    dims = _message(_last(entry, 2, _BYTES, b"")).get((2, _BYTES), [])
+    if len(dims) > _MAX_RANK:
+        raise ValueError(f"tensor {name!r} has {len(dims)} dimensions")
+    shape = tuple(_last(_message(dim), 1, _VARINT) for dim in dims)
+    result = _Entry(
+        name,
+        np.dtype(_DTYPES[dtype]),
+        shape,
+        shard=_last(entry, 3, _VARINT),
+        offset=_last(entry, 4, _VARINT),
+        size=_last(entry, 5, _VARINT),
+        crc=_last(entry, 6, _FIXED32),
+    )
+    if result.size != math.prod(shape) * result.dtype.itemsize:
+        raise ValueError(f"tensor {name!r} of shape {shape} and dtype {result.dtype} has {result.size} bytes")
+    return result
+
+
+def _read_shard(path: Path, entries: list[_Entry], verify: bool) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the tensors of one shard, `entries` in the order of their bytes. Raises ValueError if it is damaged."""
+    with open(path, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        end = 0
+        for entry in entries:
+            if entry.offset < end:  # else a small file could claim the same bytes for many large tensors
+                raise ValueError(f"tensor {entry.name!r} overlaps another one")
+            end = entry.offset + entry.size
+            if end > length:
+                raise ValueError(f"tensor {entry.name!r} should end at byte {end}, but the file has {length}")
+            array = np.empty(entry.shape, entry.dtype)
+            file.seek(entry.offset)
+            if file.readinto(array.reshape(-1).view(np.uint8)) != entry.size:
+                raise ValueError(f"tensor {entry.name!r} is cut off")
+            if verify and masked_crc32c(array) != entry.crc:
+                raise ValueError(f"the checksum of tensor {entry.name!r} does not match")
+            yield entry.name, array
+
+
+# The sorted table: everything below raises ValueError on damaged bytes --------------------------------------------------
+
+
+def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the keys and values of a LevelDB table."""
+    if len(data) < _FOOTER or not data.endswith(_MAGIC):
+        raise ValueError("it does not end like a checkpoint index")
+    _, at = _handle(data, len(data) - _FOOTER)  # the metaindex, which TensorFlow leaves empty
+    index, _ = _handle(data, at)
+    end = 0
+    for _, value in _block_entries(_block(data, *index)):
+        (offset, size), _ = _handle(value, 0)
+        if offset < end:  # else a small file could repeat one block for ever
+            raise ValueError("its blocks overlap")
+        end = offset + size + _TRAILER
+        yield from _block_entries(_block(data, offset, size))
+
+
+def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
+    """A block's offset and size in bytes, and the position after the handle."""
+    offset, at = _varint(data, at)
+    size, at = _varint(data, at)
+    return (offset, size), at
+
+
+def _block(data: bytes, offset: int, size: int) -> bytes:
+    end = offset + size
+    if end + _TRAILER > len(data):
+        raise ValueError("a block ends beyond the file")
+    if masked_crc32c(data[offset : end + 1]) != int.from_bytes(data[end + 1 : end + _TRAILER], "little"):
+        raise ValueError("the checksum of a block does not match")
+    if data[end] > 1:
+        raise ValueError(f"a block has the unknown compression type {data[end]}")
+    block = data[offset:end]
+    return _unsnappy(block) if data[end] == 1 else block
+
+
+def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    restarts = int.from_bytes(block[-4:], "little")  # the positions of unshortened keys, which only searching needs
+    end = len(block) - 4 - 4 * restarts
+    if end < 0:
+        raise ValueError("a block is too short")
+    at, key, expanded = 0, b"", 0
+    while at < end:
+        shared, at = _varint(block, at)
+        unshared, at = _varint(block, at)
+        size, at = _varint(block, at)
+        if shared > len(key) or at + unshared + size > end:
+            raise ValueError("a block has an impossible entry")
+        key = key[:shared] + block[at : at + unshared]
+        at += unshared + size
+        expanded += len(key)
+        if expanded > 64 * len(block):  # TensorFlow repeats a whole key every 16 entries
+            raise ValueError("a block has impossible keys")
+        yield key, block[at - size : at]
+
+
+def _unsnappy(data: bytes) -> bytes:
+    """Decompresses a raw Snappy block; the result is at most 22 times as long."""
+    length, at = _varint(data, 0)
+    out = bytearray()
+    while at < len(data):
+        tag = data[at]
+        at += 1
+        if tag & 3 == 0:  # a literal
+            size = tag >> 2
+            if size >= 60:
+                width = size - 59
+                size = int.from_bytes(data[at : at + width], "little")
+                at += width
+            size += 1
+            out += data[at : at + size]
+            at += size
+        else:  # a copy of what was `offset` bytes ago, which may run into itself
+            width = (1, 2, 4)[(tag & 3) - 1]
+            offset = int.from_bytes(data[at : at + width], "little")
+            at += width
+            size = (tag >> 2) + 1
+            if width == 1:
+                size = (tag >> 2 & 7) + 4
+                offset |= tag >> 5 << 8
+            if not 0 < offset <= len(out):
+                raise ValueError("a block's compression is broken")
+            run = out[-offset:][:size]
+            out += (run * (size // len(run) + 1))[:size]
+    if at != len(data) or len(out) != length:
+        raise ValueError("a block's compression is broken")
+    return bytes(out)
+
+
+# Protocol buffers -----------------------------------------------------------------------------------------------------
+
+
+def _message(data: bytes) -> dict[tuple[int, int], list[Any]]:
+    """The fields of a message by (number, wire type): unsigned ints, and bytes for nested messages."""
+    fields: dict[tuple[int, int], list[Any]] = {}
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        wire = tag & 7
+        if wire == _VARINT:
+            value, at = _varint(data, at)
+        elif wire in (_FIXED32, _FIXED64, _BYTES):
+            size, at = _varint(data, at) if wire == _BYTES else (4 if wire == _FIXED32 else 8, at)
+            value = data[at : at + size] if wire == _BYTES else int.from_bytes(data[at : at + size], "little")
+            at += size
+        else:
+            raise ValueError(f"a field has the unknown wire type {wire}")
+        if at > len(data):
+            raise ValueError("a field is cut off")
+        fields.setdefault((tag >> 3, wire), []).append(value)
+    return fields
+
+
+def _last(message: dict[tuple[int, int], list[Any]], number: int, wire: int, default: Any = 0) -> Any:
+    return message.get((number, wire), [default])[-1]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned integer of up to 64 bits, and the position after it."""
+    value = 0
+    for shift in range(0, 64, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, at
+    raise ValueError("a number does not end")

@@ -1,0 +1,152 @@
+"""The layers of ops.py as torch modules, with TensorFlow's SAME padding computed from the actual size."""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import ops
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after, so that ceil(size / stride) windows cover the map; the odd one goes after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with SAME padding for any size; pads explicitly only where the two sides differ."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (kh, kw), (sh, sw), (dh, dw) = self.kernel_size, self.stride, self.dilation
+        top, bottom = same_padding(x.shape[2], (kh - 1) * dh + 1, sh)
+        left, right = same_padding(x.shape[3], (kw - 1) * dw + 1, sw)
+        if top != bottom or left != right:
+            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+        return F.conv2d(x, self.weight, None, self.stride, (top, left), self.dilation, self.groups)
+
+
+class SamePool2d(nn.Module):
+    """A pool with SAME padding. Averages do not count padding, maxima pad with -inf.
+
+    torch pads both sides alike, but with `ceil_mode` it lets the last window hang over the end, and leaves what
+    hangs over out of the average: that is SAME's odd pixel, without a copy of the map.
+    """
+
+    def __init__(self, mode: str, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.mode, self.kernel, self.stride = mode, kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        (top, bottom), (left, right) = (same_padding(n, self.kernel, self.stride) for n in x.shape[2:])
+        if self.stride == 1 and top != bottom:  # an even kernel at stride 1: ceil_mode has nothing to round up
+            x, top, left = F.pad(x, (left, right, top, bottom), value=float("-inf")), 0, 0
+        ceil = top != bottom or left != right
+        if self.mode == "max":
+            return F.max_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil)
+        return F.avg_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil, count_include_pad=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.mode}, kernel={self.kernel}, stride={self.stride}"
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that does not count batches, and whose statistics can be held still in training mode.
+
+    `update_statistics` is False while gradient checkpointing runs a cell for the second time, so that one step
+    moves the running mean and variance once.
+    """
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(channels, eps=eps)
+        self.register_buffer("num_batches_tracked", None)  # only momentum=None would need it
+        self.update_statistics = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = self.training and not self.update_statistics
+        mean, var = (None, None) if keep else (self.running_mean, self.running_var)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+    def _load_from_state_dict(self, *args) -> None:
+        nn.Module._load_from_state_dict(self, *args)  # torch's own would add num_batches_tracked to old state_dicts
+
+
+class FactorizedReduction(nn.Module):
+    """Half of the channels from the even pixels and half from the odd ones, both at half the size (rounded up)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.path_1 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.path_2 = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shifted = F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
+        return torch.cat([self.path_1(x), self.path_2(shifted)], 1)
+
+
+class Zero(nn.Module):
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels, self.stride = channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (-(-n // self.stride) for n in x.shape[2:])
+        return x.new_zeros(x.shape[0], self.channels, height, width)
+
+
+def make_layer(layer: ops.Layer, eps: float) -> nn.Module:
+    """The module of one layer of ops.py; `eps` is batch norm's."""
+    match layer:
+        case ops.Conv():
+            kind = nn.Conv2d if layer.valid or layer.kernel == (1, 1) else SameConv2d
+            options = dict(stride=layer.stride, groups=layer.groups, dilation=layer.dilation, bias=False)
+            return kind(layer.c_in, layer.c_out, layer.kernel, **options)
+        case ops.Norm():
+            return BatchNorm(layer.channels, eps)
+        case ops.ReLU():
+            return nn.ReLU()
+        case ops.Pool():
+            return SamePool2d(layer.mode, layer.kernel, layer.stride)
+        case ops.Factorized():
+            return FactorizedReduction(layer.c_in, layer.c_out)
+        case ops.Zero():
+            return Zero(layer.channels, layer.stride)
+        case ops.LayerNorm():
+            return nn.GroupNorm(1, layer.channels, eps=eps)
+        case ops.InstanceNorm():
+            return nn.InstanceNorm2d(layer.channels, eps=eps, affine=True)
+    raise TypeError(f"no module for {layer}")
+
+
+class State:
+    """A hidden state, and its ReLU computed once for however many operations read it."""
+
+    def __init__(self, raw: Tensor) -> None:
+        self.raw = raw
+        self._relu: Tensor | None = None
+
+    @property
+    def relu(self) -> Tensor:
+        if self._relu is None:
+            self._relu = F.relu(self.raw)
+        return self._relu
+
+
+class Chain(nn.Sequential):
+    """A list of layers that reads a State; a leading ReLU is taken from the state, which shares it."""
+
+    def __init__(self, layers: ops.Layers, eps: float) -> None:
+        takes_relu = bool(layers) and isinstance(layers[0], ops.ReLU)
+        rest = layers[1:] if takes_relu else layers
+        super().__init__(OrderedDict((layer.name, make_layer(layer, eps)) for layer in rest))
+        self.takes_relu = takes_relu
+        for module in self:
+            if isinstance(module, nn.ReLU):
+                module.inplace = True  # it follows a batch norm, whose backward does not need what it put out
+
+    def forward(self, state: State) -> Tensor:
+        x = state.relu if self.takes_relu else state.raw
+        for layer in self:
+            x = layer(x)
+        return x
