@@ -1,0 +1,140 @@
+"""State_dicts from TF-slim variables, Keras files, and timm's and Cadene's state_dicts."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import NetworkConfig
+from ..errors import ConversionError
+from ..network import build
+from .names import Source, keras_name, slim_sources, torch_name
+
+log = logging.getLogger("nasnet_zoo")
+
+EMA = "/ExponentialMovingAverage"
+SLIM_AXES = {"conv": (3, 2, 0, 1), "depthwise": (2, 3, 0, 1), "dense": (1, 0), "vector": None}
+SLIM_TRAINING = ("global_step", "/RMSProp", "/RMSProp_1", "/Momentum", "_RMSProp", "_RMSProp_1")
+
+
+def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[str, Tensor]:
+    """From TF-slim's variables by name (arrays, e.g. of tf_checkpoint.read), for a NASNet or PNASNet config.
+
+    A name may end in `/ExponentialMovingAverage`, which is used where there is no plain one; optimiser state and, for
+    a config without one, the auxiliary head are left out. With 1000 classes in the config and 1001 in the variables
+    the background class (row 0) is dropped. Raises ConversionError.
+    """
+    found, averaged = {}, 0
+    for name, value in variables.items():
+        plain = name.removesuffix(EMA).replace("/fully_connected/", "/FC/")
+        if name.endswith(EMA):
+            if plain in variables:
+                continue
+            averaged += 1
+        found[plain] = value
+    log.info("TF-slim: %d of %d variables are moving averages", averaged, len(found))
+    for name in list(found):
+        unused_aux = config.scale.aux_size is None and name.startswith("aux_")
+        if unused_aux or name.endswith(SLIM_TRAINING):
+            del found[name]
+    numbered = not any(name.startswith("reduction_cell_") for name in found)
+    return _collect(slim_sources(config, numbered), found, config, lambda source: source.name, SLIM_AXES)
+
+
+def from_keras(path: str | Path, config: NetworkConfig) -> dict[str, Tensor]:
+    """From an `.h5` weight file of Keras's NASNet (ImageNet, with its top). Needs h5py. Raises ConversionError."""
+    try:
+        import h5py
+    except ImportError:
+        raise ConversionError("reading .h5 files needs h5py: pip install 'nasnet-zoo[convert]'") from None
+    if config.scale.stem != "imagenet":
+        raise ConversionError("Keras has NASNets with the ImageNet stem only; this config has another stem")
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):  # .../layer/leaf:0, in groups that differ between Keras versions
+            found["/".join(name.removesuffix(":0").split("/")[-2:])] = item[()]
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ConversionError(f"{path} is not a readable HDF5 file: {error}") from error
+    stages = config.scale.stages
+    return _collect(
+        slim_sources(config, False), found, config, lambda source: keras_name(source.name, stages), SLIM_AXES
+    )
+
+
+def from_timm(state_dict: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
+    """From timm's `nasnetalarge` or `pnasnet5large`. Raises ConversionError."""
+    return _from_torch(state_dict, config, gaps=0)
+
+
+def from_cadene(state_dict: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
+    """From `nasnetalarge`, `nasnetamobile` or `pnasnet5large` of pretrained-models.pytorch. Raises ConversionError.
+
+    Its mobile network numbers cells with a gap of two after each reduction; its large one has 1001 classes.
+    """
+    gapped = "cell_6.conv_1x1.conv.weight" in state_dict and "cell_4.conv_1x1.conv.weight" not in state_dict
+    return _from_torch(state_dict, config, gaps=config.scale.stages[0] if gapped else 0)
+
+
+def _from_torch(state_dict: Mapping[str, Tensor], config: NetworkConfig, gaps: int) -> dict[str, Tensor]:
+    found = {key: value for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
+    pnasnet = "conv_0.conv.weight" in found
+
+    def name(source: Source) -> str:
+        return torch_name(source.name, pnasnet=pnasnet, gaps=gaps)
+
+    return _collect(slim_sources(config, pnasnet), found, config, name, dict.fromkeys(SLIM_AXES))
+
+
+def _collect(
+    sources: list[Source],
+    found: Mapping[str, Any],
+    config: NetworkConfig,
+    name: Callable[[Source], str],
+    axes: Mapping[str, tuple[int, ...] | None],
+) -> dict[str, Tensor]:
+    """The state_dict of `sources` out of the tensors `found`, both sides accounted for to the last one."""
+    shapes = {key: tuple(value.shape) for key, value in build(config, empty=True).state_dict().items()}
+    names = {source.key: name(source) for source in sources}
+    missing = sorted(set(names.values()) - set(found))
+    unused = sorted(set(found) - set(names.values()))
+    if missing or unused:
+        raise ConversionError(
+            f"the weights do not fit the config: {_listed(missing, 'missing')}; {_listed(unused, 'left over')}; "
+            f"check that the config is the one these weights were trained with"
+        )
+    state, wrong = {}, []
+    for source in sources:
+        tensor = _tensor(found[names[source.key]], axes[source.layout])
+        background = source.key.split(".")[-2] == "classifier" and tensor.shape[0] == config.num_classes + 1 == 1001
+        tensor = tensor[1:] if background else tensor
+        if tuple(tensor.shape) == shapes[source.key]:
+            state[source.key] = tensor.contiguous()
+        else:
+            wrong.append(f"{names[source.key]} {tuple(tensor.shape)}, expected {shapes[source.key]}")
+    if wrong:
+        raise ConversionError(f"the weights do not fit the config: {_listed(wrong, 'of another shape')}")
+    return {key: state[key] for key in shapes}
+
+
+def _tensor(value: Any, axes: tuple[int, ...] | None) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().float()
+    array = np.asarray(value, dtype=np.float32)
+    if axes is not None and array.ndim == len(axes):
+        array = array.transpose(axes)
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _listed(names: list[str], what: str) -> str:
+    if not names:
+        return f"none {what}"
+    return f"{len(names)} {what} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
