@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from .config import CellScale, NetworkConfig
+from .cost import Cost, cell_cost
 from .errors import ConfigError
 from .genotype import Genotype
 
 if TYPE_CHECKING:
-    from .cost import Cost
     from .network import Network
 
 
@@ -25,7 +25,7 @@ class Kind:
     architecture_to_json: Callable[[Any], Any]
     hash: Callable[[Any], str]
     build: "Callable[[NetworkConfig], Network]"
-    cost: "Callable[[NetworkConfig, tuple[int, int]], Cost]"
+    cost: Callable[[NetworkConfig, tuple[int, int]], Cost]
     draw: Callable[..., None]
 
 
@@ -52,12 +52,6 @@ def _build(config: NetworkConfig) -> "Network":
     return CellNetwork(config)
 
 
-def _cost(config: NetworkConfig, size: tuple[int, int]) -> "Cost":
-    from .cost import cell_cost
-
-    return cell_cost(config, size)
-
-
 def _draw(genotype: Genotype, path: Any, **options: Any) -> None:
     from .draw import draw_genotype
 
@@ -72,7 +66,7 @@ register_kind(
         architecture_to_json=Genotype.to_json,
         hash=lambda genotype: genotype.canonical_hash,
         build=_build,
-        cost=_cost,
+        cost=cell_cost,
         draw=_draw,
     ),
 )

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 import numpy as np
 
-from nasnet_zoo.errors import CheckpointError
+from ..errors import CheckpointError
 
 _PART = re.compile(r"(?P<prefix>(?:.*/)?(?!\._)[^/]+)\.(?:index|data-\d{5,}-of-\d{5,})")  # "._" files are macOS's own
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
@@ -56,8 +56,7 @@ def read(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, np.n
     tensor is sliced or of another dtype than float16/32/64 and int32/64.
     """
     path = Path(path)
-    part = _PART.fullmatch(path.name)
-    prefix = path.with_name(part["prefix"]) if part else path
+    prefix = path.with_name(_prefix(path.name) or path.name) if path.name else path
     try:
         if Path(f"{prefix}.index").is_file():
             parts = _parts(prefix.parent)
@@ -68,8 +67,11 @@ def read(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, np.n
             with TemporaryDirectory() as temporary:
                 return _read(path, _unpack(path, temporary), verify)
     except OSError as error:
-        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from error
-    raise CheckpointError(f"There is no checkpoint at {path}: give a prefix such as model.ckpt, a folder or an archive.")
+        raise CheckpointError(
+            f"{error.filename or path} cannot be read ({error.strerror or error}); "
+            "check who may read it and that the temporary folder has space."
+        ) from error
+    raise CheckpointError(f"There is no checkpoint at {path}; give a prefix like model.ckpt, a folder or an archive.")
 
 
 def masked_crc32c(data: bytes | memoryview | np.ndarray) -> int:
@@ -80,9 +82,6 @@ def masked_crc32c(data: bytes | memoryview | np.ndarray) -> int:
     for start in range(0, array.size, _PIECE):  # google_crc32c takes bytes only, so copy pieces that fit in the cache
         crc = google_crc32c.extend(crc, array[start : start + _PIECE].tobytes())
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-# Files ----------------------------------------------------------------------------------------------------------------
 
 
 def _prefix(name: str) -> str | None:
@@ -107,32 +106,26 @@ def _unpack(archive: Path, folder: str) -> dict[str, Path]:
                     parts[member.name] = Path(folder, str(number))
                     with open(parts[member.name], "wb") as file:
                         shutil.copyfileobj(tar.extractfile(member), file, _PIECE)
-    except OSError as error:
-        if error.errno is not None:  # the disk's, not the archive's
-            raise
-        raise _broken_archive(archive) from error
     except Exception as error:  # tarfile and the decompressors raise ten different types on damaged files
-        raise _broken_archive(archive) from error
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the archive's
+            raise
+        raise CheckpointError(f"{archive} is not a checkpoint, or a damaged archive; download it again.") from error
     return parts
 
 
-def _broken_archive(archive: Path) -> CheckpointError:
-    return CheckpointError(f"{archive} is neither a checkpoint prefix nor an undamaged tar archive; download it again.")
-
-
 def _read(where: Path, parts: dict[str, Path], verify: bool) -> dict[str, np.ndarray]:
-    """Reads the one checkpoint among `parts` (name → file); errors call a file `where / name`."""
+    """Reads the one checkpoint among `parts` (name → file); errors call a file `where`/name."""
     indexes = [name for name in parts if name.endswith(".index")]
     if len(indexes) != 1:
-        found = f"{len(indexes)} checkpoints ({', '.join(indexes[:4])})" if indexes else "no checkpoint (no .index file)"
-        raise CheckpointError(f"{where} holds {found} where one is expected; give the prefix of one, such as model.ckpt.")
-    at = where / indexes[0]
+        found = f"{len(indexes)} .index files ({', '.join(indexes[:4])})" if indexes else "no .index file"
+        raise CheckpointError(f"{where} holds {found}; give the prefix of one checkpoint, like model.ckpt.")
+    at = f"{where}/{indexes[0]}"  # a name in an archive may begin with "/"
     try:
         num_shards, entries = _read_index(at, parts[indexes[0]])
         tensors = {}
         for shard, group in groupby(entries, key=lambda entry: entry.shard):
             name = f"{_prefix(indexes[0])}.data-{shard:05d}-of-{num_shards:05d}"
-            at = where / name
+            at = f"{where}/{name}"
             if name not in parts:
                 raise CheckpointError(f"{at} is missing; it belongs beside the checkpoint's .index file.")
             tensors.update(_read_shard(parts[name], list(group), verify))
@@ -141,7 +134,7 @@ def _read(where: Path, parts: dict[str, Path], verify: bool) -> dict[str, np.nda
     return dict(sorted(tensors.items()))
 
 
-def _read_index(at: Path, file: Path) -> tuple[int, list[_Entry]]:
+def _read_index(at: str, file: Path) -> tuple[int, list[_Entry]]:
     """The number of shards, and the entries in the order of their bytes. Raises ValueError if the index is damaged."""
     if file.stat().st_size > _MAX_INDEX:
         raise ValueError(f"it has more than {_MAX_INDEX >> 20} MiB")
@@ -157,34 +150,27 @@ def _read_index(at: Path, file: Path) -> tuple[int, list[_Entry]]:
     for entry in entries:
         if entry.shard >= num_shards:
             raise ValueError(f"tensor {entry.name!r} is in shard {entry.shard} of {num_shards}")
-    return num_shards, sorted(entries, key=lambda entry: (entry.shard, entry.offset))
+    return num_shards, sorted(entries, key=lambda entry: (entry.shard, entry.offset, entry.size))
 
 
-def _entry(at: Path, name: str, entry: dict) -> _Entry:
-    dtype = _last(entry, 1, _VARINT)
-    if dtype not in _DTYPES:
+def _entry(at: str, name: str, fields: dict) -> _Entry:
+    number = _last(fields, 1, _VARINT)
+    if number not in _DTYPES:
         raise CheckpointError(
-            f"{at}: tensor {name!r} has dtype {_UNSUPPORTED.get(dtype, f'number {dtype}')}, which no NASNet has; "
+            f"{at}: tensor {name!r} has dtype {_UNSUPPORTED.get(number, f'number {number}')}, which no NASNet has; "
             "save the checkpoint without it."
         )
-    if (7, _BYTES) in entry:
-        raise CheckpointError(f"{at}: tensor {name!r} is sliced (partitioned); save the checkpoint with it in one piece.")
-    dims = _message(_last(entry, 2, _BYTES, b"")).get((2, _BYTES), [])
-    if len(dims) > _MAX_RANK:
-        raise ValueError(f"tensor {name!r} has {len(dims)} dimensions")
-    shape = tuple(_last(_message(dim), 1, _VARINT) for dim in dims)
-    result = _Entry(
-        name,
-        np.dtype(_DTYPES[dtype]),
-        shape,
-        shard=_last(entry, 3, _VARINT),
-        offset=_last(entry, 4, _VARINT),
-        size=_last(entry, 5, _VARINT),
-        crc=_last(entry, 6, _FIXED32),
-    )
-    if result.size != math.prod(shape) * result.dtype.itemsize:
-        raise ValueError(f"tensor {name!r} of shape {shape} and dtype {result.dtype} has {result.size} bytes")
-    return result
+    if (7, _BYTES) in fields:
+        raise CheckpointError(f"{at}: tensor {name!r} is sliced; save the checkpoint with it in one piece.")
+    dtype = np.dtype(_DTYPES[number])
+    dims = _message(_last(fields, 2, _BYTES, b"")).get((2, _BYTES), [])
+    shape = tuple(_last(_message(dim), 1, _VARINT) for dim in dims[: _MAX_RANK + 1])
+    if len(shape) > _MAX_RANK or any(dim >> 63 for dim in shape):  # the top bit is the sign
+        raise ValueError(f"tensor {name!r} has an impossible shape")
+    shard, offset, size = (_last(fields, number, _VARINT) for number in (3, 4, 5))
+    if size != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"tensor {name!r} of shape {shape} and dtype {dtype} has {size} bytes")
+    return _Entry(name, dtype, shape, shard, offset, size, _last(fields, 6, _FIXED32))
 
 
 def _read_shard(path: Path, entries: list[_Entry], verify: bool) -> Iterator[tuple[str, np.ndarray]]:
@@ -207,29 +193,18 @@ def _read_shard(path: Path, entries: list[_Entry], verify: bool) -> Iterator[tup
             yield entry.name, array
 
 
-# The sorted table: everything below raises ValueError on damaged bytes --------------------------------------------------
-
-
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the keys and values of a LevelDB table."""
+    """Yields the keys and values of a LevelDB table. Like all below, raises ValueError on damaged bytes."""
     if len(data) < _FOOTER or not data.endswith(_MAGIC):
         raise ValueError("it does not end like a checkpoint index")
-    _, at = _handle(data, len(data) - _FOOTER)  # the metaindex, which TensorFlow leaves empty
-    index, _ = _handle(data, at)
+    _, _, *index, _ = _varints(data, len(data) - _FOOTER, 4)  # the metaindex comes first and is always empty
     end = 0
-    for _, value in _block_entries(_block(data, *index)):
-        (offset, size), _ = _handle(value, 0)
+    for _, handle in _block_entries(_block(data, *index)):
+        offset, size, _ = _varints(handle, 0, 2)
         if offset < end:  # else a small file could repeat one block for ever
             raise ValueError("its blocks overlap")
         end = offset + size + _TRAILER
         yield from _block_entries(_block(data, offset, size))
-
-
-def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
-    """A block's offset and size in bytes, and the position after the handle."""
-    offset, at = _varint(data, at)
-    size, at = _varint(data, at)
-    return (offset, size), at
 
 
 def _block(data: bytes, offset: int, size: int) -> bytes:
@@ -251,9 +226,7 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError("a block is too short")
     at, key, expanded = 0, b"", 0
     while at < end:
-        shared, at = _varint(block, at)
-        unshared, at = _varint(block, at)
-        size, at = _varint(block, at)
+        shared, unshared, size, at = _varints(block, at, 3)
         if shared > len(key) or at + unshared + size > end:
             raise ValueError("a block has an impossible entry")
         key = key[:shared] + block[at : at + unshared]
@@ -266,7 +239,7 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _unsnappy(data: bytes) -> bytes:
     """Decompresses a raw Snappy block; the result is at most 22 times as long."""
-    length, at = _varint(data, 0)
+    length, at = _varints(data, 0, 1)
     out = bytearray()
     while at < len(data):
         tag = data[at]
@@ -297,22 +270,21 @@ def _unsnappy(data: bytes) -> bytes:
     return bytes(out)
 
 
-# Protocol buffers -----------------------------------------------------------------------------------------------------
-
-
 def _message(data: bytes) -> dict[tuple[int, int], list[Any]]:
     """The fields of a message by (number, wire type): unsigned ints, and bytes for nested messages."""
     fields: dict[tuple[int, int], list[Any]] = {}
     at = 0
     while at < len(data):
-        tag, at = _varint(data, at)
+        tag, at = _varints(data, at, 1)
         wire = tag & 7
         if wire == _VARINT:
-            value, at = _varint(data, at)
-        elif wire in (_FIXED32, _FIXED64, _BYTES):
-            size, at = _varint(data, at) if wire == _BYTES else (4 if wire == _FIXED32 else 8, at)
-            value = data[at : at + size] if wire == _BYTES else int.from_bytes(data[at : at + size], "little")
-            at += size
+            value, at = _varints(data, at, 1)
+        elif wire == _BYTES:
+            size, at = _varints(data, at, 1)
+            value, at = data[at : at + size], at + size
+        elif wire in (_FIXED32, _FIXED64):
+            size = 4 if wire == _FIXED32 else 8
+            value, at = int.from_bytes(data[at : at + size], "little"), at + size
         else:
             raise ValueError(f"a field has the unknown wire type {wire}")
         if at > len(data):
@@ -325,15 +297,19 @@ def _last(message: dict[tuple[int, int], list[Any]], number: int, wire: int, def
     return message.get((number, wire), [default])[-1]
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """An unsigned integer of up to 64 bits, and the position after it."""
-    value = 0
-    for shift in range(0, 64, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, at
-    raise ValueError("a number does not end")
+def _varints(data: bytes, at: int, count: int) -> list[int]:
+    """`count` unsigned integers of up to 64 bits from position `at`, then the position after them."""
+    values = []
+    for _ in range(count):
+        value, shift = 0, 0
+        while True:
+            if at >= len(data) or shift > 63:
+                raise ValueError("a number does not end")
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        values.append(value & 0xFFFFFFFFFFFFFFFF)
+    return [*values, at]

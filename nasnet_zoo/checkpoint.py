@@ -1,0 +1,116 @@
+"""Checkpoint folders: `config.json` and `model.safetensors`, written whole or not at all.
+
+`config.json` holds the network's config under "network" and what is known of its weights under "weights": the
+SHA-256 of the weight file, its precision, and whatever metadata the writer gave (where they came from, accuracies).
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .config import NetworkConfig, read_config_json
+from .errors import CheckpointError
+from .files import atomic_folder, sha256_file
+from .network import Network, build
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+ALWAYS_HASHED_BYTES = 64 << 20  # up to here a hash takes less time than it saves in doubt
+
+
+
+def save(network: Network, folder: str | Path, dtype: torch.dtype | None = None, **metadata: Any) -> None:
+    """Writes the network as a checkpoint folder, replacing the one that is there; `metadata` must fit into JSON.
+
+    With a `dtype` the floating-point weights are stored in it; `load` gives float32 back unless told otherwise.
+    """
+    write_checkpoint(network.state_dict(), network.config, folder, dtype, **metadata)
+
+
+def write_checkpoint(
+    state: dict[str, Tensor], config: NetworkConfig, folder: str | Path, dtype: torch.dtype | None = None, **metadata
+) -> None:
+    """`save` for a state_dict and its config."""
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    with atomic_folder(folder) as temporary:
+        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        record = {"network": config.to_json(), "weights": {"sha256": sha256_file(temporary / WEIGHTS), **metadata}}
+        (temporary / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def load_folder(
+    folder: str | Path,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    verify: bool = False,
+) -> Network:
+    """The network of a checkpoint folder, in eval mode; see nasnet_zoo.load for the options and errors."""
+    folder = Path(folder)
+    path = folder / WEIGHTS
+    for needed in (folder / CONFIG, path):
+        if not needed.is_file():
+            raise CheckpointError(f"{folder} is not a checkpoint folder: it has no {needed.name}")
+    record = read_config_json(folder / CONFIG)
+    config = NetworkConfig.from_json(record["network"])
+    expected = (record.get("weights") or {}).get("sha256")
+    if expected is not None and (verify or path.stat().st_size <= ALWAYS_HASHED_BYTES):
+        found = sha256_file(path)
+        if found != expected:
+            raise CheckpointError(
+                f"{path} is damaged: its SHA-256 is {found[:16]}..., {CONFIG} says {str(expected)[:16]}...; "
+                f"fetch or convert it again"
+            )
+    state = read_weights(path)
+    network = build(config, empty=True)
+    check_state(state, network, path)
+    network.load_state_dict({key: value.to(dtype or torch.float32) for key, value in state.items()}, assign=True)
+    network.to(device)
+    if num_classes is not None and num_classes != config.num_classes:
+        network.reset_classifier(num_classes)
+    if in_channels != config.in_channels:
+        adapt_input(network, in_channels)
+    return network.eval()
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped rather than copied; CheckpointError if it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: safe_open is no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}): fetch or convert it again") from error
+
+
+def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> None:
+    """CheckpointError unless the state_dict has just the keys and shapes of the network."""
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    missing, unused = sorted(set(shapes) - set(state)), sorted(set(state) - set(shapes))
+    wrong = [key for key in shapes if key in state and tuple(state[key].shape) != shapes[key]]
+    if missing or unused or wrong:
+        first = (missing + unused + wrong)[0]
+        raise CheckpointError(
+            f"{where} does not fit its config: {len(missing)} tensors missing, {len(unused)} left over, {len(wrong)} "
+            f"of another shape, the first being {first}; use the {CONFIG} that was written with it"
+        )
+
+
+def adapt_input(network: Network, in_channels: int) -> None:
+    """Makes a trained network read `in_channels` channels: the mean of its colour filters repeated, so that a grey
+    picture repeated over the channels gives what its three equal colours gave."""
+    old = network.config.in_channels
+    conv = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    weight = conv.weight.detach().mean(1, keepdim=True) * (old / in_channels)
+    conv.weight = nn.Parameter(weight.repeat(1, in_channels, 1, 1))
+    conv.in_channels = in_channels
+    preprocess = network.config.preprocess
+    mean, std = (sum(values) / len(values) for values in (preprocess.mean, preprocess.std))
+    prepared = dataclasses.replace(preprocess, mean=(mean,) * in_channels, std=(std,) * in_channels)
+    network.config = dataclasses.replace(network.config, in_channels=in_channels, preprocess=prepared)

@@ -1,0 +1,281 @@
+"""The table of models: one entry makes a model. Imports no torch.
+
+Published figures are the papers' own; where our networks count differently, docs/fidelity.md shows both.
+"""
+
+import difflib
+import fnmatch
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .config import CellScale, NetworkConfig, Preprocess
+from .cost import Cost
+from .errors import UnknownModelError
+from .genotypes import GENOTYPES
+from .kinds import get_kind
+
+SLIM_URL = "https://storage.googleapis.com/download.tensorflow.org/models"
+KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet"
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Where public weights come from. `tag` is what follows the dot in `name.tag`.
+
+    `form` is "package" (shipped with nasnet_zoo), "tf-slim" (a tar.gz at `address`), "keras" (an .h5 at `address`) or
+    "timm" (the Hub repo `address` at `revision`). `accuracy` is (top-1, top-5) in percent as `accuracy_source` states
+    it for these very weights.
+    """
+
+    tag: str
+    form: str
+    address: str
+    revision: str | None = None
+    md5: str | None = None
+    accuracy: tuple[float, float] | None = None
+    accuracy_source: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the paper prints: parameters and multiply-adds (None where it does not), top-1 and top-5 in percent."""
+
+    parameters: float | None
+    multiply_adds: float | None
+    top1: float | None
+    top5: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One row of the table."""
+
+    name: str
+    config: NetworkConfig
+    description: str
+    paper: str
+    published: Published
+    weights: tuple[WeightSource, ...] = field(default=())
+    license: str = "apache-2.0"
+
+    @property
+    def pretrained(self) -> bool:
+        return bool(self.weights)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Parameters and, for one picture of the config's size, multiply-adds: counted exactly, in closed form."""
+        return get_kind(self.config.kind).cost(self.config, self.config.preprocess.size)
+
+
+MODELS: dict[str, ModelInfo] = {}
+
+NASNET, PNASNET = "arXiv:1707.07012", "arXiv:1712.00559"
+AMOEBANET, ENAS, DARTS = "arXiv:1802.01548", "arXiv:1802.03268", "arXiv:1806.09055"
+P_DARTS, PC_DARTS = "arXiv:1904.12760", "arXiv:1907.05737"
+
+# TF-slim's inception preprocessing at evaluation.
+INCEPTION = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=0.875, resize="squash", antialias=False)
+TORCH_IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=0.875, resize="shortest")
+CIFAR10 = Preprocess((32, 32), (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+
+def _imagenet(genotype: str, size: int, scale: CellScale, preprocess: dict = INCEPTION) -> NetworkConfig:
+    prepared = Preprocess((size, size), **preprocess)
+    return NetworkConfig(GENOTYPES[genotype], scale, prepared, 1000, labels="imagenet-1k")
+
+
+def _cifar(genotype: str, filters: int, stages: tuple[int, ...], stem: int, style: str = "slim") -> NetworkConfig:
+    scale = CellScale("cifar", stem, filters, stages, style=style, bn_eps=1e-5)
+    return NetworkConfig(GENOTYPES[genotype], scale, CIFAR10, 10, labels="cifar10")
+
+
+def _add(name: str, config: NetworkConfig, description: str, paper: str, published: Published, *rest) -> None:
+    MODELS[name] = ModelInfo(name, config, description, paper, published, *rest)
+
+
+_add(
+    "nasnet-a-mobile",
+    _imagenet("NASNet-A", 224, CellScale("imagenet", 32, 44, (4, 4, 4))),
+    "NASNet-A (4 @ 1056) for ImageNet at 224 px",
+    NASNET,
+    Published(5.3e6, 564e6, 74.0, 91.6, "NASNet paper v4, table 3"),
+    (
+        WeightSource(
+            "tf",
+            "tf-slim",
+            f"{SLIM_URL}/nasnet-a_mobile_04_10_2017.tar.gz",
+            accuracy=(74.0, 91.6),
+            accuracy_source="TF-slim README",
+        ),
+        WeightSource("keras", "keras", f"{KERAS_URL}/NASNet-mobile.h5", md5="020fb642bf7360b370c678b08e0adf61"),
+    ),
+)
+_add(
+    "nasnet-a-large",
+    _imagenet("NASNet-A", 331, CellScale("imagenet", 96, 168, (6, 6, 6), skip_reduction_input=True)),
+    "NASNet-A (6 @ 4032) for ImageNet at 331 px",
+    NASNET,
+    Published(88.9e6, 23.8e9, 82.7, 96.2, "NASNet paper v4, table 2"),
+    (
+        WeightSource(
+            "tf",
+            "tf-slim",
+            f"{SLIM_URL}/nasnet-a_large_04_10_2017.tar.gz",
+            accuracy=(82.7, 96.2),
+            accuracy_source="TF-slim README",
+        ),
+        WeightSource("keras", "keras", f"{KERAS_URL}/NASNet-large.h5", md5="11577c9a518f0070763c2b964a382f17"),
+        WeightSource(
+            "timm",
+            "timm",
+            "timm/nasnetalarge.tf_in1k",
+            revision="2188423afb58a54ecc6eb20e22179f24bfb92275",
+            accuracy=(82.638, 96.066),
+            accuracy_source="timm results, bicubic, crop 0.911",
+        ),
+    ),
+)
+_add(
+    "nasnet-a-5@1536",
+    _imagenet("NASNet-A", 299, CellScale("imagenet", 96, 64, (5, 5, 5), skip_reduction_input=True)),
+    "NASNet-A (5 @ 1536) for ImageNet at 299 px; the paper prints 5 @ 1538, which 24 does not divide",
+    NASNET,
+    Published(10.9e6, 2.35e9, 78.6, 94.2, "NASNet paper v4, table 2"),
+)
+_add(
+    "nasnet-a-7@1920",
+    _imagenet("NASNet-A", 299, CellScale("imagenet", 96, 80, (7, 7, 7), skip_reduction_input=True)),
+    "NASNet-A (7 @ 1920) for ImageNet at 299 px",
+    NASNET,
+    Published(22.6e6, 4.93e9, 80.8, 95.3, "NASNet paper v4, table 2"),
+)
+_add(
+    "nasnet-a-cifar",
+    _cifar("NASNet-A", 32, (6, 6, 6), 96),
+    "NASNet-A (6 @ 768) for CIFAR-10",
+    NASNET,
+    Published(3.3e6, None, 96.59, None, "NASNet paper v4, table 1, without cutout"),
+)
+_add(
+    "nasnet-a-cifar-7@2304",
+    _cifar("NASNet-A", 96, (7, 7, 7), 288),
+    "NASNet-A (7 @ 2304) for CIFAR-10",
+    NASNET,
+    Published(27.6e6, None, 97.03, None, "NASNet paper v4, table 1, without cutout"),
+)
+_add(
+    "pnasnet-5-mobile",
+    _imagenet("PNASNet-5", 224, CellScale("imagenet", 32, 54, (3, 2, 2))),
+    "PNASNet-5 (N = 3, F = 54) for ImageNet at 224 px",
+    PNASNET,
+    Published(5.1e6, 588e6, 74.2, 91.9, "PNASNet paper, table 4"),
+    (
+        WeightSource(
+            "tf",
+            "tf-slim",
+            f"{SLIM_URL}/pnasnet-5_mobile_2017_12_13.tar.gz",
+            accuracy=(74.2, 91.9),
+            accuracy_source="TF-slim README",
+        ),
+    ),
+)
+_add(
+    "pnasnet-5-large",
+    _imagenet("PNASNet-5", 331, CellScale("imagenet", 96, 216, (4, 3, 3))),
+    "PNASNet-5 (N = 4, F = 216) for ImageNet at 331 px",
+    PNASNET,
+    Published(86.1e6, 25.0e9, 82.9, 96.2, "PNASNet paper, table 5"),
+    (
+        WeightSource(
+            "tf",
+            "tf-slim",
+            f"{SLIM_URL}/pnasnet-5_large_2017_12_13.tar.gz",
+            accuracy=(82.9, 96.2),
+            accuracy_source="TF-slim README",
+        ),
+    ),
+)
+_add(
+    "amoebanet-a",
+    _imagenet("AmoebaNet-A", 331, CellScale("imagenet", 96, 190, (6, 6, 6), skip_reduction_input=True)),
+    "AmoebaNet-A (N = 6, F = 190) for ImageNet at 331 px",
+    AMOEBANET,
+    Published(86.7e6, 23.1e9, 82.8, 96.1, "AmoebaNet paper, table 2"),
+)
+_add(
+    "amoebanet-a-mobile",
+    _imagenet("AmoebaNet-A", 224, CellScale("imagenet", 32, 50, (4, 4, 4))),
+    "AmoebaNet-A (N = 4, F = 50) for ImageNet at 224 px",
+    AMOEBANET,
+    Published(5.1e6, 555e6, 74.5, 92.0, "AmoebaNet paper, appendix"),
+)
+_add(
+    "amoebanet-a-cifar",
+    _cifar("AmoebaNet-A", 32, (6, 6, 6), 96),
+    "AmoebaNet-A (N = 6, F = 32) for CIFAR-10",
+    AMOEBANET,
+    Published(2.6e6, None, 96.60, None, "AmoebaNet paper, table 1, without cutout"),
+)
+_add(
+    "enas-micro-cifar",
+    _cifar("ENAS-micro", 36, (5, 5, 5), 108),
+    "The ENAS micro cells (15 normal cells, 36 channels) for CIFAR-10",
+    ENAS,
+    Published(4.6e6, None, 96.46, None, "ENAS paper, table 2, without cutout"),
+)
+for _name, _genotype, _paper, _figures in (
+    ("darts-v1", "DARTS-V1", DARTS, (3.3e6, 97.00)),
+    ("darts-v2", "DARTS-V2", DARTS, (3.3e6, 97.24)),
+    ("p-darts", "P-DARTS", P_DARTS, (3.4e6, 97.50)),
+    ("pc-darts", "PC-DARTS-CIFAR10", PC_DARTS, (3.6e6, 97.43)),
+):
+    _add(
+        f"{_name}-cifar",
+        _cifar(_genotype, 36, (6, 6, 6), 108, "nds"),
+        f"{_genotype} cells (20 cells, 36 channels) for CIFAR-10",
+        _paper,
+        Published(_figures[0], None, _figures[1], None, "the paper's CIFAR-10 table, with cutout"),
+    )
+for _name, _genotype, _paper, _figures in (
+    ("darts-v2", "DARTS-V2", DARTS, (4.7e6, 574e6, 73.3, 91.3)),
+    ("p-darts", "P-DARTS", P_DARTS, (4.9e6, 557e6, 75.6, 92.6)),
+    ("pc-darts", "PC-DARTS-ImageNet", PC_DARTS, (5.3e6, 597e6, 75.8, 92.7)),
+):
+    _add(
+        f"{_name}-mobile",
+        _imagenet(_genotype, 224, CellScale("imagenet-nds", 48, 48, (4, 4, 4), style="nds"), TORCH_IMAGENET),
+        f"{_genotype} cells (14 cells, 48 channels) for ImageNet at 224 px",
+        _paper,
+        Published(*_figures, "the paper's ImageNet table"),
+    )
+
+UNPUBLISHED = {
+    "nasnet-b": "NASNet-B",
+    "nasnet-c": "NASNet-C",
+}
+
+
+def get_model(name: str) -> ModelInfo:
+    """The row of that name, or UnknownModelError with the nearest names."""
+    if name in MODELS:
+        return MODELS[name]
+    for prefix, title in UNPUBLISHED.items():
+        if name == prefix or name.startswith(f"{prefix}-"):
+            raise UnknownModelError(
+                f"{title}'s cells are published only as figures of the NASNet paper (appendix B), so the zoo has none "
+                f"under this name; a genotype you transcribe yourself builds with nasnet_zoo.create(config)"
+            )
+    near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "nasnet_zoo.list_models() lists them"
+    raise UnknownModelError(f"there is no model {name!r} in the zoo: {hint}")
+
+
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
+    """The names that match a shell pattern, sorted; with `pretrained` only those that have weights."""
+    return sorted(
+        name
+        for name, model in MODELS.items()
+        if fnmatch.fnmatchcase(name, pattern) and (model.pretrained or not pretrained)
+    )

@@ -1,0 +1,59 @@
+"""The most probable classes of pictures."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .errors import ConfigError, ImageError
+from .images import ImageSource
+from .network import Network
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class: its place among the logits, its name if it is known, and its probability, 0 to 1."""
+
+    index: int
+    label: str | None
+    probability: float
+
+
+def predict(
+    network: Network, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = 32
+) -> list[Prediction] | list[list[Prediction]]:
+    """The k most probable classes, the most probable first: a list for one image, a list of lists for a list.
+
+    An image is whatever `images.open_image` takes; a k above the number of classes gives all of them. Runs in eval
+    mode where the network is, in its dtype, and leaves its modes as they were. Raises ImageError, naming the image,
+    and ConfigError for a k or batch_size below 1 or a network that takes no pictures.
+    """
+    if k < 1 or batch_size < 1:
+        raise ConfigError(f"k {k} and batch_size {batch_size} must be at least 1")
+    sources = images if isinstance(images, (list, tuple)) else [images]
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        results = []
+        for start in range(0, len(sources), batch_size):
+            results += _predict_batch(network, sources, range(start, min(start + batch_size, len(sources))), k)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return results if sources is images else results[0]
+
+
+@torch.inference_mode()
+def _predict_batch(network: Network, sources: list[ImageSource], indices: range, k: int) -> list[list[Prediction]]:
+    transform, labels, weight = network.transform, network.labels, network.classifier.weight
+    tensors = []
+    for i in indices:
+        try:
+            tensors.append(transform(sources[i]))
+        except ImageError as error:
+            raise ImageError(f"image {i + 1} of {len(sources)}: {error}" if len(sources) > 1 else str(error)) from error
+    logits = network(torch.stack(tensors).to(weight.device, weight.dtype))
+    top = logits.float().softmax(1).topk(min(k, logits.shape[1]))
+    return [
+        [Prediction(i, labels[i] if labels else None, p) for i, p in zip(*row)]
+        for row in zip(top.indices.tolist(), top.values.tolist())
+    ]

@@ -1,0 +1,148 @@
+"""Where pretrained weights come from: the package, the zoo's own Hub repos, then the public originals, which are
+converted once and cached as checkpoint folders."""
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from torch import Tensor
+
+from .checkpoint import CONFIG, WEIGHTS, read_weights, write_checkpoint
+from .convert import from_keras, from_tf_slim, from_timm
+from .convert.tf_checkpoint import read as read_tf_checkpoint
+from .errors import CheckpointError, ConversionError, DownloadError, UnknownModelError
+from .files import cache_root, locked, sha256_file
+from .models import ModelInfo, WeightSource
+
+log = logging.getLogger("nasnet_zoo")
+
+ZOO = "zoo"  # the tag of the zoo's own Hub repos
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def hub_owner() -> str:
+    """Who owns the zoo's Hub repos: NASNET_ZOO_HUB_OWNER, or nasnet-zoo."""
+    return os.environ.get("NASNET_ZOO_HUB_OWNER", "nasnet-zoo")
+
+
+def mirrored(url: str) -> str:
+    """`url` on the server NASNET_ZOO_MIRROR (scheme://host[:port]) if that is set; the path stays."""
+    mirror = os.environ.get("NASNET_ZOO_MIRROR")
+    if not mirror:
+        return url
+    place, original = urlsplit(mirror), urlsplit(url)
+    return urlunsplit((place.scheme, place.netloc, place.path.rstrip("/") + original.path, original.query, ""))
+
+
+def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_only: bool = False) -> Path:
+    """The checkpoint folder of a model's weights: shipped, cached, or else fetched from the first source that works.
+
+    Raises UnknownModelError if the model has no such weights and DownloadError, with what each source said, if none
+    of them works. A folder appears in the cache only complete; a lock keeps other processes from the same work.
+    """
+    tags = ", ".join(source.tag for source in model.weights) or "none"
+    sources = [source for source in model.weights if tag in (None, source.tag)]
+    if not sources and tag != ZOO:
+        raise UnknownModelError(
+            f"{model.name} has no weights {'yet' if tag is None else repr(tag)} (it has: {tags}); "
+            f"nasnet_zoo.create({model.name!r}) gives it freshly initialised"
+        )
+    for source in sources:
+        if source.form == "package":
+            return Path(__file__).parent / "weights" / source.address
+    if tag in (None, ZOO):
+        sources = [WeightSource(ZOO, "hub", f"{hub_owner()}/{model.name}"), *sources]
+    cached = [cache_root() / model.name / source.tag for source in sources]
+    for folder in cached:
+        if (folder / CONFIG).is_file():
+            return folder
+    said = []
+    for source, folder in zip(sources, cached, strict=True):
+        try:
+            if source.form == "hub":
+                return hub_folder(source.address, source.revision, local_files_only=local_files_only)
+            if local_files_only:
+                raise DownloadError(f"{source.address} is not cached")
+            with locked(folder):
+                if not (folder / CONFIG).is_file():  # else another process has made it while this one waited
+                    _fetch_and_convert(model, source, folder)
+            return folder
+        except (DownloadError, CheckpointError, ConversionError) as error:
+            log.info("%s from %s: %s", model.name, source.address, error)
+            said.append(f"{source.tag}: {error}")
+    what = "is not in the cache" if local_files_only else "could not be had from any of its sources"
+    raise DownloadError(f"{model.name} {what}. {' | '.join(said)}")
+
+
+def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool = False) -> Path:
+    """The folder of a Hub repo's `config.json` and `model.safetensors`, in the Hub's own cache.
+
+    The weights are checked against the SHA-256 that the Hub states for the file. Raises DownloadError.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        for name in (CONFIG, WEIGHTS):
+            path = hf_hub_download(repo, name, revision=revision, local_files_only=local_files_only)
+    except Exception as error:  # huggingface_hub's errors come from three packages with no common base
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DownloadError(
+            f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({reason}); check the name, the "
+            f"network, and for a private repo your token"
+        ) from error
+    _check_blob(Path(path))
+    return Path(path).parent
+
+
+def _check_blob(path: Path) -> None:
+    """The Hub's cache names a large file's blob by the SHA-256 that the Hub states for it."""
+    blob = path.resolve()
+    if _SHA256.fullmatch(blob.name) and sha256_file(blob) != blob.name:
+        blob.unlink()
+        raise DownloadError(f"{path.name} arrived damaged (its SHA-256 is not {blob.name[:16]}...); load it again")
+
+
+def _fetch_and_convert(model: ModelInfo, source: WeightSource, folder: Path) -> None:
+    """Downloads a public original, converts it and writes the checkpoint folder, which records where it came from."""
+    from .download import fetch
+
+    with tempfile.TemporaryDirectory(dir=_made(folder.parent), prefix=".download-") as temporary:
+        if source.form == "timm":
+            path, sha256, url = _fetch_timm(source)
+        else:
+            url = mirrored(source.address)
+            path = Path(temporary) / url.rsplit("/", 1)[1]
+            sha256 = fetch(url, path, md5=source.md5, label=f"{model.name} ({source.tag})")
+        state = CONVERTERS[source.form](path, model.config)
+        write_checkpoint(
+            state,
+            model.config,
+            folder,
+            model=model.name,
+            tag=source.tag,
+            origin=url,
+            origin_sha256=sha256,
+            license=model.license,
+        )
+
+
+def _fetch_timm(source: WeightSource) -> tuple[Path, str, str]:
+    folder = hub_folder(source.address, source.revision)
+    path = folder / WEIGHTS
+    return path, sha256_file(path), f"hf://{source.address}@{source.revision}"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+CONVERTERS: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "tf-slim": lambda path, config: from_tf_slim(read_tf_checkpoint(path), config),
+    "keras": from_keras,
+    "timm": lambda path, config: from_timm(read_weights(path), config),
+}
