@@ -23,7 +23,6 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 ALWAYS_HASHED_BYTES = 64 << 20  # up to here a hash takes less time than it saves in doubt
 
 
-
 def save(network: Network, folder: str | Path, dtype: torch.dtype | None = None, **metadata: Any) -> None:
     """Writes the network as a checkpoint folder, replacing the one that is there; `metadata` must fit into JSON.
 
@@ -84,9 +83,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, mapped rather than copied; CheckpointError if it is damaged."""
     try:
         with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: safe_open is no mapping
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({error}): fetch or convert it again") from error
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}): fetch or convert it again"
+        ) from error
 
 
 def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> None:

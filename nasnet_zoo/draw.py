@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
@@ -23,18 +24,20 @@ from .genotype import Cell, Genotype
 Node = tuple[int, int]  # (state, row): where a state is made, passes by, or leaves the cell
 
 # Lengths are pixels of the picture at its natural size: the published cells are about 900 wide and less.
-BOX, BOX_HEIGHT, PILL_HEIGHT, STEP = 45, 36, 18, 14  # STEP: from the op boxes up to the pill that combines them
+BOX, BOX_HEIGHT, PILL_HEIGHT, STEP = 46, 36, 18, 14  # STEP: from the op boxes up to the pill that combines them
 PAIR = 2 * BOX + 4
 ROW_HEIGHT = BOX_HEIGHT + STEP + PILL_HEIGHT
-INPUT, OUTPUT, SLOT, GAP = 106, 66, 2, 13  # widths of an input, a separate output and a passing line; between nodes
-END_HEIGHT, MARGIN, CELL_GAP = 24, 18, 40  # END_HEIGHT: of inputs and outputs
+INPUT, NUMBERED, CONCAT, SLOT = 106, 66, 24, 2  # widths of ends; of what a line takes of the concat bar, and in a row
+GAP, CELL_GAP, MARGIN = 12, 36, 18
+END_HEIGHT = 24  # of inputs and outputs
 BLOCKS_PER_ROW = 5
 SWEEPS = 40
 
 # Tints of Okabe and Ito's palette for colour-blind readers; they differ in lightness too.
-INK, LINE, PASSING = "#22303C", "#51626F", "#A3B0BA"
+INK, LINE, LEAVING = "#22303C", "#51626F", "#9FADB8"  # LEAVING: a line that only the output reads
 SEPARABLE, POOLING, IDENTITY, OTHER = "#93CDF2", "#F8D06B", "#F3F3F0", "#DE9CC4"
 LEGEND = {"separable convolution": SEPARABLE, "pooling": POOLING, "identity": IDENTITY, "other convolution": OTHER}
+PALE = 0.35  # the strength of what no output depends on
 WORDS = {"sep conv": "sep", "dil conv": "dil", "dil sep conv": "dil sep", "conv dilated": "dil conv"}
 WORDS |= {"avg pool": "avg", "max pool": "max", "bottleneck": "bneck"}
 COMBINES = {"add_layer_norm": "add + LN", "add_instance_norm": "add + IN"}
@@ -74,12 +77,11 @@ class _Layout:
         self.top = 1 + max(self.row_of)
 
         # The nodes row by row, and the links from each node to those it leads to in the next row.
-        last = list(self.row_of)  # the highest row that each state is seen in
+        self.last_read = list(self.row_of)  # per state, the highest row that a block reads it from
         for block, row in zip(cell.blocks, self.row_of[cell.inputs :], strict=True):
             for edge in (block.left, block.right):
-                last[edge.state] = max(last[edge.state], row - 1)
-        for state in cell.outputs:
-            last[state] = self.top
+                self.last_read[edge.state] = max(self.last_read[edge.state], row - 1)
+        last = [self.top if state in cell.outputs else row for state, row in enumerate(self.last_read)]
         self.rows: list[list[Node]] = [
             [(state, row) for state in range(cell.num_states) if self.row_of[state] <= row <= last[state]]
             for row in range(self.top + 1)
@@ -107,10 +109,12 @@ class _Layout:
 
     def width(self, node: Node) -> float:
         state, row = node
+        if row in (0, self.top) and self.cell.output == "separate":
+            return NUMBERED
         if row == 0:
             return INPUT
         if row == self.top:
-            return OUTPUT if self.cell.output == "separate" else SLOT
+            return CONCAT
         return PAIR if row == self.row_of[state] else SLOT
 
     def height(self, row: int) -> float:
@@ -169,29 +173,39 @@ class _Layout:
 
 def _figure(cells: list[tuple[str, _Layout]], title: str | None) -> Figure:
     natural = [sum(cell.channels) + sum(map(cell.height, range(cell.top + 1))) for _, cell in cells]
-    tallest = max(natural)
-    width = sum(cell.right - cell.left for _, cell in cells) + CELL_GAP * (len(cells) - 1) + 2 * MARGIN
-    inner, width = width, max(width, 620.0)  # room for the legend
-    bottom, head = MARGIN + 58, 44 if title else 10
-    height = bottom + tallest + 34 + head
+    legend = _legend([cell.cell for _, cell in cells])
+    legend_width = sum(width for _, _, _, width in legend)
+    inner = sum(cell.right - cell.left for _, cell in cells) + CELL_GAP * (len(cells) - 1)
+    width = max(inner, legend_width) + 2 * MARGIN
+    bottom = MARGIN + 56
+    height = bottom + max(natural) + (48 if cells[0][1].cell.output == "concat" else MARGIN) + (36 if title else 0)
     figure = Figure(figsize=(width / 100, height / 100), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
     if title:
-        _text(axes, width / 2, height - 26, title, size=17, weight="bold")
-    x = MARGIN + (width - inner) / 2
+        _text(axes, width / 2, height - 24, title, size=min(18, 1.5 * width / len(title)), weight="bold")
+    x = (width - inner) / 2
     for (caption, cell), own in zip(cells, natural, strict=True):
-        # Both cells get the same height, so that inputs and outputs line up.
-        cell.channels = [channel + (tallest - own) / len(cell.channels) for channel in cell.channels]
+        # All get the height of the tallest, so that inputs and outputs line up.
+        cell.channels = [channel + (max(natural) - own) / len(cell.channels) for channel in cell.channels]
         _draw_cell(axes, cell, x - cell.left, bottom)
-        x += cell.right - cell.left
-        _text(axes, x - (cell.right - cell.left) / 2, bottom - 22, caption, size=13, weight="bold")
-        x += CELL_GAP
-    for index, (name, colour) in enumerate(LEGEND.items()):
-        x = width / 2 + (index - 2) * 146
-        _box(axes, x + 8, MARGIN + 4, 16, 12, colour)
-        _text(axes, x + 22, MARGIN + 4, name, size=10.5, ha="left")
+        _text(axes, x + (cell.right - cell.left) / 2, bottom - 22, caption, size=13, weight="bold")
+        x += cell.right - cell.left + CELL_GAP
+    x = (width - legend_width) / 2 + 10
+    for name, colour, alpha, entry_width in legend:
+        _box(axes, x + 8, MARGIN, (16, 12), colour, alpha=alpha)
+        _text(axes, x + 22, MARGIN, name, ha="left")
+        x += entry_width
     return figure
+
+
+def _legend(cells: list[Cell]) -> list[tuple[str, str, float, float]]:
+    """What the cells' colours mean, only those they use: name, colour, strength, width."""
+    used = {_op_label(edge.op)[1] for cell in cells for block in cell.blocks for edge in (block.left, block.right)}
+    entries = [(name, colour, 1.0) for name, colour in LEGEND.items() if colour in used]
+    if any(len(cell.live_blocks()) < len(cell.blocks) for cell in cells):
+        entries.append(("not used by any output", INK, PALE))
+    return [(*entry, 46 + 5.6 * len(entry[0])) for entry in entries]
 
 
 def _draw_cell(axes: Axes, layout: _Layout, dx: float, dy: float) -> None:
@@ -199,62 +213,56 @@ def _draw_cell(axes: Axes, layout: _Layout, dx: float, dy: float) -> None:
     base = [dy]
     for row, channel in enumerate(layout.channels):
         base.append(base[-1] + layout.height(row) + channel)
-    live = {cell.inputs + index for index in cell.live_blocks()} | set(range(cell.inputs))
+    live = {cell.inputs + index for index in cell.live_blocks()}
+    strength = [1.0 if state < cell.inputs or state in live else PALE for state in range(cell.num_states)]
 
-    # Lines: from a node up to a box of a block, to the next slot of the same state, or to the output.
-    lines: dict[Node, list[tuple[float, Node]]] = {node: [] for node in x}
-    boxes: list[tuple[float, Node, str]] = []
-    for row, nodes in enumerate(layout.rows[1:], 1):
-        for state, _ in nodes:
-            node = (state, row)
-            if row > layout.row_of[state]:
-                lines[state, row - 1].append((x[node], node))
-                continue
-            block = cell.blocks[state - cell.inputs]
+    # Op boxes, and the lines from each node up to the boxes, slots and outputs in the next row: (x, colour, alpha).
+    lines: dict[Node, list[tuple[float, str, float]]] = {node: [] for node in x}
+    for state, row in x:
+        if row > layout.row_of[state]:
+            colour = LINE if row <= layout.last_read[state] else LEAVING
+            lines[state, row - 1].append((x[state, row], colour, strength[state]))
+            if row < layout.top:
+                _line(axes, x[state, row], base[row], x[state, row], base[row] + ROW_HEIGHT, colour, strength[state])
+        elif row > 0:
+            block, alpha = cell.blocks[state - cell.inputs], strength[state]
             edges = sorted((block.left, block.right), key=lambda edge: x[edge.state, row - 1])  # fewer crossings
-            for edge, side in zip(edges, (-1, 1), strict=True):
-                at = x[node] + side * (PAIR - BOX) / 2
-                boxes.append((at, node, edge.op))
-                lines[edge.state, row - 1].append((at, node))
+            for edge, at in zip(edges, (x[state, row] - (BOX + 4) / 2, x[state, row] + (BOX + 4) / 2), strict=True):
+                lines[edge.state, row - 1].append((at, LINE, alpha))
+                label, colour = _op_label(edge.op)
+                _box(axes, at, base[row] + BOX_HEIGHT / 2, (BOX, BOX_HEIGHT), colour, label, alpha=alpha)
+                _line(axes, at, base[row] + BOX_HEIGHT, x[state, row], base[row] + BOX_HEIGHT + STEP + 4, LINE, alpha)
+            label = COMBINES.get(block.combine, block.combine)
+            size = (16 + 6.2 * len(label), PILL_HEIGHT)
+            _box(
+                axes, x[state, row], base[row] + ROW_HEIGHT - PILL_HEIGHT / 2, size, INK, label, PILL_HEIGHT / 2, alpha
+            )
     for (state, row), targets in lines.items():
-        start = base[row] + layout.height(row)
-        if 0 < row < layout.top and row > layout.row_of[state]:
-            _line(axes, x[state, row], base[row], x[state, row], start, PASSING)
-        step = min(8.0, (INPUT - 24) / max(len(targets) - 1, 1)) if row == 0 else 0.0
-        for index, (at, (user, upper)) in enumerate(sorted(targets)):
+        room = layout.width((state, row)) - 24 if row == 0 else 0  # lines leave an input side by side
+        step = min(8, room / max(len(targets) - 1, 1))
+        for index, (at, colour, alpha) in enumerate(sorted(targets)):
             foot = x[state, row] + (index - (len(targets) - 1) / 2) * step
-            colour = PASSING if user == state else LINE
-            _line(axes, foot, start, at, base[upper], colour, 1.0 if user in live else 0.3)
+            _line(axes, foot, base[row] + layout.height(row), at, base[row + 1], colour, alpha)
 
-    for at, (state, row), op in boxes:
-        alpha = 1.0 if state in live else 0.3
-        _line(axes, at, base[row] + BOX_HEIGHT, x[state, row], base[row] + BOX_HEIGHT + STEP + 4, LINE, alpha)
-        label, colour = _op_label(op)
-        _box(axes, at, base[row] + BOX_HEIGHT / 2, BOX, BOX_HEIGHT, colour, label, alpha=alpha)
-    for state, block in enumerate(cell.blocks, cell.inputs):
-        row, label = layout.row_of[state], COMBINES.get(block.combine, block.combine)
-        middle, alpha = base[row] + ROW_HEIGHT - PILL_HEIGHT / 2, 1.0 if state in live else 0.3
-        _box(axes, x[state, row], middle, 16 + 6.2 * len(label), PILL_HEIGHT, INK, label, "white", PILL_HEIGHT / 2, alpha)
-
-    names = ("h[i] current", "h[i-1] previous") if cell.output == "concat" else ()
+    concat, radius = cell.output == "concat", END_HEIGHT / 2
     for state in range(cell.inputs):
-        name = names[state] if names else f"input {state}"
-        _box(axes, x[state, 0], base[0] + END_HEIGHT / 2, INPUT, END_HEIGHT, "white", name, radius=END_HEIGHT / 2)
-    middle = base[layout.top] + END_HEIGHT / 2
-    if cell.output == "separate":
-        for index, state in enumerate(cell.outputs):
-            _box(axes, x[state, layout.top], middle, OUTPUT, END_HEIGHT, "white", f"output {index}", radius=12)
+        label = ("h[i] current", "h[i-1] previous")[state] if concat else f"input {state}"
+        _box(axes, x[state, 0], dy + radius, (layout.width((state, 0)), END_HEIGHT), "white", label, radius)
+    middle = base[layout.top] + radius
+    if concat:
+        centre, width = dx + (layout.left + layout.right) / 2, layout.right - layout.left
+        _box(axes, centre, middle, (width, END_HEIGHT), INK, "concat")
+        _line(axes, centre, middle + radius, centre, middle + radius + 14, LINE)
+        _text(axes, centre, middle + radius + 24, "h[i+1] next")
         return
-    ends = [x[node] for node in layout.rows[layout.top]]
-    left, right = min(ends) - 30, max(ends) + 30
-    _box(axes, (left + right) / 2, middle, right - left, END_HEIGHT, INK, "concat", "white")
-    _line(axes, (left + right) / 2, middle + 12, (left + right) / 2, middle + 30, LINE)
+    for index, state in enumerate(cell.outputs):
+        _box(axes, x[state, layout.top], middle, (NUMBERED, END_HEIGHT), "white", f"output {index}", radius)
 
 
 def _op_label(op: str) -> tuple[str, str]:
-    """An op's name in two short lines, and the colour of its family."""
-    sizes = " ".join(re.findall(r"\d+x\d+", op))
-    words = " ".join(word for word in op.split("_") if not re.fullmatch(r"\d+x\d+", word))
+    """An op's name in at most two short lines, and the colour of its family."""
+    sizes = re.findall(r"\d+x\d+", op)
+    words = " ".join(word for word in op.split("_") if word not in sizes)
     colour = IDENTITY
     if "sep" in words or words == "dil conv":  # DARTS' dil_conv is separable too
         colour = SEPARABLE
@@ -262,37 +270,36 @@ def _op_label(op: str) -> tuple[str, str]:
         colour = POOLING
     elif "conv" in words or "bottleneck" in words:
         colour = OTHER
-    return f"{WORDS.get(words, words)}\n{sizes}".strip(), colour
+    return f"{WORDS.get(words, words)}\n{' '.join(sizes)}".strip(), colour
+
+
+def _fade(colour: str, alpha: float) -> tuple[float, ...]:
+    """Mixed with white, for what is see-through shows the lines behind it."""
+    return tuple(1 - alpha * (1 - part) for part in to_rgb(colour))
 
 
 def _line(axes: Axes, x0: float, y0: float, x1: float, y1: float, colour: str, alpha: float = 1.0) -> None:
-    """An S-shaped line that leaves and arrives upright."""
+    """A line, S-shaped where it has to be, that leaves and arrives upright."""
     middle = (y0 + y1) / 2
     curve = Curve([(x0, y0), (x0, middle), (x1, middle), (x1, y1)], [Curve.MOVETO] + [Curve.CURVE4] * 3)
-    axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=colour, linewidth=1.0, alpha=alpha, zorder=1))
+    axes.add_patch(
+        PathPatch(
+            curve, facecolor="none", edgecolor=_fade(colour, alpha), linewidth=1.0, capstyle="round", zorder=alpha
+        )
+    )
 
 
 def _box(
-    axes: Axes,
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    fill: str,
-    label: str = "",
-    colour: str = INK,
-    radius: float = 4,
-    alpha: float = 1.0,
+    axes: Axes, x: float, y: float, size: tuple[float, float], fill: str, label: str = "", radius: float = 4, alpha=1.0
 ) -> None:
     """A rounded box around (x, y) with a label in it."""
-    shape = f"round,pad=0,rounding_size={radius}"
-    corner = (x - width / 2, y - height / 2)
-    box = FancyBboxPatch(corner, width, height, shape, facecolor=fill, edgecolor=INK, linewidth=0.8, alpha=alpha)
-    axes.add_patch(box).set_zorder(2)
-    _text(axes, x, y, label, color=colour, alpha=alpha)
+    shape, corner = f"round,pad=0,rounding_size={radius}", (x - size[0] / 2, y - size[1] / 2)
+    colours = {"facecolor": _fade(fill, alpha), "edgecolor": _fade(INK, alpha)}
+    axes.add_patch(FancyBboxPatch(corner, *size, shape, linewidth=0.8, zorder=2, **colours))
+    _text(axes, x, y, label, color="white" if fill == INK else _fade(INK, alpha))
 
 
 def _text(axes: Axes, x: float, y: float, text: str, size: float = 10, **style: Any) -> None:
     """Text of a size in pixels, around (x, y)."""
-    options = {"ha": "center", "va": "center_baseline" if "\n" not in text else "center", "color": INK, "zorder": 3}
-    axes.text(x, y, text, fontsize=size * 0.72, parse_math=False, **(options | style))
+    style = {"ha": "center", "va": "center" if "\n" in text else "center_baseline", "color": INK, "zorder": 3} | style
+    axes.text(x, y, text, fontsize=size * 0.72, parse_math=False, **style)  # 100 pixels are 72 points

@@ -4,8 +4,9 @@ A kind says how its architecture is read and written, what its scale is made of,
 drawn, counted and hashed. Configs, checkpoints, reports and the CLI dispatch on `config.kind` and know nothing else.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from .config import CellScale, NetworkConfig
 from .cost import Cost, cell_cost

@@ -13,7 +13,9 @@ LABEL_SETS = ("imagenet-1k", "cifar10")
 def label_set(name: str) -> tuple[str, ...]:
     """The names of a label set that ships with the package."""
     if name not in LABEL_SETS:
-        raise ConfigError(f"unknown label set {name!r}; there are {', '.join(LABEL_SETS)}, or list the names themselves")
+        raise ConfigError(
+            f"unknown label set {name!r}; there are {', '.join(LABEL_SETS)}, or list the names themselves"
+        )
     return tuple((files("nasnet_zoo") / "data" / f"{name}.txt").read_text(encoding="utf-8").splitlines())
 
 

@@ -72,7 +72,7 @@ def create(name_or_config: str | NetworkConfig, **scale: Any) -> Network:
     fields = [field.name for field in dataclasses.fields(config.scale)]
     unknown = sorted(set(scale) - set(fields))
     if unknown:
-        raise ConfigError(f"create: unknown {', '.join(unknown)}; it takes num_classes, in_channels, {', '.join(fields)}")
+        raise ConfigError(
+            f"create: unknown {', '.join(unknown)}; it takes num_classes, in_channels, {', '.join(fields)}"
+        )
     return build(dataclasses.replace(config, scale=dataclasses.replace(config.scale, **scale), **own))
-
-

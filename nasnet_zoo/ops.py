@@ -9,7 +9,8 @@ number of channels has to change. All padding is TensorFlow's SAME. `c_in` and `
 stride.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 
 class Conv(NamedTuple):

@@ -195,5 +195,3 @@ def _stem(scale: CellScale, in_channels: int) -> tuple[Layers, ...]:
             (ReLU("relu"), Conv("conv", c, c, (3, 3), (2, 2)), Norm("bn", c)),
         )
     return ((Conv("conv", in_channels, c, (3, 3)), Norm("bn", c)),)
-
-

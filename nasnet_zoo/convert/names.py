@@ -119,7 +119,10 @@ def _op(layers: Layers, key: str, scope: str) -> Iterator[Source]:
 
 _TORCH_LEAF = {
     **{theirs: ours for ours, theirs in NORM.items()},
-    **{"weights": "weight", "biases": "bias", "depthwise_weights": "weight", "pointwise_weights": "weight"},
+    "weights": "weight",
+    "biases": "bias",
+    "depthwise_weights": "weight",
+    "pointwise_weights": "weight",
 }
 
 
@@ -155,8 +158,10 @@ def torch_name(slim: str, *, pnasnet: bool, gaps: int = 0) -> str:
 
 _KERAS_LEAF = {
     **{name: name for name in NORM.values()},
-    **{"weights": "kernel", "biases": "bias", "depthwise_weights": "depthwise_kernel"},
-    **{"pointwise_weights": "pointwise_kernel"},
+    "weights": "kernel",
+    "biases": "bias",
+    "depthwise_weights": "depthwise_kernel",
+    "pointwise_weights": "pointwise_kernel",
 }
 
 
@@ -178,9 +183,13 @@ def keras_name(slim: str, stages: tuple[int, ...]) -> str:
         stage = next(s for s in range(len(stages)) if number < sum(stages[: s + 1]))
         role, cell = "normal", str(number + stage)
     simple = {
-        **{"1x1": f"{role}_conv_1", "beginning_bn": f"{role}_bn_1"},
-        **{"prev_1x1": "adjust_conv_projection", "prev_bn": "adjust_bn", "final_path_bn": "adjust_bn"},
-        **{"path1_conv": "adjust_conv_1", "path2_conv": "adjust_conv_2"},
+        "1x1": f"{role}_conv_1",
+        "beginning_bn": f"{role}_bn_1",
+        "prev_1x1": "adjust_conv_projection",
+        "prev_bn": "adjust_bn",
+        "final_path_bn": "adjust_bn",
+        "path1_conv": "adjust_conv_1",
+        "path2_conv": "adjust_conv_2",
     }
     if rest[0] in simple:
         return f"{simple[rest[0]]}_{cell}/{leaf}"

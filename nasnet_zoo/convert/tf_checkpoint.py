@@ -1,8 +1,9 @@
 """Reads TensorFlow V2 checkpoints ("tensor bundles") without TensorFlow.
 
-A checkpoint is `PREFIX.index` beside `PREFIX.data-00000-of-00001` (and more shards). The index is a LevelDB sorted table
-from tensor name to a BundleEntryProto, which says where in the shards the tensor's bytes are; the empty name holds the
-BundleHeaderProto. Formats: tensorflow/core/lib/io/format.h, tensorflow/core/protobuf/tensor_bundle.proto, google/snappy.
+A checkpoint is `PREFIX.index` beside `PREFIX.data-00000-of-00001` (and more shards). The index is a LevelDB table from
+tensor name to a BundleEntryProto, which says where in the shards the tensor's bytes are; the empty name holds the
+BundleHeaderProto. The formats: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/lib/io/format.h, and
+format_description.txt of google/snappy, with which older TensorFlows compressed the index.
 
 Nothing in a file is trusted: every size is checked against the bytes that are really there before memory is taken.
 """
@@ -27,7 +28,7 @@ _PART = re.compile(r"(?P<prefix>(?:.*/)?(?!\._)[^/]+)\.(?:index|data-\d{5,}-of-\
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _FOOTER = 48  # bytes: two block handles, padding, magic
 _TRAILER = 5  # bytes after each block: compression type, masked CRC-32C
-_MAX_INDEX = 16 << 20  # bytes; NASNet-A large with all its optimizer slots needs less than 1 MB
+_MAX_INDEX = 4 << 20  # bytes, also when decompressed; NASNet-A large with all its optimizer slots needs less than 1 MB
 _MAX_RANK = 32
 _PIECE = 1 << 20  # bytes that are hashed or copied at a time
 
@@ -49,11 +50,11 @@ class _Entry(NamedTuple):
 def read(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, np.ndarray]:
     """All tensors of a checkpoint by name, sorted, in the file's layout (HWIO convolutions) and dtype.
 
-    `path` is a prefix (`.../model.ckpt`), its `.index` file, a folder that holds one checkpoint, or a tar archive of one,
-    compressed or not; an archive is unpacked to a temporary folder that is removed again. `verify` checks each tensor's
-    CRC-32C; the index's are always checked.
-    Raises CheckpointError if there is no checkpoint or more than one, a file is missing, damaged or cannot be read, or a
-    tensor is sliced or of another dtype than float16/32/64 and int32/64.
+    `path` is a prefix (`.../model.ckpt`), its `.index` file, a folder that holds one checkpoint, or a tar archive of
+    one, compressed or not; an archive is unpacked to a temporary folder that is removed again. `verify` checks each
+    tensor's CRC-32C; the index's are always checked.
+    Raises CheckpointError if there is no checkpoint or more than one, a file is missing, damaged or cannot be read, or
+    a tensor is sliced or of another dtype than float16/32/64 and int32/64.
     """
     path = Path(path)
     prefix = path.with_name(_prefix(path.name) or path.name) if path.name else path
@@ -198,13 +199,17 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < _FOOTER or not data.endswith(_MAGIC):
         raise ValueError("it does not end like a checkpoint index")
     _, _, *index, _ = _varints(data, len(data) - _FOOTER, 4)  # the metaindex comes first and is always empty
-    end = 0
+    end = total = 0
     for _, handle in _block_entries(_block(data, *index)):
         offset, size, _ = _varints(handle, 0, 2)
         if offset < end:  # else a small file could repeat one block for ever
             raise ValueError("its blocks overlap")
         end = offset + size + _TRAILER
-        yield from _block_entries(_block(data, offset, size))
+        block = _block(data, offset, size)
+        total += len(block)
+        if total > _MAX_INDEX:
+            raise ValueError(f"it decompresses to more than {_MAX_INDEX >> 20} MiB")
+        yield from _block_entries(block)
 
 
 def _block(data: bytes, offset: int, size: int) -> bytes:
@@ -263,7 +268,8 @@ def _unsnappy(data: bytes) -> bytes:
                 offset |= tag >> 5 << 8
             if not 0 < offset <= len(out):
                 raise ValueError("a block's compression is broken")
-            run = out[-offset:][:size]
+            start = len(out) - offset
+            run = out[start : start + size]
             out += (run * (size // len(run) + 1))[:size]
     if at != len(data) or len(out) != length:
         raise ValueError("a block's compression is broken")
