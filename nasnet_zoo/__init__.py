@@ -31,8 +31,24 @@ except PackageNotFoundError:  # imported from a checkout that is not installed
 _LAZY = {"load": ".loading", "create": ".loading", "save": ".checkpoint", "Network": ".network", "convert": ".convert"}
 
 __all__ = [
-    *("GENOTYPES", "Block", "Cell", "CellScale", "Edge", "Genotype", "ModelInfo", "Network", "NetworkConfig"),
-    *("Preprocess", "ZooError", "convert", "create", "info", "list_models", "load", "read_genotype", "save"),
+    "Block",
+    "Cell",
+    "CellScale",
+    "Edge",
+    "GENOTYPES",
+    "Genotype",
+    "ModelInfo",
+    "Network",
+    "NetworkConfig",
+    "Preprocess",
+    "ZooError",
+    "convert",
+    "create",
+    "info",
+    "list_models",
+    "load",
+    "read_genotype",
+    "save",
 ]
 
 

@@ -62,14 +62,14 @@ def list_command(
     if not names:
         raise ZooError(f"no model matches {pattern!r}; `nasnet-zoo list` shows them all")
     table = Table(box=None)
-    for column in ("model", "picture", "parameters", "multiply-adds", "published top-1", "weights"):
+    for column in ("model", "px", "params", "madds", "top-1 %", "weights"):
         table.add_column(column, no_wrap=True)
     for name in names:
         model = MODELS[name]
         cost, size = model.cost, model.config.preprocess.size[0]
         weights = ", ".join(source.tag for source in model.weights)
-        top1 = f"{model.published.top1:.2f} %" if model.published.top1 else ""
-        table.add_row(name, f"{size} px", _million(cost.parameters), _million(cost.multiply_adds), top1, weights)
+        top1 = f"{model.published.top1:.2f}" if model.published.top1 else ""
+        table.add_row(name, str(size), _million(cost.parameters), _million(cost.multiply_adds), top1, weights)
     console.print(table)
 
 

@@ -60,10 +60,7 @@ def pack(path, members, mode="w:gz"):
 
 
 def files_of(prefix):
-    return {file.name: file.read_bytes() for file in prefix.parent.iterdir()}
-
-
-# ---- what TensorFlow wrote
+    return {file.name: file.read_bytes() for file in sorted(prefix.parent.glob(f"{prefix.name}.*"))}
 
 
 def golden_value(name, shape):
@@ -93,9 +90,7 @@ def test_reads_what_tensorflow_wrote(archive, suffix):
     assert step.shape == () and step.dtype == np.int64
     assert len(tensors) == 584 and all(name.endswith(suffix) for name in tensors)
     for name, array in tensors.items():
-        # the file's random numbers were scaled in float64, perhaps by a value one bit off
-        expected = golden_value(name.removesuffix(suffix) if suffix else name, array.shape)
-        np.testing.assert_allclose(array, expected, rtol=2e-7, err_msg=name)
+        np.testing.assert_array_equal(array, golden_value(name.removesuffix(suffix), array.shape), err_msg=name)
 
 
 @pytest.mark.parametrize(("data", "crc"), [(b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA), (b"", 0)])
@@ -111,9 +106,6 @@ def test_masked_crc32c_of_arrays():
     assert masked_crc32c(array) == masked_crc(array.tobytes())
     assert masked_crc32c(array.T) == masked_crc(array.T.tobytes())
     assert masked_crc32c(np.float32(1.5)[()]) == masked_crc32c(np.array(1.5, np.float32).tobytes())
-
-
-# ---- every form of a checkpoint
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -167,12 +159,11 @@ def test_archive_names_go_nowhere(prefix, tmp_path, monkeypatch, folder):
     inside.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(inside))
     path = pack(prefix.parent / "a.tgz", {folder + name: data for name, data in files_of(prefix).items()})
-    opened = []
-    monkeypatch.setattr(
-        tf_checkpoint, "open", lambda file, mode: (opened.append(file), open(file, mode))[1], raising=False
-    )
+    written = []
+    copy = tf_checkpoint.shutil.copyfileobj
+    monkeypatch.setattr(tf_checkpoint.shutil, "copyfileobj", lambda s, t, n: (written.append(t.name), copy(s, t, n)))
     assert same(read(path), small())
-    assert opened and all(Path(file).resolve().is_relative_to(inside) for file in opened)
+    assert len(written) == 2 and all(Path(file).resolve().is_relative_to(inside) for file in written)
     assert list(inside.iterdir()) == [] and not os.path.exists("/evil")
 
 
@@ -180,17 +171,14 @@ def test_archive_links_are_not_followed(prefix):
     path = prefix.parent / "a.tar"
     with tarfile.open(path, "w") as tar:
         for name in files_of(prefix):
-            if name != "a.tar":
-                member = tarfile.TarInfo(name)
-                member.type, member.linkname = tarfile.SYMTYPE, str(prefix.parent / name)
-                tar.addfile(member)
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, str(prefix.parent / name)
+            tar.addfile(member)
     with pytest.raises(CheckpointError, match="no .index file"):
         read(path)
 
 
-# ---- Snappy, which older TensorFlows used for the index
-
-SNAPPY = (  # by Google's encoder
+SNAPPY = (  # by a production encoder
     "f202a863656c6c5f302f636f6d625f697465725f302f6c6566742f626e5f7365705f3578355f312f626574613b63fe2a00962a000c"
     "72696768157f303378335f312f67616d6d613b78fe0100fe0100fe01000d01"
 )
@@ -215,7 +203,8 @@ def test_snappy():
         b"cell_0/comb_iter_0/left/bn_sep_5x5_1/beta;" * 3 + b"cell_0/comb_iter_0/right/bn_sep_3x3_1/gamma;" + b"x" * 200
     )
     assert tf_checkpoint._unsnappy(bytes.fromhex(SNAPPY)) == text
-    assert tf_checkpoint._unsnappy(b"\x0a\x08abc\x12\x03\x00\x01\x03") == b"abcabcabc" + b""[:0] if False else True
+    for copy in (b"\x09\x03", b"\x16\x03\x00", b"\x17\x03\x00\x00\x00"):  # 6 bytes from 3 bytes ago
+        assert tf_checkpoint._unsnappy(b"\x09\x08abc" + copy) == b"abcabcabc"
 
 
 def test_compressed_index(tmp_path):
@@ -243,10 +232,7 @@ def test_decompression_is_bounded(prefix):
         read(prefix)
 
 
-# ---- damage
-
-
-@pytest.mark.parametrize("flip", [1, 2, 4, 8, 16, 32, 64, 128, 255])
+@pytest.mark.parametrize("flip", [1, 16, 128, 255])
 def test_every_flipped_byte_of_an_index(prefix, flip):
     data = bytearray(index_of(prefix).read_bytes())
     refused = 0
@@ -320,7 +306,7 @@ def test_full_disk(prefix, monkeypatch):
 def test_damaged_archives(prefix, mode):
     path = pack(prefix.parent / "a.tar", files_of(prefix), mode)
     data = path.read_bytes()
-    for size in (0, 1, 100, len(data) // 4):
+    for size in (0, 1, 100, 600) if mode == "w" else (0, 1, 100, len(data) - 20):
         path.write_bytes(data[:size])
         with pytest.raises(CheckpointError, match=r"a\.tar"):
             read(path)
@@ -334,8 +320,7 @@ def test_archive_with_a_negative_size(prefix):
         read(prefix.parent / "a.tar")
 
 
-# ---- hostile indexes with valid checksums
-
+# Entries with valid checksums that lie.
 GOOD = {"dtype": 1, "shape": (2,), "shard": 0, "offset": 0, "size": 8, "crc": 0}
 HOSTILE = {
     "huge": (GOOD | {"shape": (10**12,), "size": 4 * 10**12}, "should end at byte"),
@@ -433,9 +418,6 @@ def test_hostile_blocks(prefix):
         read(prefix)
 
 
-# ---- fuzz
-
-
 def mutate(data, rng):
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
@@ -463,11 +445,10 @@ def survives(path):
 
 
 @pytest.mark.parametrize("target", ["files", "block", "snappy", "entry", "tar", "tgz"])
-def test_fuzz(prefix, target):
+def test_only_checkpoint_errors(prefix, target):
     rng = random.Random(target)
     originals = files_of(prefix)
-    write_bundle(prefix, small())
-    for _ in range(300):
+    for _ in range(300 if target == "files" else 150):
         if target == "files":
             for name, data in originals.items():
                 (prefix.parent / name).write_bytes(mutate(data, rng))

@@ -1,0 +1,116 @@
+"""How far our networks are from TF-slim's: every golden case and both TF checkpoints; and our counts beside the
+papers'.
+
+    python benchmarks/fidelity.py          needs ../shared/golden; about a minute
+"""
+
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import torch
+from common import SHARED, write
+
+from nasnet_zoo import convert, info, list_models
+from nasnet_zoo.convert.tf_checkpoint import read
+from nasnet_zoo.network import build
+
+GOLDEN = SHARED / "golden"
+
+
+def variable(name: str, shape: list[int]) -> np.ndarray:
+    """The value that golden/README.md gives a TF variable of this name and shape."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    leaf = name.rsplit("/", 1)[-1]
+    if leaf == "gamma":
+        value = rng.uniform(0.5, 1.5, shape)
+    elif leaf == "moving_variance":
+        value = rng.uniform(1.0, 3.0, shape)
+    elif leaf in ("beta", "moving_mean", "biases"):
+        value = 0.1 * rng.standard_normal(shape)
+    else:
+        fan_in = shape[0] * shape[1] if leaf == "depthwise_weights" else np.prod(shape[:-1])
+        value = rng.standard_normal(shape) * np.sqrt(1 / fan_in)
+    return value.astype(np.float32)
+
+
+def picture(height: int, width: int) -> torch.Tensor:
+    """The input of a golden case, NCHW."""
+    values = np.random.default_rng(height * 1000 + width).uniform(-1, 1, (2, height, width, 3))
+    return torch.from_numpy(values.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def network_of(variables: dict[str, np.ndarray], config):
+    network = build(config, empty=True)
+    network.load_state_dict(convert.from_tf_slim(variables, config), assign=True)
+    return network.eval()
+
+
+@torch.inference_mode()
+def golden_cases() -> dict[str, float]:
+    """Per case: the largest difference of a logit over the largest logit."""
+    logits = np.load(GOLDEN / "visible.npz")
+    shapes = json.loads((GOLDEN / "visible.variables.json").read_text(encoding="utf-8"))
+    differences, network, built = {}, None, None
+    for case in logits:
+        name, size = case.split("@")
+        if name != built:
+            config = info(name).config
+            if config.num_classes == 1000:
+                config = dataclasses.replace(config, num_classes=1001)
+            network, built = network_of({key: variable(key, shape) for key, shape in shapes[name]}, config), name
+        ours = network(picture(*map(int, size.split("x")))).numpy()
+        differences[case] = float(np.abs(ours - logits[case]).max() / np.abs(logits[case]).max())
+    return differences
+
+
+@torch.inference_mode()
+def tf_checkpoints() -> dict[str, float]:
+    """The same for the two small checkpoints, through the file reader."""
+    folder, differences = GOLDEN / "tf-checkpoints", {}
+    expected = np.load(folder / "logits.npy")
+    config = info("nasnet-a-cifar").config
+    config = dataclasses.replace(
+        config, scale=dataclasses.replace(config.scale, filters=8, stem_channels=24, stages=(2, 2, 2))
+    )
+    for path in sorted(folder.glob("*.tar.gz")):
+        ours = network_of(read(path), config)(picture(32, 32)).numpy()
+        differences[path.name] = float(np.abs(ours - expected).max() / np.abs(expected).max())
+    return differences
+
+
+def counts() -> list[dict]:
+    """Our parameters and multiply-adds of every model beside the published ones."""
+    rows = []
+    for name in list_models():
+        model = info(name)
+        ours, published = model.cost, model.published
+        rows.append(
+            {
+                "model": name,
+                "parameters": ours.parameters,
+                "published_parameters": published.parameters,
+                "multiply_adds": ours.multiply_adds,
+                "published_multiply_adds": published.multiply_adds,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    differences = {**golden_cases(), **tf_checkpoints()}
+    print("| case | largest difference / largest logit |\n| --- | --- |")
+    for case, difference in differences.items():
+        print(f"| {case} | {difference:.1e} |")
+    table = counts()
+    print("\n| model | parameters | published | multiply-adds | published |\n| --- | --- | --- | --- | --- |")
+    for row in table:
+        published = (row["published_parameters"], row["published_multiply_adds"])
+        texts = ["-" if value is None else f"{value / 1e6:,.1f} M" for value in published]
+        print(f"| {row['model']} | {row['parameters']:,} | {texts[0]} | {row['multiply_adds']:,} | {texts[1]} |")
+    write("fidelity", {"differences": differences, "counts": table})
+
+
+if __name__ == "__main__":
+    main()
