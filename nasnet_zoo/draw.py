@@ -22,8 +22,9 @@ from .files import atomic_file
 from .genotype import Cell, Genotype
 
 Node = tuple[int, int]  # (state, row): where a state is made, passes by, or leaves the cell
+Size = tuple[float, float]  # width, height
 
-# Lengths are pixels of the picture at its natural size: the published cells are about 900 wide and less.
+# Lengths are pixels of the picture at its natural size: the published cells are 470 to 1030 wide.
 BOX, BOX_HEIGHT, PILL_HEIGHT, STEP = 46, 36, 18, 14  # STEP: from the op boxes up to the pill that combines them
 PAIR = 2 * BOX + 4
 ROW_HEIGHT = BOX_HEIGHT + STEP + PILL_HEIGHT
@@ -64,7 +65,7 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str], *, title: st
 
 
 class _Layout:
-    """Where everything in a cell stands: `x` of each node's middle, and the height that each row starts at."""
+    """Where everything in a cell stands: `x` of each node's middle, and how high the `channels` between rows are."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
@@ -90,7 +91,10 @@ class _Layout:
             self.rows[0].reverse()  # the previous state left of the current one: time runs to the right
         self.links: list[tuple[Node, Node]] = []
         for state, row in (node for nodes in self.rows[1:] for node in nodes):
-            self.links += [((read, row - 1), (state, row)) for read in self._reads(state, row)]
+            reads = [state]  # by itself, one row below
+            if row == self.row_of[state]:
+                reads = [edge.state for edge in cell.blocks[state - cell.inputs][:2]]
+            self.links += [((read, row - 1), (state, row)) for read in reads]
 
         self._arrange()
         self.left = min(self.x[node] - self.width(node) / 2 for node in self.x)
@@ -100,12 +104,6 @@ class _Layout:
         for low, high in self.links:
             spread[low[1]] = max(spread[low[1]], abs(self.x[low] - self.x[high]))
         self.channels = [30 + min(0.2 * dx, 70) for dx in spread]
-
-    def _reads(self, state: int, row: int) -> list[int]:
-        if row > self.row_of[state]:
-            return [state]
-        block = self.cell.blocks[state - self.cell.inputs]
-        return [block.left.state, block.right.state]
 
     def width(self, node: Node) -> float:
         state, row = node
@@ -125,8 +123,9 @@ class _Layout:
         below: dict[Node, list[Node]] = {node: [] for nodes in self.rows for node in nodes}
         above: dict[Node, list[Node]] = {node: [] for node in below}
         for low, high in self.links:
-            below[high].append(low)
-            above[low].append(high)
+            weight = 4 if low[0] == high[0] else 1  # what only passes by should go straight
+            below[high] += [low] * weight
+            above[low] += [high] * weight
         self.x = {}
         for nodes in self.rows:
             self._place(nodes, dict.fromkeys(nodes, 0.0))
@@ -233,10 +232,8 @@ def _draw_cell(axes: Axes, layout: _Layout, dx: float, dy: float) -> None:
                 _box(axes, at, base[row] + BOX_HEIGHT / 2, (BOX, BOX_HEIGHT), colour, label, alpha=alpha)
                 _line(axes, at, base[row] + BOX_HEIGHT, x[state, row], base[row] + BOX_HEIGHT + STEP + 4, LINE, alpha)
             label = COMBINES.get(block.combine, block.combine)
-            size = (16 + 6.2 * len(label), PILL_HEIGHT)
-            _box(
-                axes, x[state, row], base[row] + ROW_HEIGHT - PILL_HEIGHT / 2, size, INK, label, PILL_HEIGHT / 2, alpha
-            )
+            size, radius = (16 + 6.2 * len(label), PILL_HEIGHT), PILL_HEIGHT / 2
+            _box(axes, x[state, row], base[row] + ROW_HEIGHT - radius, size, INK, label, radius, alpha)
     for (state, row), targets in lines.items():
         room = layout.width((state, row)) - 24 if row == 0 else 0  # lines leave an input side by side
         step = min(8, room / max(len(targets) - 1, 1))
@@ -282,15 +279,12 @@ def _line(axes: Axes, x0: float, y0: float, x1: float, y1: float, colour: str, a
     """A line, S-shaped where it has to be, that leaves and arrives upright."""
     middle = (y0 + y1) / 2
     curve = Curve([(x0, y0), (x0, middle), (x1, middle), (x1, y1)], [Curve.MOVETO] + [Curve.CURVE4] * 3)
-    axes.add_patch(
-        PathPatch(
-            curve, facecolor="none", edgecolor=_fade(colour, alpha), linewidth=1.0, capstyle="round", zorder=alpha
-        )
-    )
+    style = {"facecolor": "none", "edgecolor": _fade(colour, alpha), "linewidth": 1.0, "capstyle": "round"}
+    axes.add_patch(PathPatch(curve, zorder=alpha, **style))  # the pale ones below the others
 
 
 def _box(
-    axes: Axes, x: float, y: float, size: tuple[float, float], fill: str, label: str = "", radius: float = 4, alpha=1.0
+    axes: Axes, x: float, y: float, size: Size, fill: str, label: str = "", radius: float = 4, alpha: float = 1.0
 ) -> None:
     """A rounded box around (x, y) with a label in it."""
     shape, corner = f"round,pad=0,rounding_size={radius}", (x - size[0] / 2, y - size[1] / 2)

@@ -85,9 +85,7 @@ class Transform:
 def _from_array(array: np.ndarray) -> Image.Image:
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     if array.dtype != np.uint8 or not fits or not array.size:
-        raise ImageError(
-            f"an array of {array.dtype} {array.shape} is not a picture: give uint8 (height, width, 3) or (height, width)"
-        )
+        raise ImageError(f"an array of {array.dtype} {array.shape} is not a picture: give uint8 (height, width[, 3])")
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 

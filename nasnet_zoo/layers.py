@@ -42,7 +42,8 @@ class SamePool2d(nn.Module):
         (top, bottom), (left, right) = (same_padding(n, self.kernel, self.stride) for n in x.shape[2:])
         if self.stride == 1 and top != bottom:  # an even kernel at stride 1: ceil_mode has nothing to round up
             x, top, left = F.pad(x, (left, right, top, bottom), value=float("-inf")), 0, 0
-        ceil = top != bottom or left != right
+        # A plain bool even where sizes are symbolic, as they become when one compiled function sees several.
+        ceil = True if top != bottom or left != right else False  # noqa: SIM210
         if self.mode == "max":
             return F.max_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil)
         return F.avg_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil, count_include_pad=False)

@@ -81,6 +81,12 @@ def test_separate_outputs(tmp_path):
     assert {"add + LN", "add + IN", "not used by any output"} <= set(found)
 
 
+def test_a_cell_smaller_than_its_inputs(tmp_path):
+    cell = Cell((Block(Edge(0, "identity"), Edge(0, "zero")),), (4, 1, 2, 3), 4, "separate")
+    draw_genotype(Genotype(cell, cell), tmp_path / "cell.svg")
+    assert "zero" in texts(tmp_path / "cell.svg")
+
+
 def test_a_title_is_plain_text(tmp_path):
     path = tmp_path / "cell.svg"
     draw_genotype(GENOTYPES["DARTS-V1"], path, title="<$x_1$ & co>")

@@ -1,0 +1,129 @@
+"""The training loop: it learns, resumes exactly, augments and schedules as it says."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import nasnet_zoo
+from nasnet_zoo.config import Preprocess
+from nasnet_zoo.errors import CheckpointError, ConfigError, DataError
+from nasnet_zoo.train.data import Pictures, augmented, epoch_batches, load_cifar10, normalized
+from nasnet_zoo.train.loop import evaluate, schedule, train
+from nasnet_zoo.train.recipe import Recipe
+
+RECIPE = Recipe(3, batch_size=16, learning_rate=0.2, warmup_epochs=0.5, pad=2, drop_path_keep=0.8, dropout=0.1)
+
+
+def tiny():
+    torch.manual_seed(1)
+    return nasnet_zoo.create("nasnet-a-cifar", filters=4, stem_channels=8, stages=(1, 1, 1), num_classes=4)
+
+
+def four_colours(n: int = 96, side: int = 12) -> Pictures:
+    """Noise around one of four colours: learnable in a few steps."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (n,), generator=generator)
+    base = torch.tensor([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])[labels].view(n, 3, 1, 1)
+    noise = torch.randint(-40, 40, (n, 3, side, side), generator=generator)
+    return Pictures((base + noise).clamp(0, 255).to(torch.uint8), labels)
+
+
+def test_it_learns():
+    network, pictures = tiny(), four_colours()
+    history = train(network, pictures, dataclasses.replace(RECIPE, epochs=6, drop_path_keep=1.0, dropout=0.0))
+    assert history[-1].loss < history[0].loss / 2
+    assert evaluate(network, pictures)[0] > 0.9
+    assert not network.training
+
+
+def test_resumed_training_is_the_uninterrupted_one(tmp_path):
+    pictures = four_colours()
+    whole = tiny()
+    history = train(whole, pictures, RECIPE, seed=3)
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, step, steps):
+        if (epoch, step) == (1, 2):
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(tiny(), pictures, RECIPE, seed=3, folder=tmp_path, on_step=stop)
+    resumed = tiny()
+    seen = []
+    again = train(resumed, pictures, RECIPE, seed=3, folder=tmp_path, on_epoch=seen.append)
+    assert [epoch.epoch for epoch in seen] == [2, 3]
+    assert again == history
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path):
+    train(tiny(), four_colours(), RECIPE, seed=3, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="another network, recipe or seed"):
+        train(tiny(), four_colours(), RECIPE, seed=4, folder=tmp_path)
+    (tmp_path / "state.safetensors").write_bytes(b"no such thing")
+    with pytest.raises(CheckpointError, match="delete it to start over"):
+        train(tiny(), four_colours(), RECIPE, seed=3, folder=tmp_path)
+
+
+def test_schedule():
+    recipe = Recipe(10, learning_rate=0.4, warmup_epochs=2)
+    assert schedule(recipe, 2) == pytest.approx(0.4)
+    assert schedule(recipe, 6) == pytest.approx(0.2)
+    assert schedule(recipe, 10) == pytest.approx(0)
+    assert 0 < schedule(recipe, 0) < schedule(recipe, 1) < 0.4
+
+
+def test_augmentation_crops_flips_and_cuts():
+    side, recipe = 8, Recipe(1, pad=2, flip=True)
+    image = torch.arange(3 * side * side, dtype=torch.uint8).view(1, 3, side, side)
+    padded = torch.nn.functional.pad(image, (2, 2, 2, 2))[0]
+    crops = {padded[:, y : y + side, x : x + side].numpy().tobytes() for y in range(5) for x in range(5)}
+    crops |= {padded[:, y : y + side, x : x + side].flip(2).numpy().tobytes() for y in range(5) for x in range(5)}
+    out = augmented(image.expand(600, -1, -1, -1), recipe, torch.Generator().manual_seed(0))
+    assert {picture.numpy().tobytes() for picture in out} == crops  # all 25 offsets, both ways, and nothing else
+    ones = torch.ones(64, 3, side, side, dtype=torch.uint8)
+    cut = augmented(ones, Recipe(1, pad=0, flip=False, cutout=4), torch.Generator().manual_seed(0))
+    blank = (cut[:, 0] == 0).sum((1, 2))
+    assert blank.max() == 9 and blank.min() >= 4  # |d| < 2 around a centre: 3 x 3, less at the border
+
+
+def test_an_epoch_shows_every_picture_at_most_once():
+    pictures = Pictures(torch.zeros(50, 3, 8, 8, dtype=torch.uint8), torch.arange(50))
+    generator = torch.Generator().manual_seed(0)
+    batches = list(epoch_batches(pictures, Recipe(1, batch_size=16), Preprocess((8, 8)), generator, 6))
+    assert [tuple(images.shape) for images, _ in batches] == [(16, 3, 6, 6)] * 3
+    labels = torch.cat([labels for _, labels in batches])
+    assert len(labels.unique()) == 48
+
+
+def test_normalized():
+    prepared = Preprocess((1, 1), mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
+    white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    assert normalized(white, prepared).flatten().tolist() == [1.0, 3.0, 1.0]
+
+
+def test_evaluate_counts_top1_and_top5():
+    network, pictures = tiny().eval(), four_colours(40)
+    logits = network(normalized(pictures.images, network.config.preprocess))
+    expected = (logits.argmax(1) == pictures.labels).float().mean().item()
+    top1, top5 = evaluate(network, pictures, batch_size=7)
+    assert top1 == pytest.approx(expected) and top5 == 1.0  # four classes: always among the best five
+
+
+@pytest.mark.parametrize("wrong", [dict(epochs=0), dict(epochs=1, batch_size=1), dict(epochs=1, drop_path_keep=0)])
+def test_impossible_recipes(wrong):
+    with pytest.raises(ConfigError, match="recipe"):
+        Recipe(**wrong)
+
+
+def test_missing_and_wrong_cifar10(tmp_path):
+    with pytest.raises(DataError, match="cifar-10-python.tar.gz"):
+        load_cifar10(tmp_path, train=True)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"not a batch")
+    with pytest.raises(DataError, match="does not hold the official CIFAR-10"):
+        load_cifar10(tmp_path, train=False)
