@@ -6,6 +6,10 @@ SHA-256 of the weight file, its precision, and whatever metadata the writer gave
 
 import dataclasses
 import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +41,22 @@ def write_checkpoint(
     """`save` for a state_dict and its config."""
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     with atomic_folder(folder) as temporary:
-        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        with _os_errors(temporary / WEIGHTS):
+            save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         record = {"network": config.to_json(), "weights": {"sha256": sha256_file(temporary / WEIGHTS), **metadata}}
         (temporary / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _os_errors(path: Path) -> Iterator[None]:
+    """Gives the system's errors their type back: safetensors reports a full disk as a SafetensorError."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def load_folder(
@@ -59,13 +76,14 @@ def load_folder(
             raise CheckpointError(f"{folder} is not a checkpoint folder: it has no {needed.name}")
     record = read_config_json(folder / CONFIG)
     config = NetworkConfig.from_json(record["network"])
-    expected = (record.get("weights") or {}).get("sha256")
+    recorded = record.get("weights")
+    expected = recorded.get("sha256") if isinstance(recorded, dict) else None
     if expected is not None and (verify or path.stat().st_size <= ALWAYS_HASHED_BYTES):
         found = sha256_file(path)
         if found != expected:
             raise CheckpointError(
                 f"{path} is damaged: its SHA-256 is {found[:16]}..., {CONFIG} says {str(expected)[:16]}...; "
-                f"fetch or convert it again"
+                f"delete the folder, then fetch or convert it again"
             )
     state = read_weights(path)
     network = build(config, empty=True)

@@ -1,11 +1,14 @@
 """Where pretrained weights come from: the package, the zoo's own Hub repos, then the public originals, which are
 converted once and cached as checkpoint folders."""
 
+import json
 import logging
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,6 +16,8 @@ from torch import Tensor
 
 from .checkpoint import CONFIG, WEIGHTS, read_weights, write_checkpoint
 from .convert import from_keras, from_tf_slim, from_timm
+from .convert.ports import read_keras
+from .convert.tf_checkpoint import masked_crc32c
 from .convert.tf_checkpoint import read as read_tf_checkpoint
 from .errors import CheckpointError, ConversionError, DownloadError, UnknownModelError
 from .files import cache_root, locked, sha256_file
@@ -64,7 +69,7 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
     for source, folder in zip(sources, cached, strict=True):
         try:
             if source.form == "hub":
-                return hub_folder(source.address, source.revision, local_files_only=local_files_only)
+                return _cached_or_fetched(source, local_files_only)
             if local_files_only:
                 raise DownloadError(f"{source.address} is not cached")
             with locked(folder):
@@ -85,39 +90,63 @@ def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool
     """
     from huggingface_hub import hf_hub_download
 
+    from .download import offline
+
+    options = dict(local_files_only=local_files_only or offline())
     try:
-        for name in (CONFIG, WEIGHTS):
-            path = hf_hub_download(repo, name, revision=revision, local_files_only=local_files_only)
+        config = Path(hf_hub_download(repo, CONFIG, revision=revision, **options))
+        commit = config.parent.name  # so that both files are of one commit, whatever is pushed meanwhile
+        path = hf_hub_download(repo, WEIGHTS, revision=commit, **options)
     except Exception as error:  # huggingface_hub's errors come from three packages with no common base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
             f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({reason}); check the name, the "
             f"network, and for a private repo your token"
         ) from error
-    _check_blob(Path(path))
+    if not options["local_files_only"]:  # what is cached was checked when it came
+        _check_blob(Path(path))
     return Path(path).parent
+
+
+def _cached_or_fetched(source: WeightSource, local_files_only: bool) -> Path:
+    """The folder of a model's Hub repo; what the Hub's cache has is not asked for again."""
+    try:
+        return hub_folder(source.address, source.revision, local_files_only=True)
+    except DownloadError:
+        if local_files_only:
+            raise
+    return hub_folder(source.address, source.revision)
 
 
 def _check_blob(path: Path) -> None:
     """The Hub's cache names a large file's blob by the SHA-256 that the Hub states for it."""
     blob = path.resolve()
     if _SHA256.fullmatch(blob.name) and sha256_file(blob) != blob.name:
-        blob.unlink()
+        with suppress(OSError):  # another process may have removed it
+            blob.unlink()
         raise DownloadError(f"{path.name} arrived damaged (its SHA-256 is not {blob.name[:16]}...); load it again")
 
 
 def _fetch_and_convert(model: ModelInfo, source: WeightSource, folder: Path) -> None:
-    """Downloads a public original, converts it and writes the checkpoint folder, which records where it came from."""
+    """Downloads a public original, converts it and writes the checkpoint folder, which records where it came from.
+
+    The caller holds the folder's lock, so what is left of another download is a killed process's.
+    """
     from .download import fetch
 
-    with tempfile.TemporaryDirectory(dir=_made(folder.parent), prefix=".download-") as temporary:
+    temporary = folder.with_name(f".{folder.name}.download")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
         if source.form == "timm":
             path, sha256, url = _fetch_timm(source)
         else:
             url = mirrored(source.address)
-            path = Path(temporary) / url.rsplit("/", 1)[1]
+            path = temporary / url.rsplit("/", 1)[1]
             sha256 = fetch(url, path, md5=source.md5, label=f"{model.name} ({source.tag})")
-        state = CONVERTERS[source.form](path, model.config)
+        try:
+            state = CONVERTERS[source.form](path, model)
+        except (CheckpointError, ConversionError) as error:
+            raise type(error)(f"{url}: {error}") from error
         write_checkpoint(
             state,
             model.config,
@@ -125,9 +154,12 @@ def _fetch_and_convert(model: ModelInfo, source: WeightSource, folder: Path) -> 
             model=model.name,
             tag=source.tag,
             origin=url,
+            origin_form=source.form,
             origin_sha256=sha256,
             license=model.license,
         )
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _fetch_timm(source: WeightSource) -> tuple[Path, str, str]:
@@ -136,13 +168,24 @@ def _fetch_timm(source: WeightSource) -> tuple[Path, str, str]:
     return path, sha256_file(path), f"hf://{source.address}@{source.revision}"
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def published_checksums(model: ModelInfo) -> dict[str, int] | None:
+    """The masked CRC32C of each tensor of Keras's published weights by `layer/leaf`, where the package knows them."""
+    known = files("nasnet_zoo") / "data" / f"keras-{model.name}.json"
+    return json.loads(known.read_text(encoding="utf-8")) if known.is_file() else None
 
 
-CONVERTERS: dict[str, Callable[..., dict[str, Tensor]]] = {
-    "tf-slim": lambda path, config: from_tf_slim(read_tf_checkpoint(path), config),
-    "keras": from_keras,
-    "timm": lambda path, config: from_timm(read_weights(path), config),
+def _from_published_keras(path: Path, model: ModelInfo) -> dict[str, Tensor]:
+    variables, checksums = read_keras(path), published_checksums(model)
+    if checksums is not None:
+        wrong = sorted(set(checksums) ^ set(variables))
+        wrong += [name for name, value in variables.items() if masked_crc32c(value) != checksums.get(name)]
+        if wrong:
+            raise ConversionError(f"{len(wrong)} tensors are not the published ones, the first being {wrong[0]}")
+    return from_keras(variables, model.config)
+
+
+CONVERTERS: dict[str, Callable[[Path, ModelInfo], dict[str, Tensor]]] = {
+    "tf-slim": lambda path, model: from_tf_slim(read_tf_checkpoint(path), model.config),
+    "keras": _from_published_keras,
+    "timm": lambda path, model: from_timm(read_weights(path), model.config),
 }

@@ -1,9 +1,13 @@
 """What the test modules share. Tests of the package's core need only torch on a CPU."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from nasnet_zoo.files import atomic_folder, locked
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -30,3 +34,17 @@ def shared():
 def golden():
     """The small reference arrays that are kept with the tests."""
     return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def cifar10(shared, tmp_path_factory):
+    """A folder with the official CIFAR-10 files, unpacked from the reference data; skips where these are absent."""
+    unpack = shared / "data" / "cifar10" / "unpack.py"
+    if not unpack.is_file():
+        pytest.skip(f"CIFAR-10 is not in {unpack.parent}")
+    folder = tmp_path_factory.getbasetemp().parent / "cifar10"  # shared by the workers of one run
+    with locked(folder):
+        if not (folder / "cifar-10-batches-py").is_dir():
+            with atomic_folder(folder) as temporary:
+                subprocess.run([sys.executable, unpack, temporary], check=True, capture_output=True)
+    return folder

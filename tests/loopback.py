@@ -42,6 +42,7 @@ class Server:
 
     def __init__(self, files: dict[str, bytes] | str | Path) -> None:
         self.files = files
+        self.headers: dict[str, dict[str, str]] = {}  # from "/path" to headers of its answers
         self.requests: list[Request] = []
         self._faults: dict[str, Fault] = {}
         self._lock = threading.Lock()
@@ -71,6 +72,21 @@ class Server:
         ignore_range     send the whole file whatever was asked
         """
         self._faults[path] = Fault(**fault)
+
+    def add_hub_repo(self, repo: str, files: dict[str, bytes], revision: str = "main") -> None:
+        """Serves `files` as the Hugging Face Hub would, with model.safetensors as a large file; HF_ENDPOINT is url("").
+
+        What is asked for by the commit's hash is served too.
+        """
+        named = re.fullmatch(r"[0-9a-f]{40}", revision)
+        commit = revision if named else hashlib.sha1(b"".join(files.values())).hexdigest()
+        for name, data in files.items():
+            headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
+            if name.endswith(".safetensors"):
+                headers |= {"X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data))}
+            for version in (revision, commit):
+                path = f"/{repo}/resolve/{version}/{name}"
+                self.files[path], self.headers[path] = data, headers
 
     def _next_fault(self, path: str) -> Fault:
         with self._lock:
@@ -104,17 +120,18 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(fault.status or 404, b"no file here")
         if fault.redirect:
             return self._answer(302, b"", Location=fault.redirect)
-        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        own = self.served.headers.get(path, {})
+        etag = own.get("ETag") or f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         if fault.flip is not None:
             data = data[: fault.flip] + bytes([data[fault.flip] ^ 0xFF]) + data[fault.flip + 1 :]
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked is None or fault.ignore_range or self.headers.get("If-Range", etag) != etag:
-            return self._answer(200, data, fault, ETag=etag)
+            return self._answer(200, data, fault, **{"ETag": etag, **own})
         start, stop = int(asked[1]), min(int(asked[2] or len(data)) + 1, len(data))
         if start >= len(data):
             return self._answer(416, b"", **{"Content-Range": f"bytes */{len(data)}"})
         part = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
-        self._answer(206, data[start:stop], fault, ETag=etag, **part)
+        self._answer(206, data[start:stop], fault, **{"ETag": etag, **own, **part})
 
     do_HEAD = do_GET
 

@@ -45,15 +45,27 @@ def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[st
     return _collect(slim_sources(config, numbered), found, config, lambda source: source.name, SLIM_AXES)
 
 
-def from_keras(path: str | Path, config: NetworkConfig) -> dict[str, Tensor]:
-    """From an `.h5` weight file of Keras's NASNet (ImageNet, with its top). Needs h5py. Raises ConversionError."""
+def from_keras(weights: str | Path | Mapping[str, Any], config: NetworkConfig) -> dict[str, Tensor]:
+    """From an `.h5` weight file of Keras's NASNet (ImageNet, with its top), or from what `read_keras` read of it.
+
+    Raises ConversionError.
+    """
+    if config.scale.stem != "imagenet":
+        raise ConversionError("Keras has NASNets with the ImageNet stem only; this config has another stem")
+    found = weights if isinstance(weights, Mapping) else read_keras(weights)
+    stages = config.scale.stages
+    return _collect(
+        slim_sources(config, False), found, config, lambda source: keras_name(source.name, stages), SLIM_AXES
+    )
+
+
+def read_keras(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a Keras `.h5` weight file by `layer/leaf`. Needs h5py. Raises ConversionError."""
     try:
         import h5py
     except ImportError:
         raise ConversionError("reading .h5 files needs h5py: pip install 'nasnet-zoo[convert]'") from None
-    if config.scale.stem != "imagenet":
-        raise ConversionError("Keras has NASNets with the ImageNet stem only; this config has another stem")
-    found: dict[str, Any] = {}
+    found: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):  # .../layer/leaf:0, in groups that differ between Keras versions
@@ -64,10 +76,7 @@ def from_keras(path: str | Path, config: NetworkConfig) -> dict[str, Tensor]:
             file.visititems(visit)
     except (OSError, RuntimeError, KeyError) as error:
         raise ConversionError(f"{path} is not a readable HDF5 file: {error}") from error
-    stages = config.scale.stages
-    return _collect(
-        slim_sources(config, False), found, config, lambda source: keras_name(source.name, stages), SLIM_AXES
-    )
+    return found
 
 
 def from_timm(state_dict: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
