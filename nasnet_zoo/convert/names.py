@@ -167,7 +167,7 @@ _KERAS_LEAF = {
 
 def keras_name(slim: str, stages: tuple[int, ...]) -> str:
     """`layer/leaf` of a TF-slim variable in Keras's NASNet. Keras numbers a reduction cell by the normal cells before
-    it and skips one number after it, and calls the left side of block 5 of a reduction cell `left4`."""
+    it, skips one number after the first, and calls the left side of block 5 of a reduction cell `left4`."""
     scope, *rest = slim.split("/")
     leaf = _KERAS_LEAF[rest[-1]]
     if scope.startswith("conv0"):
@@ -180,8 +180,7 @@ def keras_name(slim: str, stages: tuple[int, ...]) -> str:
     elif scope.startswith("reduction"):
         role, cell = "reduction", f"reduce_{sum(stages[: number + 1])}"
     else:
-        stage = next(s for s in range(len(stages)) if number < sum(stages[: s + 1]))
-        role, cell = "normal", str(number + stage)
+        role, cell = "normal", str(number + (number >= stages[0]))
     simple = {
         "1x1": f"{role}_conv_1",
         "beginning_bn": f"{role}_bn_1",
