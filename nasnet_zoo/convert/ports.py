@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..config import NetworkConfig
 from ..errors import ConversionError
+from ..genotypes import NASNET_A
 from ..network import build
 from .names import Source, keras_name, slim_sources, torch_name
 
@@ -50,8 +51,9 @@ def from_keras(weights: str | Path | Mapping[str, Any], config: NetworkConfig) -
 
     Raises ConversionError.
     """
-    if config.scale.stem != "imagenet":
-        raise ConversionError("Keras has NASNets with the ImageNet stem only; this config has another stem")
+    scale = config.scale if config.kind == "cell" else None
+    if scale is None or scale.stem != "imagenet" or scale.aux_size is not None or config.architecture != NASNET_A:
+        raise ConversionError("Keras has NASNet-A with the ImageNet stem and no auxiliary head only, not this config")
     found = weights if isinstance(weights, Mapping) else read_keras(weights)
     stages = config.scale.stages
     return _collect(
