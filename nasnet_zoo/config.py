@@ -8,7 +8,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
 from .genotype import MAX_JSON_BYTES
@@ -16,6 +16,14 @@ from .genotype import MAX_JSON_BYTES
 FORMAT_VERSION = 1
 MAX_CHANNELS = 1 << 16
 MAX_CELLS = 1000
+
+
+def _check_choices(value: Any, where: str) -> None:
+    """ConfigError if a field whose type is a Literal holds none of its choices."""
+    for name, hint in get_type_hints(type(value)).items():
+        if get_origin(hint) is Literal and getattr(value, name) not in get_args(hint):
+            choices = ", ".join(get_args(hint))
+            raise ConfigError(f"{where}: unknown {name} {getattr(value, name)!r}; choose one of {choices}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Preprocess:
     antialias: bool = True
 
     def __post_init__(self) -> None:
+        _check_choices(self, "preprocess")
         if min(self.size) < 1 or max(self.size) > 1 << 14:
             raise ConfigError(f"preprocess: size {self.size} is not between 1 and {1 << 14} pixels")
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
@@ -67,12 +76,13 @@ class CellScale:
     aux_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        _check_choices(self, "scale")
         if not 1 <= self.filters <= MAX_CHANNELS or not 2 <= self.stem_channels <= MAX_CHANNELS:
             raise ConfigError(
                 f"scale: filters {self.filters} and stem_channels {self.stem_channels} must lie between 2 and "
                 f"{MAX_CHANNELS}"
             )
-        if self.stem == "imagenet" and self.filters < 4:
+        if self.stem == "imagenet" and self.filters < 8:
             raise ConfigError(f"scale: the imagenet stem starts at filters / 4, so filters {self.filters} is too few")
         if not self.stages or min(self.stages) < 1 or sum(self.stages) > MAX_CELLS or len(self.stages) > 6:
             raise ConfigError(f"scale: stages {list(self.stages)} must be 1 to 6 counts of at least one cell each")
@@ -116,7 +126,7 @@ class NetworkConfig:
             "preprocess": dataclasses.asdict(self.preprocess),
             "num_classes": self.num_classes,
             "in_channels": self.in_channels,
-            "labels": self.labels,
+            "labels": list(self.labels) if isinstance(self.labels, tuple) else self.labels,
         }
 
     @classmethod
@@ -127,7 +137,8 @@ class NetworkConfig:
         names = [field.name for field in dataclasses.fields(cls)]
         if not isinstance(value, dict):
             raise ConfigError("a network config is a JSON object; this is not one")
-        if value.get("format_version") != FORMAT_VERSION:
+        version = value.get("format_version")
+        if type(version) is not int or version != FORMAT_VERSION:
             raise ConfigError(
                 f"this config has format_version {value.get('format_version')!r}, this nasnet_zoo reads "
                 f"{FORMAT_VERSION}: use the nasnet_zoo that wrote it"

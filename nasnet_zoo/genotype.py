@@ -131,6 +131,9 @@ def read_genotype(path: str | Path) -> Genotype:
 
 
 def _check_cell(cell: Cell, name: str) -> None:
+    for number in (cell.inputs, *cell.outputs):
+        if type(number) is not int:
+            raise GenotypeError(f"{name} cell: inputs and outputs are whole numbers, {_short(number)} is not one")
     if not 1 <= cell.inputs <= MAX_INPUTS:
         raise GenotypeError(f"{name} cell: {cell.inputs} inputs; a cell has 1 to {MAX_INPUTS}")
     if not 1 <= len(cell.blocks) <= MAX_BLOCKS:
@@ -144,6 +147,8 @@ def _check_cell(cell: Cell, name: str) -> None:
         for side, edge in (("left", block.left), ("right", block.right)):
             if edge.op not in OPS:
                 raise GenotypeError(f"{where}, {side}: unknown op {edge.op!r}; choose one of {', '.join(OPS)}")
+            if type(edge.state) is not int:
+                raise GenotypeError(f"{where}, {side}: a state is a whole number, {_short(edge.state)} is not one")
             if not 0 <= edge.state < cell.inputs + index:
                 raise GenotypeError(
                     f"{where}, {side}: reads state {edge.state}, which is not there yet; "
@@ -231,41 +236,54 @@ def _canonical_cell(cell: Cell) -> list[Any]:
     """The live blocks in an order that depends only on the graph, with sides and outputs sorted.
 
     Blocks are placed one at a time, always the smallest by (what it reads in the new numbering, colour); a block's
-    colour says how it is used by those after it, so that equal blocks with different uses are told apart.
+    colour says how it is used by those after it, so that equal blocks with different uses are told apart. Where
+    several are still alike each is tried, up to a limit that no cell of a sensible size reaches, and the smallest
+    result counts.
     """
-    live, inputs = cell.live_blocks(), cell.inputs
-    position = {state: state for state in range(inputs)}  # old state -> new state
-    waiting = {inputs + index: cell.blocks[index] for index in live}
-    placed: list[Any] = []
+    inputs = cell.inputs
+    live = {inputs + index: cell.blocks[index] for index in cell.live_blocks()}
+    users: dict[int, list[tuple[int, str, str, str]]] = {state: [] for state in live}
+    for user, block in live.items():
+        for this, other in ((block.left, block.right), (block.right, block.left)):
+            if this.state in users:
+                users[this.state].append((user, this.op, block.combine, other.op))
+    tries = 500
 
-    def output_key(state: int) -> Any:
+    def output_key(state: int) -> int:
         if cell.output == "separate":  # the order is the next cell's input order
             return cell.outputs.index(state) if state in cell.outputs else -1
         return int(state in cell.outputs)
 
-    users: dict[int, list[tuple[int, str, str, str]]] = {state: [] for state in waiting}
-    for user, block in waiting.items():
-        for this, other in ((block.left, block.right), (block.right, block.left)):
-            if this.state in users:
-                users[this.state].append((user, this.op, block.combine, other.op))
-
-    def read_key(block: Block) -> Any:
-        return [block.combine, sorted([position[edge.state], edge.op] for edge in (block.left, block.right))]
-
-    while waiting:
-        colour: dict[int, str] = {}
+    def colours(position: dict[int, int]) -> dict[int, str]:
+        found: dict[int, str] = {}
         for state in sorted(users, reverse=True):  # users come after what they read, so theirs are known
             if state in position:
-                colour[state] = f"placed {position[state]}"
+                found[state] = f"placed {position[state]}"
                 continue
-            block = cell.blocks[state - inputs]
-            used = sorted([op, combine, other, colour[user]] for user, op, combine, other in users[state])
+            block = live[state]
+            used = sorted([op, combine, other, found[user]] for user, op, combine, other in users[state])
             reads = sorted([str(position.get(e.state, "?")), e.op] for e in (block.left, block.right))
             text = json.dumps([output_key(state), used, reads])
-            colour[state] = hashlib.sha256(text.encode()).hexdigest()
-        ready = [s for s, b in waiting.items() if b.left.state in position and b.right.state in position]
-        best = min(ready, key=lambda state: (read_key(waiting[state]), colour[state]))
-        placed.append(read_key(waiting.pop(best)))
-        position[best] = inputs + len(placed) - 1
-    outputs = [position[state] for state in cell.outputs]
-    return [inputs, cell.output, placed, outputs if cell.output == "separate" else sorted(outputs)]
+            found[state] = hashlib.sha256(text.encode()).hexdigest()
+        return found
+
+    def smallest(position: dict[int, int], placed: list[Any]) -> list[Any]:
+        nonlocal tries
+        if len(placed) == len(live):
+            outputs = [position[state] for state in cell.outputs]
+            return [placed, outputs if cell.output == "separate" else sorted(outputs)]
+        colour, keys = colours(position), {}
+        for state, block in live.items():
+            if state not in position and all(e.state in position for e in (block.left, block.right)):
+                reads = sorted([position[e.state], e.op] for e in (block.left, block.right))
+                keys[state] = ([block.combine, reads], colour[state])
+        least = min(keys.values())
+        results = []
+        for state in [state for state, key in keys.items() if key == least]:
+            results.append(smallest({**position, state: inputs + len(placed)}, [*placed, least[0]]))
+            tries -= 1
+            if tries <= 0:
+                break
+        return min(results)
+
+    return [inputs, cell.output, *smallest({state: state for state in range(inputs)}, [])]

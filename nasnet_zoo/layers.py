@@ -40,13 +40,16 @@ class SamePool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (top, bottom), (left, right) = (same_padding(n, self.kernel, self.stride) for n in x.shape[2:])
-        if self.stride == 1 and top != bottom:  # an even kernel at stride 1: ceil_mode has nothing to round up
-            x, top, left = F.pad(x, (left, right, top, bottom), value=float("-inf")), 0, 0
+        even = self.stride == 1 and self.kernel % 2 == 0
+        if even:  # ceil_mode has nothing to round up: a pixel more before, and the first windows dropped
+            top, left = self.kernel // 2, self.kernel // 2
         # A plain bool even where sizes are symbolic, as they become when one compiled function sees several.
-        ceil = True if top != bottom or left != right else False  # noqa: SIM210
+        ceil = True if not even and (top != bottom or left != right) else False  # noqa: SIM210
         if self.mode == "max":
-            return F.max_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil)
-        return F.avg_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil, count_include_pad=False)
+            x = F.max_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil)
+        else:
+            x = F.avg_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil, count_include_pad=False)
+        return x[:, :, 1:, 1:] if even else x
 
     def extra_repr(self) -> str:
         return f"{self.mode}, kernel={self.kernel}, stride={self.stride}"
@@ -65,12 +68,20 @@ class BatchNorm(nn.BatchNorm2d):
         self.update_statistics = True
 
     def forward(self, x: Tensor) -> Tensor:
-        keep = self.training and not self.update_statistics
-        mean, var = (None, None) if keep else (self.running_mean, self.running_var)
+        mean, var = self.running_mean, self.running_var
+        if self.training and not self.update_statistics:
+            mean, var = mean.clone(), var.clone()  # what is moved is thrown away
         return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
 
     def _load_from_state_dict(self, *args) -> None:
         nn.Module._load_from_state_dict(self, *args)  # torch's own would add num_batches_tracked to old state_dicts
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm that takes maps of one pixel too, which come out as the shift."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
 
 
 class FactorizedReduction(nn.Module):
@@ -116,7 +127,7 @@ def make_layer(layer: ops.Layer, eps: float) -> nn.Module:
         case ops.LayerNorm():
             return nn.GroupNorm(1, layer.channels, eps=eps)
         case ops.InstanceNorm():
-            return nn.InstanceNorm2d(layer.channels, eps=eps, affine=True)
+            return InstanceNorm(layer.channels, eps=eps, affine=True)
     raise TypeError(f"no module for {layer}")
 
 

@@ -160,6 +160,18 @@ def test_alike_blocks_with_different_uses():
     assert hash_of(first) == hash_of(second) != hash_of(read_and_out)
 
 
+def test_alike_blocks_whose_uses_differ_only_further_on():
+    """The readers of two equal blocks look alike as well; only what becomes of the readers tells them apart."""
+    twin, user = ((0, "conv_3x3"), (1, "conv_3x3")), "conv_1x1"
+
+    def chain(long, short):
+        return cell(
+            twin, twin, ((long, user), (0, user)), ((short, user), (0, user)), ((4, user), (4, user)), outputs=(5, 6)
+        )
+
+    assert hash_of(chain(2, 3)) == hash_of(chain(3, 2)) != hash_of(chain(2, 2))
+
+
 def test_order_of_separate_outputs_counts():
     blocks = ((0, "conv_3x3"), (1, "identity")), ((0, "identity"), (1, "identity"))
     a, b = (cell(*blocks, outputs=outputs, output="separate") for outputs in ((2, 3), (3, 2)))

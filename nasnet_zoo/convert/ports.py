@@ -31,12 +31,12 @@ def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[st
     """
     found, averaged = {}, 0
     for name, value in variables.items():
-        plain = name.removesuffix(EMA).replace("/fully_connected/", "/FC/")
+        plain = name.removesuffix(EMA)
         if name.endswith(EMA):
             if plain in variables:
                 continue
             averaged += 1
-        found[plain] = value
+        found[plain.replace("/fully_connected/", "/FC/")] = value
     log.info("TF-slim: %d of %d variables are moving averages", averaged, len(found))
     for name in list(found):
         unused_aux = config.scale.aux_size is None and name.startswith("aux_")
