@@ -159,6 +159,14 @@ _add(
     Published(3.3e6, None, 96.59, None, "NASNet paper v4, table 1, without cutout"),
 )
 _add(
+    "nasnet-a-cifar-small",
+    _cifar("NASNet-A", 16, (1, 1, 1), 32),
+    "NASNet-A (1 @ 384, a stem of 32) for CIFAR-10, trained by this project and shipped in the package",
+    NASNET,
+    Published(None, None, None, None, "this project's own; its weights' config.json has the measured accuracy"),
+    (WeightSource("cifar10", "package", "nasnet-a-cifar-small"),),
+)
+_add(
     "nasnet-a-cifar-7@2304",
     _cifar("NASNet-A", 96, (7, 7, 7), 288),
     "NASNet-A (7 @ 2304) for CIFAR-10",
