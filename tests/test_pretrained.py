@@ -390,7 +390,7 @@ def test_a_damaged_file_of_the_hub_is_told_by_its_sha256(server, tmp_path):
 
 
 def test_an_original_of_another_network_is_not_cached(server, tmp_path):
-    other = imagenet_config(4, (1, 1, 1))
+    other = imagenet_config(12, (1, 1, 1))
     server.files[SOURCES["tf"]] = tar_of(slim_variables(other))
     assert "shape" in refused("tiny.tf") and cached(tmp_path) == []
 
@@ -591,7 +591,7 @@ def test_large_files_are_hashed_when_asked(folder, monkeypatch):
 def test_weights_that_do_not_fit_the_config_are_told(folder):
     edit(folder, lambda record: record["network"]["scale"].update(filters=6))
     assert "of another shape" in refused(folder, CheckpointError)
-    edit(folder, lambda record: record["network"]["scale"].update(filters=4, stages=[1, 1]))
+    edit(folder, lambda record: record["network"]["scale"].update(filters=12, stages=[1, 1]))
     assert "left over" in refused(folder, CheckpointError)
     edit(folder, lambda record: record["network"]["scale"].update(stages=[2, 1, 1]))
     assert "missing" in refused(folder, CheckpointError)
@@ -687,7 +687,7 @@ def test_metadata_that_is_not_json_leaves_the_old_folder(folder):
 
 # Converted files
 
-GAPPED = imagenet_config(4, (4, 4, 4))  # Cadene's mobile has this many cells
+GAPPED = imagenet_config(8, (4, 4, 4))  # Cadene's mobile has this many cells
 
 
 @cache
