@@ -137,7 +137,10 @@ def predict(
 ) -> None:
     """Classify pictures and print the most probable classes."""
     network = _loaded(model, device)
-    table = Table("picture", *(f"#{place}" for place in range(1, top + 1)), "ms")
+    table = Table(box=None)
+    table.add_column("picture", min_width=min(max(len(path.name) for path in images), 40))
+    for heading in (*(f"#{place}" for place in range(1, top + 1)), "ms"):
+        table.add_column(heading)
     records = []
     for path in images:
         start = time.perf_counter()
@@ -184,7 +187,7 @@ def eval_command(
     if as_json:
         _print_json({"model": model, "data": data, "pictures": count, "top1": top1, "top5": top5})
     else:
-        console.print(f"{model} on {count:,} pictures of {data}: top-1 {top1:.2%}, top-5 {top5:.2%}")
+        console.print(f"{model} on {count:,} pictures of {data}: top-1 {top1:.2%}, top-5 {top5:.2%}", soft_wrap=True)
 
 
 @app.command()

@@ -88,23 +88,28 @@ def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool
 
     The weights are checked against the SHA-256 that the Hub states for the file. Raises DownloadError.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     from .download import offline
 
-    options = dict(local_files_only=local_files_only or offline())
+    if local_files_only or offline():  # hf_hub_download may open connections of its own even then
+        paths = [try_to_load_from_cache(repo, name, revision=revision) for name in (CONFIG, WEIGHTS)]
+        if all(isinstance(path, str) for path in paths):
+            return Path(paths[1]).parent
+        raise DownloadError(
+            f"{repo} cannot be had from the Hub: it is not in the cache, and no connection may be opened"
+        )
     try:
-        config = Path(hf_hub_download(repo, CONFIG, revision=revision, **options))
+        config = Path(hf_hub_download(repo, CONFIG, revision=revision))
         commit = config.parent.name  # so that both files are of one commit, whatever is pushed meanwhile
-        path = hf_hub_download(repo, WEIGHTS, revision=commit, **options)
+        path = hf_hub_download(repo, WEIGHTS, revision=commit)
     except Exception as error:  # huggingface_hub's errors come from three packages with no common base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
             f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({reason}); check the name, the "
             f"network, and for a private repo your token"
         ) from error
-    if not options["local_files_only"]:  # what is cached was checked when it came
-        _check_blob(Path(path))
+    _check_blob(Path(path))
     return Path(path).parent
 
 
