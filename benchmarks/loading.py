@@ -11,8 +11,9 @@ from pathlib import Path
 
 from common import interleaved, write
 
-IDLE = "import resource, torch, safetensors.torch, huggingface_hub; "
-PEAK = "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+# VmHWM belongs to the process alone; getrusage's ru_maxrss would be inherited from this one.
+IDLE = "import torch, safetensors.torch, huggingface_hub; "
+PEAK = "print(next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM')) / 1024)"
 # Every weight is read once, so that mapped pages count like copied ones.
 LOAD = "import nasnet_zoo; n = nasnet_zoo.load({folder!r}); [p.sum() for p in n.state_dict().values()]; "
 TIMM = (
