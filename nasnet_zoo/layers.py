@@ -15,7 +15,14 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-class SameConv2d(nn.Conv2d):
+class Conv2d(nn.Conv2d):
+    """A convolution whose weights are drawn by network.initialize alone; a network to be loaded draws none."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class SameConv2d(Conv2d):
     """A convolution with SAME padding for any size; pads explicitly only where the two sides differ."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,6 +74,10 @@ class BatchNorm(nn.BatchNorm2d):
         self.register_buffer("num_batches_tracked", None)  # only momentum=None would need it
         self.update_statistics = True
 
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
     def forward(self, x: Tensor) -> Tensor:
         mean, var = self.running_mean, self.running_var
         if self.training and not self.update_statistics:
@@ -89,8 +100,8 @@ class FactorizedReduction(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.path_1 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.path_2 = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+        self.path_1 = Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.path_2 = Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         shifted = F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
@@ -111,7 +122,7 @@ def make_layer(layer: ops.Layer, eps: float) -> nn.Module:
     """The module of one layer of ops.py; `eps` is batch norm's."""
     match layer:
         case ops.Conv():
-            kind = nn.Conv2d if layer.valid or layer.kernel == (1, 1) else SameConv2d
+            kind = Conv2d if layer.valid or layer.kernel == (1, 1) else SameConv2d
             options = dict(stride=layer.stride, groups=layer.groups, dilation=layer.dilation, bias=False)
             return kind(layer.c_in, layer.c_out, layer.kernel, **options)
         case ops.Norm():

@@ -53,4 +53,6 @@ RECIPES: dict[str, Recipe] = {
     ),
     # What fits into half an hour on two CPU cores.
     "cifar-quick": Recipe(13, 128, 0.15, weight_decay=3e-4, pad=3, sizes=((0, 16), (7, 20), (10, 24), (12, 32))),
+    # What fits into an hour on them: the shipped network's.
+    "cifar-hour": Recipe(20, 64, 0.1, weight_decay=3e-4, pad=3, sizes=((0, 16), (8, 20), (14, 24), (18, 32))),
 }
