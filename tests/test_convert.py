@@ -1,11 +1,11 @@
 import json
 import re
-import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_pictures, golden_value
 
 from nasnet_zoo import convert
 from nasnet_zoo.config import CellScale, NetworkConfig, Preprocess
@@ -36,21 +36,7 @@ TINY_CIFAR = config(NASNET_A, CellScale("cifar", 6, 4, (1, 1, 1)), 10)
 EMA = "/ExponentialMovingAverage"
 
 
-# TF-slim's variables by the rule of the reference logits: a value depends on its name and shape only
-
-
-def value_of(name, shape):
-    rng, leaf = np.random.default_rng(zlib.crc32(name.encode())), name.rsplit("/", 1)[-1]
-    if leaf == "gamma":
-        value = rng.uniform(0.5, 1.5, shape)
-    elif leaf == "moving_variance":
-        value = rng.uniform(1.0, 3.0, shape)
-    elif leaf in ("beta", "moving_mean", "biases"):
-        value = 0.1 * rng.standard_normal(shape)
-    else:
-        fan_in = np.prod(shape[:2] if leaf == "depthwise_weights" else shape[:-1])
-        value = rng.standard_normal(shape) * np.sqrt(1 / fan_in)
-    return value.astype(np.float32)
+# TF-slim's variables by the rule of the reference logits
 
 
 def slim_shape(source, shape):
@@ -69,7 +55,7 @@ def slim_variables(config, numbered=False, background=False):
         shapes |= {
             name: (*shape[:-1], shape[-1] + 1) for name, shape in shapes.items() if "/FC/" in name
         }  # of both classifiers
-    return {name: value_of(name, shape) for name, shape in shapes.items()}
+    return {name: golden_value(name, shape) for name, shape in shapes.items()}
 
 
 def equal(a, b):
@@ -101,10 +87,8 @@ def flattened(tree, scope=""):
 def logits_of(model, variables, size):
     network = build(CONFIGS[model], empty=True)
     network.load_state_dict(convert.from_tf_slim(variables, CONFIGS[model]), assign=True)
-    height, width = size
-    images = np.random.default_rng(height * 1000 + width).uniform(-1, 1, (2, height, width, 3)).astype(np.float32)
     with torch.inference_mode():
-        return network.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+        return network.eval()(torch.from_numpy(golden_pictures(*size))).numpy()
 
 
 def agrees(logits, expected):
@@ -116,7 +100,7 @@ def agrees(logits, expected):
 def test_logits_of_tf_slim(golden, case):
     model, size = case.split("@")
     variables = dict(flattened(json.loads((golden / "slim-variables.json").read_text())[model]))
-    variables = {name: value_of(name, shape) for name, shape in variables.items()}
+    variables = {name: golden_value(name, shape) for name, shape in variables.items()}
     with np.load(golden / "slim-logits.npz") as expected:
         agrees(logits_of(model, variables, map(int, size.split("x"))), expected[case])
 
@@ -125,7 +109,7 @@ def test_logits_of_tf_slim(golden, case):
 @pytest.mark.parametrize("model", CONFIGS)
 def test_all_logits_of_tf_slim(shared, model):
     shapes = json.loads((shared / "golden" / "visible.variables.json").read_text())[model]
-    variables = {name: value_of(name, shape) for name, shape in shapes}
+    variables = {name: golden_value(name, shape) for name, shape in shapes}
     with np.load(shared / "golden" / "visible.npz") as expected:
         cases = [case for case in expected if case.startswith(f"{model}@")]
         assert cases

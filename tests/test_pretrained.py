@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import time
-import zlib
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +27,7 @@ import pytest
 import safetensors.torch
 import torch
 from bundle_writer import write_bundle
+from golden_rule import golden_pictures, golden_value
 from huggingface_hub import constants
 from loopback import Server
 from safetensors import SafetensorError
@@ -441,22 +441,6 @@ def test_of_four_processes_one_downloads(server, tmp_path, monkeypatch):
 # The real nasnet-a-mobile, with the random weights that the reference logits were made with
 
 
-def golden_value(name, shape):
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    match name.rpartition("/")[2]:
-        case "gamma":
-            value = rng.uniform(0.5, 1.5, shape)
-        case "moving_variance":
-            value = rng.uniform(1.0, 3.0, shape)
-        case "beta" | "moving_mean" | "biases":
-            value = 0.1 * rng.standard_normal(shape)
-        case "depthwise_weights":
-            value = rng.standard_normal(shape) * math.sqrt(1 / (shape[0] * shape[1]))
-        case _:
-            value = rng.standard_normal(shape) * math.sqrt(1 / math.prod(shape[:-1]))
-    return value.astype(np.float32)
-
-
 @pytest.fixture(scope="module")
 def mobile(shared):
     """TF-slim's variables of the network."""
@@ -468,11 +452,10 @@ def mobile(shared):
 def is_mobile(shared):
     """Checks a network's logits; the references have the background class in column 0."""
     expected = np.load(shared / "golden" / "visible.npz")["nasnet-a-mobile@224x224"][:1, 1:]
-    x = np.random.default_rng(224 * 1000 + 224).uniform(-1, 1, (2, 224, 224, 3)).astype(np.float32)
 
     def check(network):
         with torch.inference_mode():
-            logits = network(torch.from_numpy(x).permute(0, 3, 1, 2)[:1])
+            logits = network(torch.from_numpy(golden_pictures(224, 224)[:1]))
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * abs(expected).max())
 
     return check

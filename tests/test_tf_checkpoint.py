@@ -1,15 +1,14 @@
 import io
-import math
 import os
 import random
 import tarfile
 import tracemalloc
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bundle_writer import HEADER, block_bytes, entry, field, masked_crc, plain, table_bytes, varint, write_bundle
+from golden_rule import golden_value
 
 from nasnet_zoo.convert import tf_checkpoint
 from nasnet_zoo.convert.tf_checkpoint import masked_crc32c, read
@@ -62,23 +61,6 @@ def pack(path, members, mode="w:gz"):
 
 def files_of(prefix):
     return {file.name: file.read_bytes() for file in sorted(prefix.parent.glob(f"{prefix.name}.*"))}
-
-
-def golden_value(name, shape):
-    """The rule of golden/README.md; the moving averages are seeded with the plain name."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    leaf = name.rpartition("/")[2]
-    if leaf == "gamma":
-        value = rng.uniform(0.5, 1.5, shape)
-    elif leaf == "moving_variance":
-        value = rng.uniform(1.0, 3.0, shape)
-    elif leaf in ("beta", "moving_mean", "biases"):
-        value = 0.1 * rng.standard_normal(shape)
-    elif leaf == "depthwise_weights":
-        value = rng.standard_normal(shape) * math.sqrt(1 / (shape[0] * shape[1]))
-    else:
-        value = rng.standard_normal(shape) * math.sqrt(1 / math.prod(shape[:-1]))
-    return value.astype(np.float32)
 
 
 @pytest.mark.parametrize(("archive", "suffix"), [("plain", ""), ("ema", EMA)])
