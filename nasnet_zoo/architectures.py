@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .config import NetworkConfig, read_config_json
+from .config import NetworkConfig, read_config
 from .errors import ConfigError, UnknownModelError
 from .genotype import read_genotype
 from .genotypes import GENOTYPES
@@ -15,7 +15,7 @@ def find_config(what: str) -> NetworkConfig:
     """The config of a zoo name, a checkpoint folder or a `config.json`."""
     path = Path(what)
     if what not in MODELS and path.exists():
-        return NetworkConfig.from_json(read_config_json(path / "config.json" if path.is_dir() else path)["network"])
+        return read_config(path / "config.json" if path.is_dir() else path)[0]
     return get_model(what).config
 
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .config import NetworkConfig, read_config_json
+from .config import NetworkConfig, read_config
 from .errors import CheckpointError
 from .files import atomic_folder, sha256_file
 from .network import Network, build
@@ -75,10 +75,8 @@ def load_folder(
     for needed in (folder / CONFIG, path):
         if not needed.is_file():
             raise CheckpointError(f"{folder} is not a checkpoint folder: it has no {needed.name}")
-    record = read_config_json(folder / CONFIG)
-    config = NetworkConfig.from_json(record["network"])
-    recorded = record.get("weights")
-    expected = recorded.get("sha256") if isinstance(recorded, dict) else None
+    config, recorded = read_config(folder / CONFIG)
+    expected = recorded.get("sha256")
     if expected is not None and (verify or path.stat().st_size <= ALWAYS_HASHED_BYTES):
         found = sha256_file(path)
         if found != expected:

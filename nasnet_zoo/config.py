@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .errors import ConfigError
+from .errors import ConfigError, GenotypeError
 from .genotype import MAX_JSON_BYTES
 
 FORMAT_VERSION = 1
@@ -194,22 +194,23 @@ def parse_dataclass(cls: type, value: Any, where: str) -> Any:
     return cls(**{name: getattr(checked, name) for name in fields})
 
 
-def read_config(path: str | Path) -> NetworkConfig:
-    """The config in a `config.json`; raises ConfigError naming the file. Metadata beside the config is ignored."""
-    return NetworkConfig.from_json(read_config_json(path)["network"])
+def read_config(path: str | Path) -> tuple[NetworkConfig, dict[str, Any]]:
+    """The network in a checkpoint folder's `config.json`, and what is recorded there about its weights.
 
-
-def read_config_json(path: str | Path) -> dict[str, Any]:
-    """The whole of a checkpoint folder's `config.json`: the network and what is recorded about its weights."""
+    Raises ConfigError or GenotypeError, naming the file.
+    """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_JSON_BYTES} bytes, which no config is")
-        value = json.loads(path.read_text(encoding="utf-8"))
+            raise ConfigError(f"it is larger than {MAX_JSON_BYTES} bytes, which no config is")
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or "network" not in record:
+            raise ConfigError("it is not a nasnet_zoo config: it has no 'network'")
+        weights = record.get("weights")
+        return NetworkConfig.from_json(record["network"]), weights if isinstance(weights, dict) else {}
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict) or "network" not in value:
-        raise ConfigError(f"{path} is not a nasnet_zoo config: it has no 'network'")
-    return value
+    except (ConfigError, GenotypeError) as error:
+        raise type(error)(f"{path}: {error}") from error
