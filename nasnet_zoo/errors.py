@@ -35,3 +35,11 @@ class ImageError(ZooError):
 
 class DataError(ZooError):
     """A data folder that is missing or not what it should be."""
+
+
+class JournalError(ZooError):
+    """A search's run folder or journal that is damaged, of another version, or belongs to another search."""
+
+
+class SearchError(ZooError):
+    """A search that cannot start or go on: no workers, children that all fail, a setting that does not fit."""

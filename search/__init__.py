@@ -1,1 +1,35 @@
-"""Searches for cells: spaces, searchers, children, fleets and the journal (installed as nasnet_zoo.search)."""
+"""Searches for cells: spaces, searchers, children, fleets and the journal (installed as nasnet_zoo.search).
+
+    from nasnet_zoo.search import SearchConfig, run
+    result = run(SearchConfig("runs/first"))
+
+Importing this package imports no torch.
+"""
+
+from .config import (
+    ChildSettings,
+    ControllerSettings,
+    EvolutionSettings,
+    FailureSettings,
+    FleetSettings,
+    SearchConfig,
+    SpaceSettings,
+    read_search_config,
+)
+from .run import SearchResult, run
+from .spaces import SPACES, get_space
+
+__all__ = [
+    "SPACES",
+    "ChildSettings",
+    "ControllerSettings",
+    "EvolutionSettings",
+    "FailureSettings",
+    "FleetSettings",
+    "SearchConfig",
+    "SearchResult",
+    "SpaceSettings",
+    "get_space",
+    "read_search_config",
+    "run",
+]

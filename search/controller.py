@@ -1,0 +1,137 @@
+"""The controller of the NASNet search: an LSTM that samples one decision after another, trained by PPO or REINFORCE
+(NASNet paper, appendix A.3; Zoph & Le 2016, section 3.2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import ControllerSettings
+from .searcher import Observation, Proposal
+from .space import Space
+
+
+class Policy(nn.Module):
+    """A one-layer LSTM with one softmax, and one embedding of what was chosen, per decision.
+
+    The softmaxes of all decisions are one tensor, padded to the widest, so that a known sequence is scored in a few
+    operations instead of dozens.
+    """
+
+    def __init__(self, space: Space, hidden: int, initial: float, generator: torch.Generator) -> None:
+        super().__init__()
+        choices = torch.tensor([decision.choices for decision in space.decisions])
+        steps, widest = len(choices), int(choices.max())
+        self.lstm = nn.LSTM(hidden, hidden)
+        self.cell = nn.LSTMCell(hidden, hidden)  # the same weights, for one step at a time
+        self.cell.weight_ih, self.cell.weight_hh = self.lstm.weight_ih_l0, self.lstm.weight_hh_l0
+        self.cell.bias_ih, self.cell.bias_hh = self.lstm.bias_ih_l0, self.lstm.bias_hh_l0
+        self.start = nn.Parameter(torch.empty(hidden))
+        self.embedding = nn.Parameter(torch.empty(steps, widest, hidden))
+        self.weight = nn.Parameter(torch.empty(steps, hidden, widest))
+        self.bias = nn.Parameter(torch.empty(steps, 1, widest))
+        impossible = torch.arange(widest) >= choices.unsqueeze(1)
+        self.register_buffer("impossible", impossible.unsqueeze(1), persistent=False)  # (steps, 1, widest)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.uniform_(-initial, initial, generator=generator)
+            self.bias.zero_()  # no choice is preferred at the start
+
+    def log_probabilities(self, tokens: Tensor) -> Tensor:
+        """log p of every choice at every step of known sequences: (batch, steps) -> (steps, batch, widest)."""
+        steps, batch = self.embedding.shape[0], tokens.shape[0]
+        chosen = self.embedding[torch.arange(steps - 1).unsqueeze(1), tokens.T[:-1]]  # (steps - 1, batch, hidden)
+        inputs = torch.cat([self.start.expand(1, batch, -1), chosen])
+        hidden, _ = self.lstm(inputs)
+        logits = torch.baddbmm(self.bias, hidden, self.weight)
+        return logits.masked_fill(self.impossible, -torch.inf).log_softmax(2)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n sequences (n, steps), and the log-probability of each (n,)."""
+        state, inputs = None, self.start.expand(n, -1)
+        tokens, total = [], torch.zeros(n)
+        for step in range(len(self.weight)):
+            state = self.cell(inputs, state)
+            logits = torch.addmm(self.bias[step], state[0], self.weight[step])
+            log_p = logits.masked_fill(self.impossible[step], -torch.inf).log_softmax(1)
+            chosen = torch.multinomial(log_p.exp(), 1, generator=generator)
+            total += log_p.gather(1, chosen).squeeze(1)
+            tokens.append(chosen.squeeze(1))
+            inputs = self.embedding[step, tokens[-1]]
+        return torch.stack(tokens, 1), total
+
+
+class Controller:
+    """The policy as a searcher. Runs on the CPU: it is tiny.
+
+    The log-probability under the policy that proposed a sequence travels with the proposal, because results arrive
+    when the policy has moved on, and PPO's ratio is to the policy that acted.
+    """
+
+    def __init__(self, space: Space, settings: ControllerSettings, seed: int, ppo: bool = True) -> None:
+        self.space, self.settings, self.batch, self.ppo = space, settings, settings.batch, ppo
+        self.generator = torch.Generator().manual_seed(seed)
+        self.policy = Policy(space, settings.hidden, settings.initial, self.generator)
+        self.parameters = dict(self.policy.named_parameters())  # those the cell shares appear once
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
+        self.baseline: float | None = None
+
+    def propose(self, n: int) -> list[Proposal]:
+        tokens, log_probabilities = self.policy.sample(n, self.generator)
+        rows = zip(tokens.tolist(), log_probabilities.tolist())
+        return [Proposal(tuple(row), {"log_probability": value}) for row, value in rows]
+
+    def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
+        settings = self.settings
+        tokens = torch.tensor([o.proposal.tokens for o in observations])
+        behaviour = torch.tensor([o.proposal.notes["log_probability"] for o in observations])
+        rewards = torch.tensor([o.reward for o in observations])
+        mean = rewards.mean().item()
+        if self.baseline is None:
+            self.baseline = mean  # an average that started at zero would praise every early child
+        advantages = rewards - self.baseline
+        self.baseline = settings.baseline_decay * self.baseline + (1 - settings.baseline_decay) * mean
+        if settings.normalise and len(rewards) > 1:
+            advantages = advantages / (rewards.std() + 1e-8)
+        for _ in range(settings.epochs if self.ppo else 1):
+            log_p = self.policy.log_probabilities(tokens)
+            entropy = -(log_p.exp() * log_p.clamp(min=-1e9)).sum(2).sum(0)  # (batch,), summed over decisions
+            taken = log_p.gather(2, tokens.T.unsqueeze(2)).squeeze(2).sum(0)
+            if self.ppo:
+                ratio = (taken - behaviour).exp()
+                clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
+                gain = torch.minimum(ratio * advantages, clipped * advantages)
+            else:
+                ratio = (taken.detach() - behaviour).exp()
+                gain = taken * advantages
+            loss = -(gain + settings.entropy_weight * entropy).mean()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        decisions = tokens.shape[1]
+        return {
+            "policy/entropy": entropy.mean().item() / decisions,  # nats per decision, of the sequences observed
+            "policy/baseline": self.baseline,
+            "policy/reward": mean,
+            "policy/ratio": ratio.mean().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"rng": self.generator.get_state(), "baseline": self.baseline}
+        for name, parameter in self.parameters.items():
+            state[f"policy.{name}"] = parameter.detach().clone()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                state[f"adam.{key}.{name}"] = value.clone()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["rng"])
+        self.baseline = state["baseline"]
+        for name, parameter in self.parameters.items():
+            with torch.no_grad():
+                parameter.copy_(state[f"policy.{name}"])
+            moments = {key: state.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if moments["step"] is not None:
+                self.optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}

@@ -1,0 +1,260 @@
+"""The driver: keeps the fleet busy, the journal true and the searcher learning. It is the journal's only writer.
+
+The order of things makes a crash harmless at any moment: what is proposed is in the journal before it is submitted,
+what is done before it is learned from, and the searcher's state in the transaction of the update that made it.
+"""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nasnet_zoo.errors import JournalError, SearchError
+
+from .child import Result, Task
+from .config import SearchConfig
+from .fleet import Fleet
+from .journal import Event, Journal
+from .rewards import REWARDS
+from .searcher import Observation, Proposal, Searcher
+from .space import Space, Tokens
+
+POLL_SECONDS = 0.5
+
+
+@dataclass
+class Record:
+    """What is known of one child."""
+
+    child: int
+    tokens: Tokens
+    hash: str
+    notes: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    status: str | None = None  # None until it is finished
+    reward: float | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    message: str = ""
+    seconds: float = 0.0
+    served: int | None = None  # the child whose metrics it was answered with
+    time: float = field(default=0.0, compare=False)  # when it finished, in seconds since 1970
+
+    @property
+    def finished(self) -> bool:
+        return self.status is not None
+
+
+def child_seed(seed: int, child: int) -> int:
+    """A child's seed: the same for child i of two searches with one seed, whatever they try."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{child}".encode()).digest()[:7], "little")
+
+
+class Driver:
+    """One search over an open journal. `on_change(driver)` is called whenever something has happened, `on_update`
+    with the searcher's statistics whenever it has learned."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        space: Space,
+        searcher: Searcher,
+        journal: Journal,
+        on_change: Callable[["Driver"], None] = lambda driver: None,
+        on_update: Callable[[int, dict[str, float]], None] = lambda count, statistics: None,
+    ) -> None:
+        self.config, self.space, self.searcher, self.journal = config, space, searcher, journal
+        self.on_change, self.on_update = on_change, on_update
+        self.records: list[Record] = []
+        self.finished: list[int] = []  # in the order in which they finished
+        self.unobserved: deque[int] = deque()  # finished, and not yet shown to the searcher
+        self.waiting: deque[int] = deque()  # proposed, and not yet submitted
+        self.running: set[int] = set()
+        self.known: dict[str, int] = {}  # by hash: a done child that repeats are answered with
+        self.leaders: dict[str, int] = {}  # by hash: the child in hand that repeats wait for
+        self.followers: dict[int, list[int]] = {}
+        self.best: Record | None = None
+        self.statistics: dict[str, float] = {}
+        self.failures_in_row = 0
+        self._resume()
+
+    def run(self, fleet: Fleet) -> None:
+        """Goes on until all children are finished. Interrupted or killed, a new driver goes on from the journal."""
+        self._learn()  # a crash may have come between a full batch's last result and its update
+        while len(self.finished) < self.config.children:
+            self._fill(fleet)
+            results = fleet.next_done(POLL_SECONDS) if self.running else []
+            if results:
+                self._record(results)
+            self.on_change(self)
+
+    def _fill(self, fleet: Fleet) -> None:
+        """Gives the fleet as much as it can take. Repeats that the journal can answer take nothing of it."""
+        tasks: list[Task] = []
+        while len(self.running) < fleet.capacity and (self.waiting or len(self.records) < self.config.children):
+            if not self.waiting:
+                self._propose()
+            record = self.records[self.waiting.popleft()]
+            if self.config.repeats == "serve":
+                if record.hash in self.known:
+                    self._serve([record], self.records[self.known[record.hash]])
+                    continue
+                if record.hash in self.leaders:
+                    self.followers.setdefault(self.leaders[record.hash], []).append(record.child)
+                    continue
+                self.leaders[record.hash] = record.child
+            self.running.add(record.child)
+            record.attempts += 1
+            seed = child_seed(self.config.seed, record.child)
+            tasks.append(Task(record.child, self.space.decode(record.tokens), seed, self.config.child.seconds))
+        if tasks:
+            with self.journal.transaction() as journal:
+                for task in tasks:
+                    journal.add("started", task.child, attempt=self.records[task.child].attempts)
+            for task in tasks:
+                fleet.submit(task)
+
+    def _propose(self) -> None:
+        n = min(self.searcher.batch, self.config.children - len(self.records))
+        proposals = self.searcher.propose(n)
+        with self.journal.transaction() as journal:
+            for position, proposal in enumerate(proposals):
+                child = len(self.records)
+                digest = self.space.hash(self.space.decode(proposal.tokens))
+                self.records.append(Record(child, tuple(proposal.tokens), digest, proposal.notes))
+                self.waiting.append(child)
+                body = dict(tokens=list(proposal.tokens), hash=digest, notes=proposal.notes, place=position, of=n)
+                journal.add("proposed", child, **body)
+
+    def _record(self, results: Sequence[Result]) -> None:
+        """Enters results, in one transaction, and answers what waited for them."""
+        policy = self.config.failures
+        final: list[tuple[Record, Result]] = []
+        for result in results:
+            record = self.records[result.child]
+            self.running.discard(result.child)
+            action = "done" if result.status == "done" else getattr(policy, result.status)
+            if action == "retry" and record.attempts < policy.attempts:
+                self._let_go(record)
+                self.waiting.appendleft(record.child)
+            else:
+                final.append((record, result))
+        with self.journal.transaction() as journal:
+            for record, result in final:
+                self._finish(journal, record, result)
+        for record, _ in final:
+            waiting = [self.records[child] for child in self._let_go(record)]
+            if record.status == "done":
+                self._serve(waiting, record)
+            else:  # each of them is tried for itself
+                self.waiting.extendleft(other.child for other in reversed(waiting))
+        self._learn()
+        if self.failures_in_row >= policy.stop:
+            raise SearchError(
+                f"the last {self.failures_in_row} children failed ({final[-1][1].status}: "
+                f"{final[-1][1].message.splitlines()[-1] if final[-1][1].message else 'no message'}): mend the cause, "
+                f"then run the same command again"
+            )
+
+    def _let_go(self, record: Record) -> list[int]:
+        """Ends a child's lead over its repeats, and returns those."""
+        if self.leaders.get(record.hash) == record.child:
+            del self.leaders[record.hash]
+        return self.followers.pop(record.child, [])
+
+    def _serve(self, records: list[Record], leader: Record) -> None:
+        """Answers repeats with a done child's metrics; each counts as an evaluation."""
+        if not records:
+            return
+        with self.journal.transaction() as journal:
+            for record in records:
+                self._finish(journal, record, Result(record.child, "done", leader.metrics), served=leader.child)
+        self._learn()
+
+    def _finish(self, journal: Journal, record: Record, result: Result, served: int | None = None) -> None:
+        reward = self._reward(result)
+        body = dict(status=result.status, reward=reward, metrics=result.metrics, seconds=round(result.seconds, 3))
+        if result.message:
+            body["message"] = result.message
+        if result.worker:
+            body["worker"] = result.worker
+        if served is not None:
+            body["served"] = served
+        record.time = time.time()
+        journal.add("finished", record.child, **body)
+        self._entered(record, body)
+
+    def _reward(self, result: Result) -> float | None:
+        """The reward, or None if the searcher shall not see it."""
+        if result.status == "done":
+            return float(REWARDS[self.config.reward](result.metrics))
+        return None if getattr(self.config.failures, result.status) == "skip" else self.config.failures.floor
+
+    def _entered(self, record: Record, body: dict[str, Any]) -> None:
+        """Takes over what a "finished" event says."""
+        record.status, record.reward, record.metrics = body["status"], body["reward"], body["metrics"]
+        record.message, record.seconds, record.served = body.get("message", ""), body["seconds"], body.get("served")
+        self.finished.append(record.child)
+        if record.reward is not None:
+            self.unobserved.append(record.child)
+        if record.status == "done":
+            self.failures_in_row = 0
+            self.known.setdefault(record.hash, record.child)
+            if self.best is None or record.reward > self.best.reward:
+                self.best = record
+        else:
+            self.failures_in_row += 1
+
+    def _learn(self) -> None:
+        """Shows the searcher every full batch of results."""
+        while len(self.unobserved) >= self.searcher.batch:
+            children = [self.unobserved.popleft() for _ in range(self.searcher.batch)]
+            self.statistics = self._observe(children)
+            with self.journal.transaction() as journal:
+                event = journal.add("updated", None, children=children, statistics=self.statistics)
+                journal.keep_state(event, self.searcher.state_dict())
+            self.on_update(len(self.finished), self.statistics)
+
+    def _observe(self, children: Sequence[int]) -> dict[str, float]:
+        records = [self.records[child] for child in children]
+        return self.searcher.observe([Observation(Proposal(r.tokens, r.notes), r.reward) for r in records])
+
+    def _resume(self) -> None:
+        """Restores everything from the journal: the searcher from the last kept state and the events after it."""
+        kept = self.journal.state()
+        if kept is not None:
+            self.searcher.load_state_dict(kept[1])
+        replay(self.journal.events(), self.searcher, kept[0] if kept else 0, self)
+        self.waiting.extend(record.child for record in self.records if not record.finished)
+        self.failures_in_row = 0  # whoever starts it again has mended the cause
+
+    def enter(self, event: Event) -> None:
+        """Takes over one event of the journal, the searcher's part apart."""
+        body = event.body
+        if event.kind == "proposed":
+            if event.child != len(self.records):
+                raise JournalError(f"{self.journal.path} is damaged: child {event.child} has no child before it")
+            self.records.append(Record(event.child, tuple(body["tokens"]), body["hash"], body["notes"]))
+        elif event.kind == "started":
+            self.records[event.child].attempts = body["attempt"]
+        elif event.kind == "finished":
+            self._entered(self.records[event.child], body)
+            self.records[event.child].time = event.time
+        elif event.kind == "updated":
+            seen = set(body["children"])
+            self.unobserved = deque(child for child in self.unobserved if child not in seen)
+            self.statistics = body["statistics"]
+
+
+def replay(events: Sequence[Event], searcher: Searcher, after: int, driver: Driver) -> None:
+    """Enters all events into the driver, and lets the searcher live through those after the event `after`: it
+    proposes, which moves its random numbers, and observes. From 0 on that gives the state that was kept."""
+    for event in events:
+        driver.enter(event)
+        if event.id <= after:
+            continue
+        if event.kind == "proposed" and event.body["place"] == 0:
+            searcher.propose(event.body["of"])
+        elif event.kind == "updated":
+            driver._observe(event.body["children"])

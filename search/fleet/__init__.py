@@ -1,0 +1,25 @@
+"""Fleets: where children run. The driver does not know which one it has."""
+
+from ..child import Child
+from ..config import FleetSettings
+from .base import Fleet, devices_of, threads_of
+
+
+def make_fleet(settings: FleetSettings, child: Child) -> Fleet:
+    """The fleet of the settings, not yet started; raises SearchError if what it needs is not installed."""
+    devices = devices_of(settings)
+    threads = threads_of(settings, devices)
+    if settings.kind == "inline":
+        from .inline import InlineFleet
+
+        return InlineFleet(child, devices[0], threads)
+    if settings.kind == "processes":
+        from .processes import ProcessFleet
+
+        return ProcessFleet(child, [device for device in devices for _ in range(settings.per_device)], threads)
+    from .rays import RayFleet
+
+    return RayFleet(child, settings)
+
+
+__all__ = ["Fleet", "make_fleet"]

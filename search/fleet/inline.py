@@ -1,0 +1,29 @@
+"""One child after another in the driver's own process: reproducible, and enough for one device."""
+
+from collections import deque
+
+from ..child import Child, Result, Task, run_task, worker_name
+from .base import Fleet
+
+
+class InlineFleet(Fleet):
+    capacity = 1
+
+    def __init__(self, child: Child, device: str, threads: int) -> None:
+        self.child, self.device, self.threads = child, device, threads
+        self.tasks: deque[Task] = deque()
+
+    def start(self) -> None:
+        self.child.prepare(self.device)
+
+    def submit(self, task: Task) -> None:
+        self.tasks.append(task)
+
+    def next_done(self, timeout: float) -> list[Result]:
+        return [run_task(self.child, self.tasks.popleft(), worker_name(self.device))] if self.tasks else []
+
+    def cancel(self, child: int) -> None:
+        self.tasks = deque(task for task in self.tasks if task.child != child)
+
+    def close(self) -> None:
+        self.tasks.clear()

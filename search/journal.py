@@ -1,0 +1,213 @@
+"""The journal: every event of a search in one SQLite file, written by the driver alone, so that nothing is lost.
+
+Events are only ever added. In the transaction of each update of the searcher its state is kept too, in place of the
+one before; what came after it can be replayed. Imports no torch until a state is packed.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasnet_zoo.errors import JournalError
+
+FORMAT_VERSION = 1
+NETWORK_FILE_SYSTEMS = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs", "fuse.glusterfs"),
+}
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, child INTEGER, body TEXT NOT NULL);
+CREATE UNIQUE INDEX once ON events (kind, child) WHERE kind IN ('proposed', 'finished');
+CREATE TABLE snapshot (id INTEGER PRIMARY KEY CHECK (id = 0), event INTEGER NOT NULL, state BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """`kind` is "session" (a driver starts), "proposed" (child, tokens, hash, notes, batch), "started" (child,
+    attempt), "finished" (child, status, metrics, reward, ...) or "updated" (the children the searcher observed)."""
+
+    id: int
+    time: float
+    kind: str
+    child: int | None
+    body: dict[str, Any]
+
+
+class Journal:
+    """An open journal. `create` writes a new one, `open_existing` reads one that is there; both raise JournalError,
+    as does whatever cannot be written or read later."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self._connection = path, connection
+
+    @classmethod
+    def create(cls, path: str | Path, meta: dict[str, Any]) -> "Journal":
+        path = Path(path)
+        with _explained(path):
+            connection = _connect(path)
+            with _transaction(connection):
+                for statement in _SCHEMA.strip().split(";\n"):
+                    connection.execute(statement)
+                rows = {"format_version": FORMAT_VERSION, **meta}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in rows.items()])
+        return cls(path, connection)
+
+    @classmethod
+    def open_existing(cls, path: str | Path) -> "Journal":
+        path = Path(path)
+        if not path.is_file():
+            raise JournalError(f"there is no journal {path}: name the folder of a search, or start one")
+        with _explained(path):
+            connection = _connect(path)
+            problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                connection.close()
+                raise JournalError(f"{path} is damaged ({problem}): {_SALVAGE}")
+            journal = cls(path, connection)
+            version = journal.meta().get("format_version")
+        if version != FORMAT_VERSION:
+            connection.close()
+            raise JournalError(
+                f"{path} has format {version}, this nasnet_zoo reads {FORMAT_VERSION}: use the nasnet_zoo that wrote "
+                f"it, or another folder"
+            )
+        return journal
+
+    def meta(self) -> dict[str, Any]:
+        with _explained(self.path), _decoded(self.path):
+            return {key: json.loads(value) for key, value in self._connection.execute("SELECT key, value FROM meta")}
+
+    @contextmanager
+    def transaction(self) -> Iterator["Journal"]:
+        """What is added inside is on the disk, all of it, when the block ends, or none of it is there."""
+        with _explained(self.path), _transaction(self._connection):
+            yield self
+
+    def add(self, kind: str, child: int | None = None, **body: Any) -> int:
+        """Adds an event, inside a transaction, and returns its id."""
+        row = (time.time(), kind, child, json.dumps(body))
+        return self._connection.execute(
+            "INSERT INTO events (time, kind, child, body) VALUES (?, ?, ?, ?)", row
+        ).lastrowid
+
+    def set_meta(self, key: str, value: Any) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def keep_state(self, event: int, state: dict[str, Any]) -> None:
+        """Puts the searcher's state, as it is after `event`, in the place of the last one, inside a transaction."""
+        self._connection.execute("INSERT OR REPLACE INTO snapshot VALUES (0, ?, ?)", (event, pack_state(state)))
+
+    def state(self) -> tuple[int, dict[str, Any]] | None:
+        """The id of the event after which the last kept state was taken, and the state."""
+        with _explained(self.path):
+            row = self._connection.execute("SELECT event, state FROM snapshot").fetchone()
+        with _decoded(self.path):
+            return None if row is None else (row[0], unpack_state(row[1]))
+
+    def events(self, after: int = 0) -> list[Event]:
+        """All events with an id above `after`, in order."""
+        query = "SELECT id, time, kind, child, body FROM events WHERE id > ? ORDER BY id"
+        with _explained(self.path), _decoded(self.path):
+            rows = self._connection.execute(query, (after,)).fetchall()
+            return [Event(*row[:4], json.loads(row[4])) for row in rows]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def read_events(path: str | Path) -> tuple[dict[str, Any], list[Event]]:
+    """The meta values and events of a journal, for a reader beside the driver."""
+    with closing(Journal.open_existing(path)) as journal:
+        return journal.meta(), journal.events()
+
+
+def pack_state(state: dict[str, Any]) -> bytes:
+    """A searcher's state as safetensors: tensors as they are, everything else as JSON in the header."""
+    from safetensors.torch import save
+    from torch import Tensor
+
+    tensors = {key: value.contiguous() for key, value in state.items() if isinstance(value, Tensor)}
+    rest = {key: value for key, value in state.items() if key not in tensors}
+    return save(tensors, {"state": json.dumps(rest)})
+
+
+def unpack_state(blob: bytes) -> dict[str, Any]:
+    from safetensors.torch import load
+
+    length = int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8 : 8 + length])
+    return {**load(blob), **json.loads(header["__metadata__"]["state"])}
+
+
+def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
+    """Whether `path` lies on a network file system, where SQLite's write-ahead log must not be used."""
+    try:
+        lines = Path(mounts).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return str(path.absolute()).startswith("\\\\")  # no Linux: Windows's network paths at least
+    points = [(fields[1].replace("\\040", " "), fields[2]) for line in lines if len(fields := line.split()) > 2]
+    above = [(point, kind) for point, kind in points if path.absolute().is_relative_to(point)]
+    return max(above, key=lambda mount: len(mount[0]), default=("", ""))[1] in NETWORK_FILE_SYSTEMS
+
+
+_SALVAGE = (
+    "copy the folder, run `sqlite3 journal.sqlite .recover | sqlite3 recovered.sqlite` in the copy and put "
+    "recovered.sqlite in its place, or start in another folder"
+)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path) else 'WAL'}")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns SQLite's and the system's errors into one sentence."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        reason = str(error)
+        if "full" in reason:
+            advice = "free some space, then run the same command again: the search goes on where it stopped"
+        elif "malformed" in reason or "not a database" in reason or "no such table" in reason:
+            advice = _SALVAGE
+        else:
+            advice = "see that the folder can be written and that no other program holds the file"
+        raise JournalError(f"the journal {path} cannot be used ({reason}): {advice}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise JournalError(f"the journal {path} cannot be used ({reason}): choose another folder") from error
+
+
+@contextmanager
+def _decoded(path: Path) -> Iterator[None]:
+    """Turns what JSON and safetensors say of a damaged value into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise JournalError(f"the journal {path} is damaged ({error}): {_SALVAGE}") from error

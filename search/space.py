@@ -1,0 +1,218 @@
+"""Search spaces: from a sequence of decisions to an architecture and back. Imports no torch.
+
+A space yields its decisions one by one, so that a controller needs to know nothing but how many choices each has.
+`spaces.py` has the table of spaces.
+"""
+
+import hashlib
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.genotype import Block, Cell, Edge, Genotype
+from nasnet_zoo.kinds import get_kind
+
+Tokens = tuple[int, ...]
+
+
+class Decision(NamedTuple):
+    """One choice out of `choices`; `name` says which, "reduction.3.right.op"."""
+
+    name: str
+    choices: int
+
+
+class Space(ABC):
+    """What can be chosen, in which order, and what architecture the choices make.
+
+    `kind` is the registry's kind of the architectures, or None where they can be looked up but not built, and
+    `decisions` what is decided, in order.
+    """
+
+    name: str
+    kind: str | None
+    decisions: tuple[Decision, ...]
+
+    def next(self, prefix: Sequence[int]) -> Decision | None:
+        """What is decided after `prefix`, or None if that is all."""
+        return self.decisions[len(prefix)] if len(prefix) < len(self.decisions) else None
+
+    @property
+    def size(self) -> int:
+        """How many token sequences there are."""
+        return prod(decision.choices for decision in self.decisions)
+
+    def sample(self, rng: random.Random) -> Tokens:
+        """Uniform over the space's token sequences."""
+        tokens: list[int] = []
+        while (decision := self.next(tokens)) is not None:
+            tokens.append(rng.randrange(decision.choices))
+        return tuple(tokens)
+
+    def check(self, tokens: Sequence[int]) -> Tokens:
+        """The tokens, or ConfigError if they are not a sequence of this space."""
+        if len(tokens) != len(self.decisions):
+            raise ConfigError(f"{self.name}: {len(tokens)} tokens; this space takes {len(self.decisions)}")
+        for token, decision in zip(tokens, self.decisions):
+            if type(token) is not int or not 0 <= token < decision.choices:
+                raise ConfigError(f"{self.name}: {decision.name} is {token!r}, not one of 0 to {decision.choices - 1}")
+        return tuple(tokens)
+
+    @abstractmethod
+    def decode(self, tokens: Sequence[int]) -> Any:
+        """The architecture of a complete sequence; raises ConfigError."""
+
+    @abstractmethod
+    def encode(self, architecture: Any) -> Tokens:
+        """The tokens that decode to the architecture; raises ConfigError if it is not in the space."""
+
+    @abstractmethod
+    def to_json(self, architecture: Any) -> Any: ...
+
+    @abstractmethod
+    def hash(self, architecture: Any) -> str:
+        """Equal for architectures that compute the same function up to reordering."""
+
+
+@dataclass(frozen=True)
+class CellSpace(Space):
+    """Pairs of a normal and a reduction cell of `blocks` blocks: (state, state, op, op, combine) each.
+
+    A combination that leaves no choice is not a decision. `outputs` is the loose-end rule: which states leave the
+    cell. "unread": all that no block reads, the cell's inputs too, as TF-slim has it; "unread-blocks": the blocks
+    among them, as in the NDS spaces marked L; "blocks": every block's, marked A there; "separate": the last as many
+    blocks as there are inputs, each by itself (NASNet-B). `style` is the lineage whose macro-architecture goes with
+    the space (see config.CellScale).
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    blocks: int = 5
+    combines: tuple[str, ...] = ("add",)
+    inputs: int = 2
+    outputs: Literal["unread", "unread-blocks", "blocks", "separate"] = "unread"
+    style: Literal["slim", "nds"] = "slim"
+    kind = "cell"
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1 or not self.ops or not self.combines:
+            raise ConfigError(f"{self.name}: a space of cells needs at least one block, one op and one combination")
+        if self.outputs == "separate" and self.blocks < self.inputs:
+            raise ConfigError(f"{self.name}: {self.blocks} blocks cannot make {self.inputs} separate outputs")
+        object.__setattr__(self, "decisions", tuple(self._decisions()))
+        self.decode((0,) * len(self.decisions))  # an unknown op or combination is a ZooError here, not in mid-search
+
+    def _decisions(self) -> Iterator[Decision]:
+        for cell in ("normal", "reduction"):
+            for block in range(self.blocks):
+                where, states = f"{cell}.{block}", self.inputs + block
+                yield Decision(f"{where}.left.state", states)
+                yield Decision(f"{where}.right.state", states)
+                yield Decision(f"{where}.left.op", len(self.ops))
+                yield Decision(f"{where}.right.op", len(self.ops))
+                if len(self.combines) > 1:
+                    yield Decision(f"{where}.combine", len(self.combines))
+
+    @property
+    def cell_size(self) -> int:
+        """How many sequences one of the two cells has."""
+        return prod(decision.choices for decision in self.decisions[: len(self.decisions) // 2])
+
+    def decode(self, tokens: Sequence[int]) -> Genotype:
+        tokens = self.check(tokens)
+        half = len(tokens) // 2
+        return Genotype(self._cell(tokens[:half]), self._cell(tokens[half:]))
+
+    def _cell(self, tokens: Tokens) -> Cell:
+        each = len(tokens) // self.blocks
+        blocks = []
+        for start in range(0, len(tokens), each):
+            left, right, left_op, right_op, *combine = tokens[start : start + each]
+            edges = Edge(left, self.ops[left_op]), Edge(right, self.ops[right_op])
+            blocks.append(Block(*edges, self.combines[combine[0] if combine else 0]))
+        return self._with_outputs(tuple(blocks))
+
+    def _with_outputs(self, blocks: tuple[Block, ...]) -> Cell:
+        made = range(self.inputs, self.inputs + len(blocks))
+        if self.outputs == "separate":
+            return Cell(blocks, tuple(made)[-self.inputs :], self.inputs, "separate")
+        loose = Cell(blocks, (), self.inputs).loose_ends()
+        leaving = {"unread": loose, "unread-blocks": tuple(s for s in loose if s in made), "blocks": tuple(made)}
+        return Cell(blocks, leaving[self.outputs], self.inputs)
+
+    def encode(self, architecture: Genotype) -> Tokens:
+        tokens: list[int] = []
+        for name in ("normal", "reduction"):
+            cell = getattr(architecture, name)
+            if len(cell.blocks) != self.blocks or cell.inputs != self.inputs:
+                raise ConfigError(
+                    f"the {name} cell has {len(cell.blocks)} blocks and {cell.inputs} inputs; cells of the space "
+                    f"{self.name} have {self.blocks} and {self.inputs}"
+                )
+            for index, block in enumerate(cell.blocks):
+                tokens += block.left.state, block.right.state
+                for op in (block.left.op, block.right.op):
+                    tokens.append(self._index(self.ops, op, f"{name} cell, block {index}"))
+                combine = self._index(self.combines, block.combine, f"{name} cell, block {index}")
+                tokens += [combine] if len(self.combines) > 1 else []
+            expected = self._with_outputs(cell.blocks)
+            if (set(cell.outputs), cell.output) != (set(expected.outputs), expected.output):
+                raise ConfigError(
+                    f"the {name} cell hands on states {list(cell.outputs)}, but by the rule of the space {self.name} "
+                    f"({self.outputs}) a cell with these blocks hands on {list(expected.outputs)}"
+                )
+        return tuple(tokens)
+
+    def _index(self, choices: tuple[str, ...], chosen: str, where: str) -> int:
+        if chosen not in choices:
+            raise ConfigError(f"{where}: {chosen} is not in the space {self.name}, which has {', '.join(choices)}")
+        return choices.index(chosen)
+
+    def to_json(self, architecture: Genotype) -> Any:
+        return architecture.to_json()
+
+    def hash(self, architecture: Genotype) -> str:
+        return get_kind(self.kind).hash(architecture)
+
+
+@dataclass(frozen=True)
+class NasBench201Space(Space):
+    """NAS-Bench-201's cells: an operation on each of the six edges between four nodes (Dong & Yang 2020).
+
+    The architecture is the benchmark's own string. It is there to be looked up, not built.
+    """
+
+    name: str
+    ops: tuple[str, ...] = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    kind = None
+
+    def __post_init__(self) -> None:
+        edges = ((target, source) for target in (1, 2, 3) for source in range(target))
+        decisions = tuple(Decision(f"{source}-{target}", len(self.ops)) for target, source in edges)
+        object.__setattr__(self, "decisions", decisions)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        ops = iter([self.ops[token] for token in self.check(tokens)])
+        nodes = ("|" + "|".join(f"{next(ops)}~{source}" for source in range(target)) + "|" for target in (1, 2, 3))
+        return "+".join(nodes)
+
+    def encode(self, architecture: str) -> Tokens:
+        edges = [edge for node in architecture.split("+") for edge in node.strip("|").split("|")]
+        ops = [edge.rpartition("~")[0] for edge in edges]
+        unknown = [op for op in ops if op not in self.ops]
+        if unknown or len(ops) != len(self.decisions):
+            raise ConfigError(f"{architecture[:80]!r} is not a cell of the space {self.name}")
+        tokens = tuple(self.ops.index(op) for op in ops)
+        if self.decode(tokens) != architecture:
+            raise ConfigError(f"{architecture[:80]!r} is not how the space {self.name} writes a cell")
+        return tokens
+
+    def to_json(self, architecture: str) -> str:
+        return architecture
+
+    def hash(self, architecture: str) -> str:
+        return hashlib.sha256(architecture.encode()).hexdigest()[:16]
