@@ -91,8 +91,21 @@ def _cifar(genotype: str, filters: int, stages: tuple[int, ...], stem: int, styl
     return NetworkConfig(GENOTYPES[genotype], scale, CIFAR10, 10, labels="cifar10")
 
 
-def _add(name: str, config: NetworkConfig, description: str, paper: str, published: Published, *rest) -> None:
-    MODELS[name] = ModelInfo(name, config, description, paper, published, *rest)
+def _slim(archive: str, top1: float, top5: float) -> WeightSource:
+    """TF-slim's released weights; the accuracies are its README's."""
+    return WeightSource(
+        "tf", "tf-slim", f"{SLIM_URL}/{archive}.tar.gz", accuracy=(top1, top5), accuracy_source="TF-slim README"
+    )
+
+
+def _keras(file: str, md5: str) -> WeightSource:
+    return WeightSource("keras", "keras", f"{KERAS_URL}/{file}.h5", md5=md5)
+
+
+def _add(
+    name: str, config: NetworkConfig, description: str, paper: str, published: Published, *weights: WeightSource
+) -> None:
+    MODELS[name] = ModelInfo(name, config, description, paper, published, weights)
 
 
 _add(
@@ -101,16 +114,8 @@ _add(
     "NASNet-A (4 @ 1056) for ImageNet at 224 px",
     NASNET,
     Published(5.3e6, 564e6, 74.0, 91.6, "NASNet paper v4, table 3"),
-    (
-        WeightSource(
-            "tf",
-            "tf-slim",
-            f"{SLIM_URL}/nasnet-a_mobile_04_10_2017.tar.gz",
-            accuracy=(74.0, 91.6),
-            accuracy_source="TF-slim README",
-        ),
-        WeightSource("keras", "keras", f"{KERAS_URL}/NASNet-mobile.h5", md5="020fb642bf7360b370c678b08e0adf61"),
-    ),
+    _slim("nasnet-a_mobile_04_10_2017", 74.0, 91.6),
+    _keras("NASNet-mobile", "020fb642bf7360b370c678b08e0adf61"),
 )
 _add(
     "nasnet-a-large",
@@ -118,23 +123,15 @@ _add(
     "NASNet-A (6 @ 4032) for ImageNet at 331 px",
     NASNET,
     Published(88.9e6, 23.8e9, 82.7, 96.2, "NASNet paper v4, table 2"),
-    (
-        WeightSource(
-            "tf",
-            "tf-slim",
-            f"{SLIM_URL}/nasnet-a_large_04_10_2017.tar.gz",
-            accuracy=(82.7, 96.2),
-            accuracy_source="TF-slim README",
-        ),
-        WeightSource("keras", "keras", f"{KERAS_URL}/NASNet-large.h5", md5="11577c9a518f0070763c2b964a382f17"),
-        WeightSource(
-            "timm",
-            "timm",
-            "timm/nasnetalarge.tf_in1k",
-            revision="2188423afb58a54ecc6eb20e22179f24bfb92275",
-            accuracy=(82.638, 96.066),
-            accuracy_source="timm results, bicubic, crop 0.911",
-        ),
+    _slim("nasnet-a_large_04_10_2017", 82.7, 96.2),
+    _keras("NASNet-large", "11577c9a518f0070763c2b964a382f17"),
+    WeightSource(
+        "timm",
+        "timm",
+        "timm/nasnetalarge.tf_in1k",
+        revision="2188423afb58a54ecc6eb20e22179f24bfb92275",
+        accuracy=(82.638, 96.066),
+        accuracy_source="timm results, bicubic, crop 0.911",
     ),
 )
 _add(
@@ -164,7 +161,7 @@ _add(
     "NASNet-A (1 @ 384, a stem of 32) for CIFAR-10, trained by this project and shipped in the package",
     NASNET,
     Published(None, None, None, None, "this project's own; its weights' config.json has the measured accuracy"),
-    (WeightSource("cifar10", "package", "nasnet-a-cifar-small"),),
+    WeightSource("cifar10", "package", "nasnet-a-cifar-small"),
 )
 _add(
     "nasnet-a-cifar-7@2304",
@@ -178,32 +175,16 @@ _add(
     _imagenet("PNASNet-5", 224, CellScale("imagenet", 32, 54, (3, 2, 2))),
     "PNASNet-5 (N = 3, F = 54) for ImageNet at 224 px",
     PNASNET,
-    Published(5.1e6, 588e6, 74.2, 91.9, "PNASNet paper, table 4"),
-    (
-        WeightSource(
-            "tf",
-            "tf-slim",
-            f"{SLIM_URL}/pnasnet-5_mobile_2017_12_13.tar.gz",
-            accuracy=(74.2, 91.9),
-            accuracy_source="TF-slim README",
-        ),
-    ),
+    Published(5.1e6, 588e6, 74.2, 91.9, "PNASNet paper, as table 3 of the DARTS paper quotes it"),
+    _slim("pnasnet-5_mobile_2017_12_13", 74.2, 91.9),
 )
 _add(
     "pnasnet-5-large",
     _imagenet("PNASNet-5", 331, CellScale("imagenet", 96, 216, (4, 3, 3))),
     "PNASNet-5 (N = 4, F = 216) for ImageNet at 331 px",
     PNASNET,
-    Published(86.1e6, 25.0e9, 82.9, 96.2, "PNASNet paper, table 5"),
-    (
-        WeightSource(
-            "tf",
-            "tf-slim",
-            f"{SLIM_URL}/pnasnet-5_large_2017_12_13.tar.gz",
-            accuracy=(82.9, 96.2),
-            accuracy_source="TF-slim README",
-        ),
-    ),
+    Published(86.1e6, 25.0e9, 82.9, 96.2, "PNASNet paper, as table 2 of the AmoebaNet paper quotes it"),
+    _slim("pnasnet-5_large_2017_12_13", 82.9, 96.2),
 )
 _add(
     "amoebanet-a",
@@ -217,7 +198,7 @@ _add(
     _imagenet("AmoebaNet-A", 224, CellScale("imagenet", 32, 50, (4, 4, 4))),
     "AmoebaNet-A (N = 4, F = 50) for ImageNet at 224 px",
     AMOEBANET,
-    Published(5.1e6, 555e6, 74.5, 92.0, "AmoebaNet paper, appendix"),
+    Published(5.1e6, 555e6, 74.5, 92.0, "AmoebaNet paper, as table 3 of the DARTS paper quotes it"),
 )
 _add(
     "amoebanet-a-cifar",
@@ -231,38 +212,40 @@ _add(
     _cifar("ENAS-micro", 36, (5, 5, 5), 108),
     "The ENAS micro cells (15 normal cells, 36 channels) for CIFAR-10",
     ENAS,
-    Published(4.6e6, None, 96.46, None, "ENAS paper, table 2, without cutout"),
+    Published(4.6e6, None, 97.11, None, "ENAS paper, as table 1 of the DARTS paper quotes it, with cutout"),
 )
-for _name, _genotype, _paper, _figures in (
-    ("darts-v1", "DARTS-V1", DARTS, (3.3e6, 97.00)),
-    ("darts-v2", "DARTS-V2", DARTS, (3.3e6, 97.24)),
-    ("p-darts", "P-DARTS", P_DARTS, (3.4e6, 97.50)),
-    ("pc-darts", "PC-DARTS-CIFAR10", PC_DARTS, (3.6e6, 97.43)),
+for _name, _genotype, _paper, _published in (
+    ("darts-v1", "DARTS-V1", DARTS, Published(3.3e6, None, 97.00, None, "DARTS paper, table 1, with cutout")),
+    ("darts-v2", "DARTS-V2", DARTS, Published(3.3e6, None, 97.24, None, "DARTS paper, table 1, with cutout")),
+    ("p-darts", "P-DARTS", P_DARTS, Published(3.4e6, None, 97.50, None, "as later papers quote it, with cutout")),
+    ("pc-darts", "PC-DARTS-CIFAR10", PC_DARTS, Published(3.6e6, None, 97.43, None, "authors' README, with cutout")),
 ):
     _add(
         f"{_name}-cifar",
         _cifar(_genotype, 36, (6, 6, 6), 108, "nds"),
         f"{_genotype} cells (20 cells, 36 channels) for CIFAR-10",
         _paper,
-        Published(_figures[0], None, _figures[1], None, "the paper's CIFAR-10 table, with cutout"),
+        _published,
     )
-for _name, _genotype, _paper, _figures in (
-    ("darts-v2", "DARTS-V2", DARTS, (4.7e6, 574e6, 73.3, 91.3)),
-    ("p-darts", "P-DARTS", P_DARTS, (4.9e6, 557e6, 75.6, 92.6)),
-    ("pc-darts", "PC-DARTS-ImageNet", PC_DARTS, (5.3e6, 597e6, 75.8, 92.7)),
+for _name, _genotype, _paper, _published in (
+    ("darts-v2", "DARTS-V2", DARTS, Published(4.7e6, 574e6, 73.3, 91.3, "DARTS paper, table 3")),
+    ("p-darts", "P-DARTS", P_DARTS, Published(4.9e6, 557e6, 75.6, 92.6, "authors' README, size as quoted later")),
+    (
+        "pc-darts",
+        "PC-DARTS-ImageNet",
+        PC_DARTS,
+        Published(5.3e6, 597e6, 75.8, 92.7, "authors' README, size as quoted later"),
+    ),
 ):
     _add(
         f"{_name}-mobile",
         _imagenet(_genotype, 224, CellScale("imagenet-nds", 48, 48, (4, 4, 4), style="nds"), TORCH_IMAGENET),
         f"{_genotype} cells (14 cells, 48 channels) for ImageNet at 224 px",
         _paper,
-        Published(*_figures, "the paper's ImageNet table"),
+        _published,
     )
 
-UNPUBLISHED = {
-    "nasnet-b": "NASNet-B",
-    "nasnet-c": "NASNet-C",
-}
+UNPUBLISHED = {"nasnet-b": "NASNet-B", "nasnet-c": "NASNet-C"}
 
 
 def get_model(name: str) -> ModelInfo:
