@@ -86,24 +86,32 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
 def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool = False) -> Path:
     """The folder of a Hub repo's `config.json` and `model.safetensors`, in the Hub's own cache.
 
-    The weights are checked against the SHA-256 that the Hub states for the file. Raises DownloadError.
+    The weights are checked against the SHA-256 that the Hub states for the file. Where the Hub cannot be reached, what
+    the cache has of the repo serves. Raises DownloadError.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from httpx2 import TransportError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     from .download import offline
 
+    found = [try_to_load_from_cache(repo, name, revision=revision) for name in (CONFIG, WEIGHTS)]
+    cached = Path(found[1]).parent if all(isinstance(path, str) for path in found) else None
     if local_files_only or offline():  # hf_hub_download may open connections of its own even then
-        paths = [try_to_load_from_cache(repo, name, revision=revision) for name in (CONFIG, WEIGHTS)]
-        if all(isinstance(path, str) for path in paths):
-            return Path(paths[1]).parent
-        raise DownloadError(
-            f"{repo} cannot be had from the Hub: it is not in the cache, and no connection may be opened"
-        )
+        if cached is None:
+            raise DownloadError(
+                f"{repo} cannot be had from the Hub: it is not in the cache, and no connection may be opened"
+            )
+        return cached
     try:
+        # Asks once, so that a Hub out of reach is told at once: hf_hub_download would try again for 23 seconds.
+        get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision))
         config = Path(hf_hub_download(repo, CONFIG, revision=revision))
         commit = config.parent.name  # so that both files are of one commit, whatever is pushed meanwhile
         path = hf_hub_download(repo, WEIGHTS, revision=commit)
     except Exception as error:  # huggingface_hub's errors come from three packages with no common base
+        if cached is not None and isinstance(error, TransportError):
+            log.info("%s from the cache, for the Hub cannot be reached: %s", repo, error)
+            return cached
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
             f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({reason}); check the name, the "

@@ -285,12 +285,14 @@ def test_without_the_zoos_repo_the_originals_are_asked_in_order(server, tmp_path
     assert not server.requests
 
 
-def test_a_hub_that_cannot_be_reached_is_passed_over(server, tmp_path, monkeypatch):
+def test_a_hub_that_cannot_be_reached_is_passed_over_at_once(server, tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         use_hub(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
         assert has_weights(nasnet_zoo.load("tiny"), TINY)
-    assert asked(server) == [SOURCES["tf"]]
+    assert asked(server) == [SOURCES["tf"]] and not pauses
 
 
 def test_when_all_sources_fail_the_error_names_each(server, tmp_path):
@@ -314,6 +316,16 @@ def test_repos_and_revisions_of_others(server, tmp_path):
     assert has_weights(nasnet_zoo.load("org/net@v1.0", local_files_only=True), TINY)
     assert "org/net@v2" in refused("org/net@v2")
     assert "org/other" in refused("org/other")
+
+
+def test_a_repo_in_the_cache_serves_when_the_hub_cannot_be_reached(server, tmp_path, monkeypatch):
+    server.add_hub_repo("org/net", folder_files(TINY, tmp_path / "folder"))
+    nasnet_zoo.load("org/net")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        use_hub(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
+        assert has_weights(nasnet_zoo.load("org/net"), TINY)
+        assert "org/other" in refused("org/other")
 
 
 @pytest.mark.parametrize("how", ["local_files_only", "HF_HUB_OFFLINE", "NASNET_ZOO_OFFLINE"])
