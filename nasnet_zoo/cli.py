@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in the help are meant as they stand
 )
-console = Console()
+console = Console(markup=False)  # names of files and models are meant as they stand too
 
 SHIPPED = "nasnet-a-cifar-small"
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Zoo name, name.tag, org/repo[@revision] or folder.")]
@@ -88,7 +89,7 @@ def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: Json
     prepared, scale = config.preprocess, config.scale
     accuracy = ", ".join(f"{kind} {v} %" for kind, v in (("top-1", published.top1), ("top-5", published.top5)) if v)
     table = Table(box=None, show_header=False)
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for key, value in (
         ("model", f"{name}: {model.description}"),
@@ -105,10 +106,10 @@ def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: Json
         ("published", f"{accuracy} ({published.source})"),
         *([] if model.weights else [("weights", "none yet: nasnet_zoo.create() gives it freshly initialised")]),
     ):
-        table.add_row(f"[bold]{key}", value)
+        table.add_row(key, value)
     for source in model.weights:
         stated = f", top-1/5 {source.accuracy} ({source.accuracy_source})" if source.accuracy else ""
-        table.add_row("[bold]weights", f"{name}.{source.tag}: {source.form}, {source.address}{stated}")
+        table.add_row("weights", f"{name}.{source.tag}: {source.form}, {source.address}{stated}")
     console.print(table)
 
 
@@ -138,22 +139,38 @@ def predict(
 ) -> None:
     """Classify pictures and print the most probable classes."""
     network = _loaded(model, device)
-    table = Table(box=None)
-    table.add_column("picture", min_width=min(max(len(path.name) for path in images), 40))
-    for heading in (*(f"#{place}" for place in range(1, top + 1)), "ms"):
-        table.add_column(heading)
     records = []
     for path in images:
         start = time.perf_counter()
         predictions = network.predict(path, k=top)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        cells = [f"{p.label or p.index} {p.probability:.1%}" for p in predictions]
-        table.add_row(path.name, *cells, *[""] * (top - len(cells)), f"{milliseconds:.0f}")
-        records.append({"image": str(path), "ms": round(milliseconds, 1), "top": [vars(p) for p in predictions]})
+        milliseconds = round(1000 * (time.perf_counter() - start), 1)
+        records.append({"image": str(path), "ms": milliseconds, "top": [vars(p) for p in predictions]})
     if as_json:
         _print_json(records)
     else:
-        console.print(table)
+        console.print(_predictions_table(records))
+
+
+def _predictions_table(records: list[dict[str, Any]]) -> Table:
+    """A row per picture: the most probable class, then the others in as many lines as the terminal's width needs."""
+    widest = 24  # of a picture's or a class's name; longer ones are folded
+    tops = [[(str(p["label"] or p["index"]), f"{p['probability']:.1%}") for p in record["top"]] for record in records]
+    names = [Path(record["image"]).name for record in records]
+    times = [f"{record['ms']:.0f}" for record in records]
+    fixed = [min(max(map(len, texts)), widest) for texts in (names, [top[0][0] for top in tops], times)]
+    room = console.width - sum(fixed) - len("100.0%") - 10  # 10: the spaces between and around five columns
+    table = Table(box=None)
+    table.add_column("picture", max_width=widest, overflow="fold")
+    table.add_column("class", max_width=widest, overflow="fold", style="bold")
+    table.add_column("", justify="right")
+    table.add_column("then" if len(tops[0]) > 1 else "")
+    table.add_column("ms", justify="right")
+    for name, (first, *others), milliseconds in zip(names, tops, times):
+        # Lines break between classes only: within one, the spaces are no-break spaces until the lines are made.
+        then = ", ".join(f"{label} {probability}".replace(" ", "\xa0") for label, probability in others)
+        lines = textwrap.wrap(then, max(room, 12), break_long_words=False, break_on_hyphens=False)
+        table.add_row(name, *first, "\n".join(lines).replace("\xa0", " "), milliseconds)
+    return table
 
 
 @app.command("eval")

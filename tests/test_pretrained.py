@@ -30,6 +30,7 @@ from bundle_writer import write_bundle
 from golden_rule import golden_pictures, golden_value
 from huggingface_hub import constants
 from loopback import Server
+from rich.console import Console
 from safetensors import SafetensorError
 
 import nasnet_zoo
@@ -844,9 +845,9 @@ def test_info(run):
 
 @pytest.mark.parametrize("what", ["NASNet-A", "nasnet-a-mobile"])
 def test_draw(run, tmp_path, what):
-    code, _, err = run("draw", what, "-o", tmp_path / "cells.svg")
-    assert code == 0, err
-    assert "<svg" in (tmp_path / "cells.svg").read_text()
+    code, out, err = run("draw", what, "-o", tmp_path / "[bold].svg")
+    assert code == 0 and "[bold].svg" in out, err
+    assert "<svg" in (tmp_path / "[bold].svg").read_text()
 
 
 def test_convert(run, tmp_path, folder):
@@ -869,6 +870,24 @@ def test_predict(run, folder):
         assert record["top"] == [vars(prediction) for prediction in network.predict(picture, k=3)]
     code, out, _ = run("predict", pictures[0], "--model", folder, "--device", "cpu")
     assert code == 0 and pictures[0].name in out and network.predict(pictures[0], k=1)[0].label in out
+
+
+def test_the_table_of_predictions_fits_an_80_column_terminal(folder, monkeypatch):
+    network = nasnet_zoo.load(folder)
+    pictures = sorted(IMAGES.glob("*.png"))
+    records = [
+        {"image": str(path), "ms": 1234.5, "top": [vars(prediction) for prediction in network.predict(path)]}
+        for path in pictures
+    ]
+    records[0]["image"] = "brackets[/are].png"
+    monkeypatch.setattr(cli, "console", Console(file=io.StringIO(), width=80, markup=False))
+    cli.console.print(cli._predictions_table(records))
+    lines = cli.console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
+    for record in records:
+        assert sum(line.split()[0] == Path(record["image"]).name for line in lines) == 1
+    for top in (top for record in records for top in record["top"][1:]):  # in one line each
+        assert any(f"{top['label']} {top['probability']:.1%}" in line for line in lines)
 
 
 def test_predict_explains_a_picture_that_is_none(run, folder, tmp_path):
