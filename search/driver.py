@@ -32,7 +32,8 @@ class Record:
     tokens: Tokens
     hash: str
     notes: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 0
+    attempts: int = 0  # how often it was started
+    failures: int = field(default=0, compare=False)  # to be retried; counted since this driver started
     status: str | None = None  # None until it is finished
     reward: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -84,8 +85,7 @@ class Driver:
         self._learn()  # a crash may have come between a full batch's last result and its update
         while len(self.finished) < self.config.children:
             self._fill(fleet)
-            results = fleet.next_done(POLL_SECONDS) if self.running else []
-            if results:
+            if len(self.finished) < self.config.children and (results := fleet.next_done(POLL_SECONDS)):
                 self._record(results)
             self.on_change(self)
 
@@ -135,7 +135,8 @@ class Driver:
             record = self.records[result.child]
             self.running.discard(result.child)
             action = "done" if result.status == "done" else getattr(policy, result.status)
-            if action == "retry" and record.attempts < policy.attempts:
+            record.failures += action == "retry"
+            if action == "retry" and record.failures < policy.attempts:
                 self._let_go(record)
                 self.waiting.appendleft(record.child)
             else:

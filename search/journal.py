@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo.errors import JournalError
+from nasnet_zoo.files import atomic_file
 
 FORMAT_VERSION = 1
 NETWORK_FILE_SYSTEMS = {
@@ -50,14 +51,14 @@ class Journal:
     @classmethod
     def create(cls, path: str | Path, meta: dict[str, Any]) -> "Journal":
         path = Path(path)
+        rows = {"format_version": FORMAT_VERSION, **meta}
         with _explained(path):
-            connection = _connect(path)
-            with _transaction(connection):
-                for statement in _SCHEMA.strip().split(";\n"):
-                    connection.execute(statement)
-                rows = {"format_version": FORMAT_VERSION, **meta}
+            with atomic_file(path) as temporary, closing(sqlite3.connect(temporary)) as connection:
+                connection.execute("PRAGMA journal_mode = OFF")  # it appears whole or not at all
+                connection.executescript(_SCHEMA)
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in rows.items()])
-        return cls(path, connection)
+                connection.commit()
+            return cls(path, _connect(path))
 
     @classmethod
     def open_existing(cls, path: str | Path) -> "Journal":
@@ -164,7 +165,6 @@ _SALVAGE = (
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
     connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path) else 'WAL'}")
     connection.execute("PRAGMA synchronous = FULL")

@@ -62,7 +62,7 @@ def run(
                 driver = Driver(config, space, searcher, journal, watcher.changed, log.update)
                 watcher.changed(driver)
                 if len(driver.finished) < config.children:
-                    with fleet, _terminable():
+                    with _terminable(), fleet:
                         driver.run(fleet)
         finally:
             journal.close()
@@ -191,10 +191,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM, which clusters send before they take a machine away, ends the search like Ctrl-C.
-
-    Set after the fleet has started, because Ray puts a handler of its own there.
-    """
+    """SIGTERM, which clusters send before they take a machine away, ends the search like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

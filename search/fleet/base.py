@@ -1,10 +1,15 @@
 """What the driver knows of a fleet."""
 
 import os
+import sys
+import time
 from abc import ABC, abstractmethod
 
 from ..child import Result, Task
 from ..config import FleetSettings
+
+MAX_DEATHS = 5  # of a worker, in a row and without a result between, before it is no accident any more
+GRACE_SECONDS = 30.0  # a child ends itself when its time is over; this is for one that hangs
 
 
 class Fleet(ABC):
@@ -27,10 +32,14 @@ class Fleet(ABC):
 
     @abstractmethod
     def cancel(self, child: int) -> None:
-        """Forgets a task: it gives no result. One that is running may run on."""
+        """Forgets a task: it gives no result. One that is running may run on, and takes of the capacity till then."""
 
     def __enter__(self) -> "Fleet":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *error) -> None:
@@ -55,8 +64,25 @@ def devices_of(settings: FleetSettings) -> tuple[str, ...]:
 
 def threads_of(settings: FleetSettings, devices: tuple[str, ...]) -> int:
     """How many cores a worker takes: as set, or an equal share of those that this process may use."""
-    if settings.threads:
-        return settings.threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = 1 if settings.kind == "inline" else len(devices) * settings.per_device
-    return max(cores // workers, 1)
+    return settings.threads or max(cores() // (len(devices) * settings.per_device), 1)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def limit_threads(threads: int) -> None:
+    """Keeps this process's torch to a share of the cores, without importing it for a child that needs none."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def hung(task: Task, since: float, worker: str) -> Result | None:
+    """The result of a task that has been running for so long that it must hang, else None."""
+    seconds = time.monotonic() - since
+    if task.seconds is None or seconds <= 1.5 * task.seconds + GRACE_SECONDS:
+        return None
+    return Result(task.child, "timeout", message="it hung and was killed", seconds=seconds, worker=worker)

@@ -3,17 +3,21 @@
 from collections import deque
 
 from ..child import Child, Result, Task, run_task, worker_name
-from .base import Fleet
+from .base import Fleet, limit_threads
 
 
 class InlineFleet(Fleet):
+    """`threads` 0 leaves torch's number of threads as it is."""
+
     capacity = 1
 
-    def __init__(self, child: Child, device: str, threads: int) -> None:
+    def __init__(self, child: Child, device: str, threads: int = 0) -> None:
         self.child, self.device, self.threads = child, device, threads
         self.tasks: deque[Task] = deque()
 
     def start(self) -> None:
+        if self.threads:
+            limit_threads(self.threads)
         self.child.prepare(self.device)
 
     def submit(self, task: Task) -> None:

@@ -11,10 +11,7 @@ from typing import Any
 from nasnet_zoo.errors import SearchError, ZooError
 
 from ..child import Child, Result, Task, run_task, worker_name
-from .base import Fleet
-
-MAX_DEATHS = 5  # of workers, in a row and without a result between, before it is no accident any more
-GRACE_SECONDS = 30.0  # a child ends itself when its time is over; this is for one that hangs
+from .base import MAX_DEATHS, Fleet, hung, limit_threads
 
 
 @dataclass
@@ -23,8 +20,14 @@ class _Worker:
     connection: Connection
     lifeline: Connection  # closes with the driver, however it ends
     device: str
+    prepared: bool = False
     task: Task | None = None
-    started: float = 0.0
+    forgotten: bool = False  # whether the task's result is wanted no more
+    since: float = 0.0  # when it began with the task, in monotonic seconds
+
+    @property
+    def name(self) -> str:
+        return f"{self.process.pid}:{self.device}"
 
 
 class ProcessFleet(Fleet):
@@ -33,15 +36,15 @@ class ProcessFleet(Fleet):
     def __init__(self, child: Child, devices: list[str], threads: int) -> None:
         self.child, self.devices, self.threads = child, devices, threads
         self.workers: list[_Worker] = []
-        self.cancelled: set[int] = set()
-        self.deaths = 0
+        self.deaths = 0  # since the last result
 
     @property
     def capacity(self) -> int:
-        return len(self.devices)
+        return sum(not worker.forgotten for worker in self.workers)
 
     def start(self) -> None:
-        self.workers = [self._spawn(device) for device in self.devices]
+        for device in self.devices:
+            self.workers.append(self._spawn(device))
 
     def _spawn(self, device: str) -> _Worker:
         context = multiprocessing.get_context("spawn")  # a forked CUDA context is unusable
@@ -56,7 +59,7 @@ class ProcessFleet(Fleet):
 
     def submit(self, task: Task) -> None:
         worker = next(worker for worker in self.workers if worker.task is None)
-        worker.task, worker.started = task, time.monotonic()
+        worker.task, worker.since = task, time.monotonic()
         try:
             worker.connection.send(task)
         except OSError:
@@ -66,63 +69,68 @@ class ProcessFleet(Fleet):
         end = time.monotonic() + timeout
         while True:
             results = [result for index in range(len(self.workers)) for result in self._look(index)]
-            results = [result for result in results if not self._forgotten(result.child)]
             if results or time.monotonic() >= end:
                 return results
             watched = [x for worker in self.workers for x in (worker.connection, worker.process.sentinel)]
             wait(watched, min(max(end - time.monotonic(), 0), 1.0))
 
-    def _forgotten(self, child: int) -> bool:
-        forgotten = child in self.cancelled
-        self.cancelled.discard(child)
-        return forgotten
-
     def _look(self, index: int) -> list[Result]:
         """What has come from a worker since the last look, and its replacement if it has gone."""
         worker, results = self.workers[index], []
+        alive = worker.process.is_alive()  # asked first: what a dead one sent has arrived by then
         try:
             while worker.connection.poll():
                 message = worker.connection.recv()
                 if isinstance(message, ZooError):
                     raise message
-                results.append(message)
-                worker.task, self.deaths = None, 0
+                if message is None:  # it is prepared, and only now begins with its first task
+                    worker.prepared, worker.since = True, time.monotonic()
+                else:
+                    results += self._ended(worker, message)
+                    self.deaths = 0
         except (EOFError, OSError):
             worker.process.join(5)
-        if worker.task is not None and self._overdue(worker):
+            alive = worker.process.is_alive()
+        if worker.task and worker.prepared and (result := hung(worker.task, worker.since, worker.name)):
             worker.process.kill()
             worker.process.join()
-            over = time.monotonic() - worker.started
-            results.append(Result(worker.task.child, "timeout", message="it hung and was killed", seconds=over))
-            worker.task = None
-        if not worker.process.is_alive():
-            results += self._replace(index)
+            self._renew(index)
+            return results + self._ended(worker, result)
+        if alive:
+            return results
+        self._count_death(worker)
+        self._renew(index)
+        if worker.task:
+            message = f"its worker died with exit code {worker.process.exitcode}"
+            seconds = time.monotonic() - worker.since
+            lost = Result(worker.task.child, "lost", message=message, seconds=seconds, worker=worker.name)
+            results += self._ended(worker, lost)
         return results
 
-    def _overdue(self, worker: _Worker) -> bool:
-        limit = worker.task.seconds
-        return limit is not None and time.monotonic() - worker.started > 1.5 * limit + GRACE_SECONDS
+    def _ended(self, worker: _Worker, result: Result) -> list[Result]:
+        """Frees a worker of its task; the result, if it is wanted."""
+        wanted = not worker.forgotten
+        worker.task, worker.forgotten = None, False
+        return [result] if wanted else []
 
-    def _replace(self, index: int) -> list[Result]:
-        worker = self.workers[index]
-        code = worker.process.exitcode
+    def _count_death(self, worker: _Worker) -> None:
         self.deaths += 1
-        if self.deaths > MAX_DEATHS:
+        if self.deaths > MAX_DEATHS * len(self.devices):
             raise SearchError(
-                f"{self.deaths} workers on {worker.device} died one after another (the last with exit code {code}): "
-                f"see what they print, and try fewer of them per device or --fleet inline"
+                f"{self.deaths} workers died one after another (the last, on {worker.device}, with exit code "
+                f"{worker.process.exitcode}): see what they print, and try fewer of them per device or --fleet inline"
             )
+
+    def _renew(self, index: int) -> None:
+        worker = self.workers[index]
         worker.connection.close()
         worker.lifeline.close()
         self.workers[index] = self._spawn(worker.device)
-        if worker.task is None:
-            return []
-        seconds = time.monotonic() - worker.started
-        where = f"{worker.process.pid}:{worker.device}"
-        return [Result(worker.task.child, "lost", {}, f"its worker died with exit code {code}", seconds, where)]
 
     def cancel(self, child: int) -> None:
-        self.cancelled.add(child)
+        for worker in self.workers:
+            if worker.task and worker.task.child == child:
+                worker.forgotten = True
 
     def close(self) -> None:
         for worker in self.workers:
@@ -140,6 +148,7 @@ def _work(connection: Connection, lifeline: Connection, child: Child, device: st
     try:
         limit_threads(threads)
         child.prepare(device)
+        connection.send(None)
         while True:
             connection.send(run_task(child, connection.recv(), worker_name(device)))
     except ZooError as error:
@@ -153,10 +162,3 @@ def _die_with_the_driver(lifeline: Connection) -> None:
         lifeline.recv()
     except (EOFError, OSError):
         os._exit(1)
-
-
-def limit_threads(threads: int) -> None:
-    """Keeps a worker's torch to its share of the cores."""
-    import torch
-
-    torch.set_num_threads(threads)

@@ -1,0 +1,271 @@
+"""Ray actors on a cluster whose nodes may come and go, or on this machine.
+
+The fleet looks at the cluster's nodes every few seconds, keeps as many workers on each as it has room for, and holds
+one task per worker at most; so a node that goes takes along no more than what it was at.
+"""
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from nasnet_zoo.errors import SearchError, ZooError
+
+from ..child import Child, Result, Task, run_task, worker_name
+from ..config import FleetSettings
+from .base import MAX_DEATHS, Fleet, cores, hung, limit_threads
+
+# Ray reads these when it is imported: it shall send no statistics, and not copy the working directory to the workers,
+# as it does under `uv run`.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+try:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError as error:
+    raise SearchError("the fleet ray needs Ray: pip install 'nasnet-zoo[cluster]'") from error
+
+LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
+PATIENCE_SECONDS = 20.0  # without workers, before it is worth a word
+OBJECT_STORE_BYTES = 128 << 20  # of a local Ray, whose default is a third of the memory; here only the child is in it
+
+
+@dataclass(eq=False)
+class _Worker:
+    actor: Any
+    node: str
+    pending: Any  # the reference of what it is at, or None
+    prepared: bool = False
+    task: Task | None = None
+    forgotten: bool = False  # whether the task's result is wanted no more
+    since: float = 0.0  # when it began with the task, in monotonic seconds
+
+
+class RayFleet(Fleet):
+    """Joins the cluster at RAY_ADDRESS, which `ray job submit` sets, or starts a Ray on this machine.
+
+    A node with GPUs has `per_device` workers on each of them, or, where there are no GPUs, a node has `per_device`
+    workers on its cores. `devices` ("cuda" or "cpu") says which of the two; empty, what the first nodes have. A node
+    whose workers cannot be prepared or die again and again is left out, and said so on stderr; if it was the last,
+    that is the error.
+    """
+
+    def __init__(self, child: Child, settings: FleetSettings) -> None:
+        if settings.devices not in ((), ("cuda",), ("cpu",)):
+            raise SearchError(
+                f"the fleet ray takes the device cuda or cpu, not {', '.join(settings.devices)}: Ray deals out those "
+                f"of each node (CUDA_VISIBLE_DEVICES limits what it sees)"
+            )
+        self.child, self.settings = child, settings
+        self.resource = {(): None, ("cuda",): "GPU", ("cpu",): "CPU"}[settings.devices]
+        self.workers: list[_Worker] = []
+        self.nodes: dict[str, dict[str, Any]] = {}  # those alive, by id, as ray.nodes describes them
+        self.deaths: Counter[str] = Counter()  # by node, since its last result
+        self.left_out: set[str] = set()
+        self.next_look = 0.0
+        self.idle_since = 0.0
+        self.connected = False  # by this fleet
+
+    @property
+    def capacity(self) -> int:
+        return sum(worker.prepared and not worker.forgotten for worker in self.workers)
+
+    def start(self) -> None:
+        local = self._start_ray()
+        self.child_reference = ray.put(self.child)
+        self.idle_since = time.monotonic()
+        self._follow_cluster()
+        if local and not self.workers:
+            threads = f" with {self.settings.threads} cores" if self.settings.threads else ""
+            raise SearchError(
+                f"Ray finds no {self.resource or 'CPU'} on this machine for a worker{threads}: set the fleet's device "
+                f"and threads to what there is, or RAY_ADDRESS to a cluster's address"
+            )
+
+    def _start_ray(self) -> bool:
+        """Joins or starts a Ray, unless the caller has done so; whether one was started."""
+        if ray.is_initialized():
+            return False
+        address = os.environ.get("RAY_ADDRESS")
+        local = {} if address else {"num_cpus": cores(), "object_store_memory": OBJECT_STORE_BYTES}
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level="error", **local)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+            raise SearchError(f"cannot {where}: {_short(error)}; see that RAY_ADDRESS is right, or unset it") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own there
+        self.connected = True
+        return not address
+
+    def _follow_cluster(self) -> list[Result]:
+        """Starts workers where there is room, and gives up those whose node has gone."""
+        self.next_look = time.monotonic() + LOOK_SECONDS
+        self.nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        results = [
+            r for w in list(self.workers) if w.node not in self.nodes for r in self._lose(w, "its node has gone")
+        ]
+        if self.resource is None:
+            offered = set().union(*(node["Resources"] for node in self.nodes.values()))
+            self.resource = "GPU" if "GPU" in offered else "CPU" if "CPU" in offered else None
+        for node in self.nodes.keys() - self.left_out:
+            for _ in range(self._room(node) - sum(worker.node == node for worker in self.workers)):
+                self.workers.append(self._spawn(node))
+        return results
+
+    def _room(self, node: str) -> int:
+        """How many workers fit on a node."""
+        amount = int(self.nodes[node]["Resources"].get(self.resource, 0))
+        if self.resource == "GPU":
+            return amount * self.settings.per_device
+        return min(self.settings.per_device, amount // max(self.settings.threads, 1))
+
+    def _spawn(self, node: str) -> _Worker:
+        share = max(int(self.nodes[node]["Resources"].get("CPU", 1)) // self._room(node), 1)
+        threads = self.settings.threads or share
+        if self.resource == "GPU":
+            # Ray counts in ten-thousandths; rounded up, the last worker would not fit on the GPU.
+            options = {"num_gpus": math.floor(1e4 / self.settings.per_device) / 1e4, "num_cpus": 0}
+        else:
+            options = {"num_cpus": threads}
+        actor = _Actor.options(**options, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+        device = "cuda" if self.resource == "GPU" else "cpu"
+        return _Worker(actor, node, actor.prepare.remote(self.child_reference, device, threads))
+
+    def submit(self, task: Task) -> None:
+        worker = next(worker for worker in self.workers if worker.prepared and worker.task is None)
+        worker.task, worker.since = task, time.monotonic()
+        worker.pending = worker.actor.run.remote(task)
+
+    def next_done(self, timeout: float) -> list[Result]:
+        end = time.monotonic() + timeout
+        before = self.capacity
+        while True:
+            results = self._look(min(max(end - time.monotonic(), 0), 1.0))
+            if time.monotonic() >= self.next_look:
+                results += self._follow_cluster()
+            self._say_if_idle()
+            if results or self.capacity > before or time.monotonic() >= end:
+                return results
+
+    def _look(self, seconds: float) -> list[Result]:
+        """What has come from the workers, after at most `seconds`."""
+        pending = [worker.pending for worker in self.workers if worker.pending]
+        if not pending:
+            time.sleep(seconds)
+            return []
+        ray.wait(pending, timeout=seconds)
+        ready = set(ray.wait(pending, num_returns=len(pending), timeout=0)[0])
+        results: list[Result] = []
+        for worker in list(self.workers):
+            if worker.pending in ready and worker in self.workers:  # another's end may have been that of its node
+                results += self._collect(worker)
+            elif worker.task and (result := hung(worker.task, worker.since, self._host(worker.node))):
+                self._end(worker)
+                results += self._ended(worker, result)
+        return results
+
+    def _collect(self, worker: _Worker) -> list[Result]:
+        try:
+            answer = ray.get(worker.pending)
+        except ray.exceptions.RayError as error:
+            return self._bury(worker, _short(error))
+        if isinstance(answer, ZooError):
+            return self._leave_out(worker.node, answer)
+        worker.pending = None
+        if not worker.prepared:
+            worker.prepared = True
+            return []
+        self.deaths[worker.node] = 0
+        return self._ended(worker, answer)
+
+    def _ended(self, worker: _Worker, result: Result) -> list[Result]:
+        """Frees a worker of its task; the result, if it is wanted."""
+        wanted = not worker.forgotten
+        worker.task, worker.forgotten = None, False
+        return [result] if wanted else []
+
+    def _bury(self, worker: _Worker, why: str) -> list[Result]:
+        """Gives up a worker that died; the next look at the cluster replaces it if its node is still there."""
+        self.deaths[worker.node] += 1
+        results = self._lose(worker, why)
+        if self.deaths[worker.node] > MAX_DEATHS * self._room(worker.node):
+            results += self._leave_out(worker.node, SearchError(f"its workers died one after another, the last: {why}"))
+        return results
+
+    def _leave_out(self, node: str, error: ZooError) -> list[Result]:
+        self.left_out.add(node)
+        results = [r for w in list(self.workers) if w.node == node for r in self._lose(w, str(error))]
+        if not self.workers:
+            raise error
+        print(f"{self._host(node)} is left out: {error}", file=sys.stderr, flush=True)
+        return results
+
+    def _lose(self, worker: _Worker, why: str) -> list[Result]:
+        """Ends a worker; its task, if it had one, is lost."""
+        self._end(worker)
+        if not worker.task:
+            return []
+        seconds, where = time.monotonic() - worker.since, self._host(worker.node)
+        return self._ended(worker, Result(worker.task.child, "lost", message=why, seconds=seconds, worker=where))
+
+    def _end(self, worker: _Worker) -> None:
+        ray.kill(worker.actor)  # one that hangs or cannot be reached would keep its share of the device
+        self.workers.remove(worker)
+
+    def _host(self, node: str) -> str:
+        return self.nodes[node]["NodeManagerHostname"] if node in self.nodes else "a node that has gone"
+
+    def _say_if_idle(self) -> None:
+        """Says on stderr, once, that there have been no workers for a while: a cluster may just be starting."""
+        now = time.monotonic()
+        if any(worker.prepared for worker in self.workers):
+            self.idle_since = now
+        elif now - self.idle_since > PATIENCE_SECONDS:
+            self.idle_since = math.inf
+            room = f"{len(self.nodes)} nodes, with room for {len(self.workers)} workers"
+            print(f"waiting for workers: the Ray cluster has {room}", file=sys.stderr, flush=True)
+
+    def cancel(self, child: int) -> None:
+        for worker in self.workers:
+            if worker.task and worker.task.child == child:
+                worker.forgotten = True
+
+    def close(self) -> None:
+        for worker in list(self.workers):
+            self._end(worker)
+        if self.connected:
+            ray.shutdown()
+            self.connected = False
+
+
+@ray.remote  # never restarted or retried by Ray: a restarted one would not be prepared, and the policy is the driver's
+class _Actor:
+    """A worker. A ZooError is returned, because Ray wraps those that are raised."""
+
+    def prepare(self, child: Child, device: str, threads: int) -> ZooError | None:
+        self.child, self.name = child, worker_name(device)
+        try:
+            limit_threads(threads)
+            child.prepare(device)
+        except ZooError as error:
+            return error
+
+    def run(self, task: Task) -> Result | ZooError:
+        try:
+            return run_task(self.child, task, self.name)
+        except ZooError as error:
+            return error
+
+
+def _short(error: Exception) -> str:
+    """The last line of what Ray says at length."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:300] if lines else type(error).__name__
