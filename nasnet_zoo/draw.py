@@ -200,7 +200,7 @@ def _figure(cells: list[tuple[str, _Layout]], title: str | None) -> Figure:
 
 def _legend(cells: list[Cell]) -> list[tuple[str, str, float, float]]:
     """What the cells' colours mean, only those they use: name, colour, strength, width."""
-    used = {_op_label(edge.op)[1] for cell in cells for block in cell.blocks for edge in (block.left, block.right)}
+    used = {op_label(edge.op)[1] for cell in cells for block in cell.blocks for edge in (block.left, block.right)}
     entries = [(name, colour, 1.0) for name, colour in LEGEND.items() if colour in used]
     if any(len(cell.live_blocks()) < len(cell.blocks) for cell in cells):
         entries.append(("not used by any output", INK, PALE))
@@ -228,7 +228,7 @@ def _draw_cell(axes: Axes, layout: _Layout, dx: float, dy: float) -> None:
             edges = sorted((block.left, block.right), key=lambda edge: x[edge.state, row - 1])  # fewer crossings
             for edge, at in zip(edges, (x[state, row] - (BOX + 4) / 2, x[state, row] + (BOX + 4) / 2), strict=True):
                 lines[edge.state, row - 1].append((at, LINE, alpha))
-                label, colour = _op_label(edge.op)
+                label, colour = op_label(edge.op)
                 _box(axes, at, base[row] + BOX_HEIGHT / 2, (BOX, BOX_HEIGHT), colour, label, alpha=alpha)
                 _line(axes, at, base[row] + BOX_HEIGHT, x[state, row], base[row] + BOX_HEIGHT + STEP + 4, LINE, alpha)
             label = COMBINES.get(block.combine, block.combine)
@@ -256,7 +256,7 @@ def _draw_cell(axes: Axes, layout: _Layout, dx: float, dy: float) -> None:
         _box(axes, x[state, layout.top], middle, (NUMBERED, END_HEIGHT), "white", f"output {index}", radius)
 
 
-def _op_label(op: str) -> tuple[str, str]:
+def op_label(op: str) -> tuple[str, str]:
     """An op's name in at most two short lines, and the colour of its family."""
     sizes = re.findall(r"\d+x\d+", op)
     words = " ".join(word for word in op.split("_") if word not in sizes)

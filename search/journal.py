@@ -5,6 +5,7 @@ one before; what came after it can be replayed. Imports no torch until a state i
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -165,6 +166,10 @@ _SALVAGE = (
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    if not os.access(path.parent, os.W_OK):
+        # To read what has a write-ahead log SQLite writes beside it, unless it is told that nobody changes the file.
+        mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+        return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=30)
     connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
     connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path) else 'WAL'}")
     connection.execute("PRAGMA synchronous = FULL")

@@ -1,10 +1,13 @@
 """`run`: a whole search in its run folder, new or gone on with."""
 
 import json
+import logging
+import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,9 @@ from .searchers import make_searcher
 from .space import Space
 
 CONFIG, JOURNAL, BEST, REPORT, EVENTS = "config.json", "journal.sqlite", "best.json", "report.html", "tensorboard"
+REPORT_SECONDS, REPORT_SHARE = 60.0, 0.01  # between two reports, and what they may take of the driver's time
+
+log = logging.getLogger("nasnet_zoo")
 
 
 @dataclass(frozen=True)
@@ -39,31 +45,35 @@ def run(
     *,
     child: Child | None = None,
     fleet: Fleet | None = None,
+    baseline: Sequence[str | os.PathLike[str]] = (),
     on_change: Callable[[Driver], None] = lambda driver: None,
 ) -> SearchResult:
     """Searches until `config.children` children are finished, and returns the best.
 
-    The folder `config.folder` gets config.json, the journal, TensorBoard events and, always current, best.json. If it
-    holds a search with the same config, that goes on, and a child that was being trained is trained again. `child`
-    and `fleet` replace those of the config. Raises a ZooError: JournalError if the folder holds another search or a
-    damaged one or another process works on it, ConfigError, DataError, SearchError. KeyboardInterrupt and SIGTERM end
-    it at once and lose nothing.
+    The folder `config.folder` gets config.json, the journal, TensorBoard events, report.html, new every minute or
+    so, and, always current, best.json. If it holds a search with the same config, that goes on, and a child that was
+    being trained is trained again. `child` and `fleet` replace those of the config; `baseline` names the run folders
+    of other searches that the report compares it with. Raises a ZooError: JournalError if the folder holds another
+    search or a damaged one or another process works on it, ConfigError, DataError, SearchError. KeyboardInterrupt and
+    SIGTERM end it at once and lose nothing.
     """
     folder = Path(config.folder)
     space = config.space.space()
     child = child or make_child(config, space)
     fleet = fleet or make_fleet(config.fleet, child)
+    reporter = _Reporter(folder, baseline)
     with _alone(folder):
         journal = open_journal(config)
         try:
             searcher = make_searcher(config, space)
-            with _EventLog(folder) as log:
-                watcher = _Watcher(folder, config, space, log, on_change)
-                driver = Driver(config, space, searcher, journal, watcher.changed, log.update)
-                watcher.changed(driver)
-                if len(driver.finished) < config.children:
-                    with _terminable(), fleet:
-                        driver.run(fleet)
+            with _EventLog(folder) as events:
+                watcher = _Watcher(folder, config, space, events, reporter, on_change)
+                driver = Driver(config, space, searcher, journal, watcher.changed, events.update)
+                with reporter:
+                    watcher.changed(driver)
+                    if len(driver.finished) < config.children:
+                        with _terminable(), fleet:
+                            driver.run(fleet)
         finally:
             journal.close()
     if driver.best is None:
@@ -123,11 +133,54 @@ def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str,
     }
 
 
-class _Watcher:
-    """Keeps best.json current and passes on what happens."""
+class _Reporter:
+    """Writes report.html now and then, and in the end. One that fails is a warning, and never ends a search."""
 
-    def __init__(self, folder: Path, config: SearchConfig, space: Space, log: "_EventLog", on_change) -> None:
-        self.folder, self.config, self.space, self.log, self.on_change = folder, config, space, log, on_change
+    def __init__(self, folder: Path, baseline: Sequence[str | os.PathLike[str]]) -> None:
+        from .history import read_history
+
+        self.folder, self.baseline = folder, baseline
+        self.due = time.monotonic() + REPORT_SECONDS
+        for other in baseline:
+            read_history(other)  # what cannot be read is told at the start
+
+    def __enter__(self) -> "_Reporter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error) -> None:
+        if kind is None or issubclass(kind, Exception):  # whoever interrupts it does not want to wait
+            self.write()
+
+    def changed(self) -> None:
+        if time.monotonic() >= self.due:
+            self.write()
+
+    def write(self) -> None:
+        from .report import write_report
+
+        start = time.monotonic()
+        try:
+            write_report(self.folder, self.baseline)
+        except Exception as error:
+            log.warning("%s could not be written: %s", self.folder / REPORT, error)
+        end = time.monotonic()
+        self.due = end + max(REPORT_SECONDS, (end - start) / REPORT_SHARE)
+
+
+class _Watcher:
+    """Keeps best.json, the events and the report current and passes on what happens."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: SearchConfig,
+        space: Space,
+        events: "_EventLog",
+        reporter: _Reporter,
+        on_change: Callable[[Driver], None],
+    ) -> None:
+        self.folder, self.config, self.space = folder, config, space
+        self.events, self.reporter, self.on_change = events, reporter, on_change
         self.written: int | None = None
         self.logged = 0
 
@@ -139,9 +192,10 @@ class _Watcher:
                 temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             self.written = best.child
         for place in range(self.logged, len(driver.finished)):
-            self.log.child(place, driver.records[driver.finished[place]])
+            self.events.child(place, driver.records[driver.finished[place]])
         self.logged = len(driver.finished)
         self.on_change(driver)
+        self.reporter.changed()
 
 
 class _EventLog:

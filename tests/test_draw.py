@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from nasnet_zoo.draw import GAP, _Layout, _op_label, draw_genotype
+from nasnet_zoo.draw import GAP, _Layout, draw_genotype, op_label
 from nasnet_zoo.errors import ZooError
 from nasnet_zoo.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.genotypes import GENOTYPES
@@ -36,7 +36,7 @@ def texts(path) -> list[str]:
 def words_of(cell: Cell) -> list[str]:
     """The lines of the labels of every op."""
     edges = [edge for block in cell.blocks for edge in (block.left, block.right)]
-    return [line for edge in edges for line in _op_label(edge.op)[0].split("\n")]
+    return [line for edge in edges for line in op_label(edge.op)[0].split("\n")]
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
@@ -107,7 +107,7 @@ def test_boxes_and_lines_keep_apart(form, seed):
 
 
 def test_every_op_has_a_short_label_of_its_own():
-    labels = {op: _op_label(op)[0] for op in OPS}
+    labels = {op: op_label(op)[0] for op in OPS}
     assert all(a != b for a, b in combinations(labels.values(), 2))
     assert max(len(line) for label in labels.values() for line in label.split("\n")) <= 8
     assert (labels["sep_conv_5x5"], labels["avg_pool_3x3"], labels["identity"]) == ("sep\n5x5", "avg\n3x3", "identity")

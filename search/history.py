@@ -1,0 +1,96 @@
+"""A search as its journal tells it, for whoever looks on: reports and studies. Imports no torch."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nasnet_zoo.errors import JournalError
+
+from .config import SearchConfig, read_search_config
+from .driver import Record
+from .journal import Event, read_events
+from .run import CONFIG, JOURNAL
+from .space import Space
+
+
+@dataclass
+class History:
+    """`records` has all children that were proposed, `finished` those that are, in the order in which they finished,
+    and `updates` the searcher's statistics after each update: (children finished by then, statistics).
+
+    `seconds` is how long drivers ran, and `device_seconds` how long devices were busy: on a device, children that
+    were trained side by side take the time once.
+    """
+
+    config: SearchConfig
+    space: Space
+    records: list[Record] = field(default_factory=list)
+    finished: list[Record] = field(default_factory=list)
+    updates: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    sessions: int = 0
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+
+
+def read_history(folder: str | Path) -> History:
+    """The history of the search in a run folder, which may be running; raises JournalError or ConfigError."""
+    folder = Path(folder)
+    _, events = read_events(folder / JOURNAL)
+    config = read_search_config(folder / CONFIG)
+    history = History(config, config.space.space())
+    try:
+        _enter(history, events)
+    except (KeyError, TypeError, IndexError) as error:
+        raise JournalError(f"{folder / JOURNAL} is damaged: an event is not what it should be ({error!r})") from error
+    return history
+
+
+def _enter(history: History, events: list[Event]) -> None:
+    records, busy = history.records, defaultdict(list)
+    started = last = 0.0
+    for event in events:
+        body = event.body
+        if event.kind == "session":
+            history.sessions += 1
+            history.seconds += last - started
+            started = event.time
+        elif event.kind == "proposed":
+            records.append(Record(event.child, tuple(body["tokens"]), body["hash"]))
+        elif event.kind == "started":
+            records[event.child].attempts = body["attempt"]
+        elif event.kind == "finished":
+            record = records[event.child]
+            record.status, record.reward, record.metrics = body["status"], body["reward"], body["metrics"]
+            record.message, record.seconds, record.served = body.get("message", ""), body["seconds"], body.get("served")
+            record.time = event.time
+            history.finished.append(record)
+            busy[_device(body.get("worker", ""))].append((event.time - record.seconds, event.time))
+        elif event.kind == "updated":
+            history.updates.append((len(history.finished), body["statistics"]))
+        last = event.time
+    history.seconds += last - started
+    history.device_seconds = sum(map(_covered, busy.values()))
+
+
+def _device(worker: str) -> str:
+    """host:process:device without the process."""
+    host, _, rest = worker.partition(":")
+    return f"{host}:{rest.partition(':')[2]}"
+
+
+def _covered(intervals: list[tuple[float, float]]) -> float:
+    """How much time the intervals cover together."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return total
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words: "12 s", "5 min", "3.4 h", "2.1 days"."""
+    for unit, size, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < limit * size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 10 and unit != "min" else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"
