@@ -3,7 +3,7 @@
 import json
 from importlib.resources import files
 
-from .models import MODELS, ModelInfo
+from .models import MODELS, ModelInfo, WeightSource
 
 HEAD = """# Model card: the nasnet_zoo family
 
@@ -56,21 +56,22 @@ def _weights() -> list[str]:
     lines = ["## Weights", "", "| name and tag | form | address | top-1 / top-5 % | who says so |", "| --- " * 5 + "|"]
     for model in MODELS.values():
         for source in model.weights:
-            stated = "-" if source.accuracy is None else f"{source.accuracy[0]} / {source.accuracy[1]}"
-            address = source.address + (f" @ {source.revision}" if source.revision else "")
-            who = source.accuracy_source or "-"
-            if source.form == "package":
-                address, stated, who = "in the package", *_shipped(source.address)
-            lines.append(f"| `{model.name}.{source.tag}` | {source.form} | {address} | {stated} | {who} |")
+            address, accuracy, who = stated(source)
+            lines.append(f"| `{model.name}.{source.tag}` | {source.form} | {address} | {accuracy} | {who} |")
     return lines
 
 
-def _shipped(folder: str) -> tuple[str, str]:
-    """What a shipped checkpoint's own config says of its accuracy."""
-    config = json.loads((files("nasnet_zoo") / "weights" / folder / "config.json").read_text(encoding="utf-8"))
-    accuracy = config["weights"]["accuracy"]
-    top1, top5 = accuracy["cifar10_test_top1"], accuracy["cifar10_test_top5"]
-    return f"{100 * top1:.2f} / {100 * top5:.2f}", "measured here on all 10,000 CIFAR-10 test pictures"
+def stated(source: WeightSource) -> tuple[str, str, str]:
+    """Where weights come from, their top-1 / top-5 in percent, and who says so; "-" for what is not known."""
+    if source.form == "package":
+        folder = files("nasnet_zoo") / "weights" / source.address
+        accuracy = json.loads((folder / "config.json").read_text(encoding="utf-8"))["weights"]["accuracy"]
+        top1, top5 = 100 * accuracy["cifar10_test_top1"], 100 * accuracy["cifar10_test_top5"]
+        return "in the package", f"{top1:.2f} / {top5:.2f}", "measured here on all 10,000 CIFAR-10 test pictures"
+    address = source.address + (f" @ {source.revision}" if source.revision else "")
+    if source.accuracy is None:
+        return address, "-", "-"
+    return address, f"{source.accuracy[0]} / {source.accuracy[1]}", source.accuracy_source
 
 
 def card() -> str:

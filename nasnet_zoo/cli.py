@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from . import __version__
 from .errors import ZooError
 from .models import MODELS, get_model, list_models
 
 app = typer.Typer(
     name="nasnet-zoo",
-    help="A model zoo for NASNet and its relatives.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +30,12 @@ DeviceOption = Annotated[str | None, typer.Option(help="Where to run: cpu, cuda,
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"nasnet-zoo {__version__}")
+        raise typer.Exit()
+
+
 def main() -> None:
     """Runs the command line; an error the user can mend becomes one sentence and exit code 2."""
     try:
@@ -37,9 +43,15 @@ def main() -> None:
     except ZooError as error:
         print(f"nasnet-zoo: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("nasnet-zoo: interrupted", file=sys.stderr)
-        sys.exit(130)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """A model zoo for NASNet and its relatives."""
 
 
 def _million(value: float | None) -> str:
@@ -77,7 +89,9 @@ def list_command(
 
 @app.command()
 def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: JsonOption = False) -> None:
-    """Show what is known of a model: its cells, size, cost, published figures and weights."""
+    """Show a model's scale, size, cost, published figures and weights."""
+    from .card import stated
+
     model = get_model(name)
     cost, config, published = model.cost, model.config, model.published
     if as_json:
@@ -87,7 +101,7 @@ def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: Json
         _print_json({**record, **counted, "published": vars(published), "weights": weights, "config": config.to_json()})
         return
     prepared, scale = config.preprocess, config.scale
-    accuracy = ", ".join(f"{kind} {v} %" for kind, v in (("top-1", published.top1), ("top-5", published.top5)) if v)
+    figures = ", ".join(f"{kind} {v} %" for kind, v in (("top-1", published.top1), ("top-5", published.top5)) if v)
     table = Table(box=None, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -101,15 +115,16 @@ def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: Json
         ),
         ("mean, std", f"{list(prepared.mean)}, {list(prepared.std)}"),
         ("classes", f"{config.num_classes} ({config.labels})"),
-        ("parameters", f"{cost.parameters:,} (published {_million(published.parameters) or 'no figure'})"),
-        ("multiply-adds", f"{cost.multiply_adds:,} (published {_million(published.multiply_adds) or 'no figure'})"),
-        ("published", f"{accuracy} ({published.source})"),
+        ("parameters", f"{cost.parameters:,} (published: {_million(published.parameters) or 'none'})"),
+        ("multiply-adds", f"{cost.multiply_adds:,} (published: {_million(published.multiply_adds) or 'none'})"),
+        ("published", f"{figures or 'nothing'}: {published.source}"),
         *([] if model.weights else [("weights", "none yet: nasnet_zoo.create() gives it freshly initialised")]),
     ):
         table.add_row(key, value)
     for source in model.weights:
-        stated = f", top-1/5 {source.accuracy} ({source.accuracy_source})" if source.accuracy else ""
-        table.add_row("weights", f"{name}.{source.tag}: {source.form}, {source.address}{stated}")
+        address, accuracy, who = stated(source)
+        measured = "" if accuracy == "-" else f"; top-1 / top-5 {accuracy} % ({who})"
+        table.add_row("weights", f"{name}.{source.tag}: {source.form}, {address}{measured}")
     console.print(table)
 
 
@@ -126,7 +141,7 @@ def draw(
 
     kind, architecture, title = find_architecture(what)
     get_kind(kind).draw(architecture, out, title=title)
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", soft_wrap=True)
 
 
 @app.command()
@@ -157,7 +172,8 @@ def _predictions_table(records: list[dict[str, Any]]) -> Table:
     tops = [[(str(p["label"] or p["index"]), f"{p['probability']:.1%}") for p in record["top"]] for record in records]
     names = [Path(record["image"]).name for record in records]
     times = [f"{record['ms']:.0f}" for record in records]
-    fixed = [min(max(map(len, texts)), widest) for texts in (names, [top[0][0] for top in tops], times)]
+    columns = (["picture", *names], ["class", *(top[0][0] for top in tops)], ["ms", *times])
+    fixed = [min(max(map(len, texts)), widest) for texts in columns]
     room = console.width - sum(fixed) - len("100.0%") - 10  # 10: the spaces between and around five columns
     table = Table(box=None)
     table.add_column("picture", max_width=widest, overflow="fold")
@@ -179,7 +195,7 @@ def eval_command(
         str, typer.Option(help="cifar10, or a folder: CIFAR-10's, one subfolder per class, or labels.csv.")
     ],
     model: ModelOption = SHIPPED,
-    batch_size: Annotated[int, typer.Option(min=1)] = 250,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 250,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -220,7 +236,7 @@ def convert(
     from .convert.files import convert_file
 
     convert_file(source, find_config(model), out, half)
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", soft_wrap=True)
 
 
 @app.command()
@@ -229,10 +245,10 @@ def train(
     model: Annotated[str, typer.Option("--model", "-m", help="The zoo name of the architecture, or a config.json.")],
     recipe: Annotated[str, typer.Option(help="The name of a recipe.")] = "cifar-quick",
     data: Annotated[str, typer.Option(help="cifar10, or a folder that holds it.")] = "cifar10",
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Of the first weights and of the augmentation.")] = 0,
     device: DeviceOption = None,
 ) -> None:
-    """Train a model; interrupted, the same command goes on where it stopped."""
+    """Train a model. Interrupted, the same command goes on where it stopped."""
     from .architectures import find_config
     from .train.run import train_cifar10
 
@@ -244,7 +260,7 @@ def train(
 
         folder = None if data == "cifar10" else data
         top1, _ = train_cifar10(find_config(model), recipe, out, folder, seed, _device(device), on_step)
-    console.print(f"wrote {out / 'checkpoint'}: top-1 {top1:.2%} on the test pictures")
+    console.print(f"wrote {out / 'checkpoint'}: top-1 {top1:.2%} on the test pictures", soft_wrap=True)
 
 
 def _device(device: str | None) -> str:
@@ -253,7 +269,7 @@ def _device(device: str | None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" is there, but holds no numbers
     except (RuntimeError, AssertionError) as error:
         raise ZooError(
             f"the device {device!r} is not there ({str(error).splitlines()[0]}): try --device cpu"
@@ -271,7 +287,8 @@ def _progress():
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 if __name__ == "__main__":

@@ -62,13 +62,16 @@ def labelled_folder(folder: str | Path, network: Network) -> Labelled:
 
 
 def _from_table(table: Path) -> Labelled:
+    try:
+        rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{table} is not a table of comma-separated values: {error}") from error
     pictures = []
-    with table.open(encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.reader(file), 1):
-            if len(row) >= 2 and row[1].strip().isdigit():
-                pictures.append((table.parent / row[0], int(row[1])))
-            elif line > 1 and row:
-                raise DataError(f"{table}, line {line}: expected a file and a class index, got {row[:3]}")
+    for line, row in enumerate(rows, 1):
+        if len(row) >= 2 and row[1].strip().isdecimal():
+            pictures.append((table.parent / row[0], int(row[1])))
+        elif line > 1 and row:
+            raise DataError(f"{table}, line {line}: expected a file and a class index, got {row[:3]}")
     return pictures
 
 

@@ -42,6 +42,8 @@ _REASONS = {
     errno.ENOTEMPTY: _IN_THE_WAY,
     errno.EISDIR: _IN_THE_WAY,
     errno.ENOTDIR: _IN_THE_WAY,
+    errno.ENOENT: "its folder has gone or takes no files; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
 
@@ -211,10 +213,10 @@ def _swap(new: Path, path: Path) -> None:
 
 def _discard(path: Path) -> None:
     """Removes a file or folder if it is there; what cannot be removed now is swept later."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink()
 
 

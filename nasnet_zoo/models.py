@@ -258,8 +258,8 @@ def get_model(name: str) -> ModelInfo:
                 f"{title}'s cells are published only as figures of the NASNet paper (appendix B), so the zoo has none "
                 f"under this name; a genotype you transcribe yourself builds with nasnet_zoo.create(config)"
             )
-    near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else "nasnet_zoo.list_models() lists them"
+    near = difflib.get_close_matches(name.lower(), MODELS, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "`nasnet-zoo list` or nasnet_zoo.list_models() shows them"
     raise UnknownModelError(f"there is no model {name!r} in the zoo: {hint}")
 
 

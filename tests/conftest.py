@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nasnet_zoo import cli
 from nasnet_zoo.files import atomic_folder, locked
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -20,6 +21,20 @@ torch.set_num_threads(1)
 def seeded():
     """Every test starts from the same random state, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command line in this process; gives its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nasnet-zoo", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,21 @@ def test_a_failing_disk_is_one_sentence(tmp_path, monkeypatch, atomic, code):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path, atomic):
+    with pytest.raises(ZooError, match="choose a shorter one"), atomic(tmp_path / ("a" * 300)) as part:
+        part.write_bytes(b"new")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
+def test_a_folder_that_goes_meanwhile_is_one_sentence(tmp_path):
+    with pytest.raises(ZooError, match="has gone"), atomic_file(tmp_path / "folder" / "a") as part:
+        part.parent.rmdir()
+        part.write_bytes(b"new")
+    assert names(tmp_path) == []
+
+
 def test_errors_about_other_files_pass_unchanged(tmp_path):
     elsewhere = str(tmp_path / "secret")
     with pytest.raises(PermissionError), atomic_file(tmp_path / "cache" / "a"):

@@ -30,11 +30,10 @@ from bundle_writer import write_bundle
 from golden_rule import golden_pictures, golden_value
 from huggingface_hub import constants
 from loopback import Server
-from rich.console import Console
 from safetensors import SafetensorError
 
 import nasnet_zoo
-from nasnet_zoo import checkpoint, cli, download, pretrained
+from nasnet_zoo import checkpoint, download, pretrained
 from nasnet_zoo.checkpoint import read_weights
 from nasnet_zoo.config import CellScale, NetworkConfig, Preprocess
 from nasnet_zoo.convert.files import convert_file
@@ -785,72 +784,7 @@ def test_a_pth_without_a_state_dict_is_told(tmp_path):
             convert_file(tmp_path / f"{number}.pth", TINY, tmp_path / "out")
 
 
-# The command line
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the command line in this process; gives its exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nasnet-zoo", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return run
-
-
-def test_an_error_is_one_sentence_and_exit_code_2(tmp_path):
-    command = [sys.executable, "-m", "nasnet_zoo.cli", "info", "nasnet-a-mobil"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == "" and "nasnet-a-mobile" in done.stderr
-    assert done.stderr.startswith("nasnet-zoo: there is no model") and done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("list", "no-such-*"),
-        ("info", "nasnet-b"),
-        ("predict", IMAGES / "cat.png", "-m", "no-such-model", "--device", "cpu"),
-        ("predict", IMAGES / "cat.png", "-m", "./nowhere", "--device", "cpu"),
-        ("convert", "nowhere.h5", "-o", "out", "-m", "nasnet-a-mobile"),
-        ("draw", "no-such-genotype", "-o", "out.svg"),
-    ],
-    ids=str,
-)
-def test_commands_explain_what_is_wrong(run, tmp_path, monkeypatch, arguments):
-    monkeypatch.chdir(tmp_path)
-    code, out, err = run(*arguments)
-    assert code == 2 and out == "" and err.startswith("nasnet-zoo: ") and err.count("\n") == 1
-
-
-def test_list(run):
-    code, out, _ = run("list")
-    assert code == 0 and all(name in out for name in MODELS)
-    code, out, _ = run("list", "nasnet-a-*", "--pretrained", "--json")
-    assert {"nasnet-a-mobile", "nasnet-a-large"} <= set(json.loads(out)) <= set(nasnet_zoo.list_models("nasnet-a-*"))
-
-
-def test_info(run):
-    code, out, _ = run("info", "nasnet-a-mobile")
-    assert code == 0 and "5,289,978" in out and "nasnet-a-mobile.keras" in out
-    record = json.loads(run("info", "nasnet-a-mobile", "--json")[1])
-    assert record["parameters"] == 5_289_978 and record["config"]["num_classes"] == 1000
-    assert NetworkConfig.from_json(record["config"]) == MODELS["nasnet-a-mobile"].config
-
-
-@pytest.mark.parametrize("what", ["NASNet-A", "nasnet-a-mobile"])
-def test_draw(run, tmp_path, what):
-    code, out, err = run("draw", what, "-o", tmp_path / "[bold].svg")
-    assert code == 0 and "[bold].svg" in out, err
-    assert "<svg" in (tmp_path / "[bold].svg").read_text()
-
-
-def test_convert(run, tmp_path, folder):
+def test_the_command(run, tmp_path):
     (tmp_path / "keras.h5").write_bytes(foreign_files()["keras.h5"][0])
     nasnet_zoo.save(network_of(TINY), tmp_path / "like")
     code, _, err = run("convert", tmp_path / "keras.h5", "-o", tmp_path / "out", "-m", tmp_path / "like/config.json")
@@ -858,67 +792,6 @@ def test_convert(run, tmp_path, folder):
     assert has_weights(nasnet_zoo.load(tmp_path / "out"), TINY)
     code, out, err = run("convert", tmp_path / "keras.h5", "-o", tmp_path / "other", "-m", "nasnet-a-mobile")
     assert code == 2 and "do not fit the config" in err and not (tmp_path / "other").exists()
-
-
-def test_predict(run, folder):
-    pictures = sorted(IMAGES.glob("*.png"))[:2]
-    code, out, _ = run("predict", *pictures, "--model", folder, "-k", 3, "--device", "cpu", "--json")
-    assert code == 0
-    network = nasnet_zoo.load(folder)
-    for record, picture in zip(json.loads(out), pictures, strict=True):
-        assert record["image"] == str(picture)
-        assert record["top"] == [vars(prediction) for prediction in network.predict(picture, k=3)]
-    code, out, _ = run("predict", pictures[0], "--model", folder, "--device", "cpu")
-    assert code == 0 and pictures[0].name in out and network.predict(pictures[0], k=1)[0].label in out
-
-
-def test_the_table_of_predictions_fits_an_80_column_terminal(folder, monkeypatch):
-    network = nasnet_zoo.load(folder)
-    pictures = sorted(IMAGES.glob("*.png"))
-    records = [
-        {"image": str(path), "ms": 1234.5, "top": [vars(prediction) for prediction in network.predict(path)]}
-        for path in pictures
-    ]
-    records[0]["image"] = "brackets[/are].png"
-    monkeypatch.setattr(cli, "console", Console(file=io.StringIO(), width=80, markup=False))
-    cli.console.print(cli._predictions_table(records))
-    lines = cli.console.file.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
-    for record in records:
-        assert sum(line.split()[0] == Path(record["image"]).name for line in lines) == 1
-    for top in (top for record in records for top in record["top"][1:]):  # in one line each
-        assert any(f"{top['label']} {top['probability']:.1%}" in line for line in lines)
-
-
-def test_predict_explains_a_picture_that_is_none(run, folder, tmp_path):
-    (tmp_path / "text.png").write_text("not a picture")
-    code, _, err = run("predict", tmp_path / "text.png", "-m", folder, "--device", "cpu")
-    assert code == 2 and "text.png" in err and err.count("\n") == 1
-
-
-def test_eval_on_subfolders_and_on_a_table(run, folder, tmp_path):
-    network = nasnet_zoo.load(folder)
-    data, rows = tmp_path / "data", ["file,label"]
-    hits = {1: 0, 5: 0}
-    pictures = sorted(IMAGES.glob("*.png"))
-    for picture in pictures:
-        (data / picture.stem).mkdir(parents=True)
-        shutil.copy(picture, data / picture.stem)
-        rows.append(f"{picture.stem}/{picture.name},{network.labels.index(picture.stem)}")
-        for k in hits:
-            hits[k] += picture.stem in [prediction.label for prediction in network.predict(picture, k=k)]
-    expected = {"pictures": len(pictures), "top1": hits[1] / len(pictures), "top5": hits[5] / len(pictures)}
-    arguments = ("eval", "--data", data, "--model", folder, "--device", "cpu")
-    for _ in ("subfolders", "table"):
-        code, out, err = run(*arguments, "--json")
-        assert code == 0, err
-        record = json.loads(out)
-        assert {key: record[key] for key in expected} == expected
-        (data / "labels.csv").write_text("\n".join(rows) + "\n")
-    assert f"{len(pictures)} pictures" in run(*arguments)[1]
-    (data / "labels.csv").write_text("file,label\ncat/cat.png,10\n")
-    code, _, err = run(*arguments)
-    assert code == 2 and "cat.png" in err
 
 
 def test_importing_the_package_is_quick_and_imports_no_torch(tmp_path):

@@ -45,9 +45,12 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     """The state_dict in a `.pth`, read without unpickling anything but tensors. Raises CheckpointError."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, runtime and OS errors here
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a state_dict that can be read safely ({reason})") from error
+    except Exception as error:  # torch raises pickle, zip, runtime and OS errors here, and advises to read it unsafely
+        reason = getattr(error, "strerror", None) or "it is damaged, or holds other objects than tensors"
+        raise CheckpointError(
+            f"{path} is not a state_dict that can be read safely ({reason}): download it again, or save the state_dict "
+            f"alone"
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} does not hold a state_dict of tensors")
