@@ -31,7 +31,9 @@ class Preprocess:
     """From a picture to the network's input: cut the middle, resize, scale to [0, 1], normalise.
 
     `crop` is the fraction of the height and width that is kept. With `resize` "squash" that middle is brought to
-    `size` (height, width) without keeping its aspect, as TF-slim does; with "shortest" it is first cut square.
+    `size` (height, width) without keeping its aspect, as TF-slim does; with "shortest" it is first cut square. With
+    `per_image` each picture is normalised by its own mean and deviation after that (TensorFlow's "whitening"; the
+    deviation counts as at least 1 / sqrt(values)), as the children of the NASNet search were.
     """
 
     size: tuple[int, int]
@@ -41,6 +43,7 @@ class Preprocess:
     resize: Literal["squash", "shortest"] = "squash"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     antialias: bool = True
+    per_image: bool = False
 
     def __post_init__(self) -> None:
         _check_choices(self, "preprocess")

@@ -62,7 +62,10 @@ def prepare(source: ImageSource, preprocess: Preprocess, in_channels: int = 3) -
         image = image.resize((width, height), kernels[preprocess.interpolation])
     pixels = np.asarray(image).reshape(image.height, image.width, in_channels)
     pixels = _interpolate(pixels, preprocess.size, preprocess.interpolation).astype(np.float32) / 255
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+    pixels = (pixels - mean) / std
+    if preprocess.per_image:
+        pixels = (pixels - pixels.mean()) / max(pixels.std(), pixels.size**-0.5)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,21 @@ class Conv2d(nn.Conv2d):
         pass
 
 
+class PointConv2d(Conv2d):
+    """A 1x1 convolution that is safe with any stride and number of channels.
+
+    With a stride, less than eight input channels and channels_last, oneDNN's writes beyond its memory in the
+    backward pass (seen with torch 2.14, oneDNN 3.12), so there the pixels are picked before. Elsewhere that would
+    only be slower.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride = self.stride
+        if self.in_channels < 8 and stride != (1, 1):
+            x, stride = x[:, :, :: stride[0], :: stride[1]], 1
+        return F.conv2d(x, self.weight, None, stride)
+
+
 class SameConv2d(Conv2d):
     """A convolution with SAME padding for any size; pads explicitly only where the two sides differ."""
 
@@ -100,8 +115,8 @@ class FactorizedReduction(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.path_1 = Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.path_2 = Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+        self.path_1 = PointConv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.path_2 = PointConv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         shifted = F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
@@ -122,7 +137,7 @@ def make_layer(layer: ops.Layer, eps: float) -> nn.Module:
     """The module of one layer of ops.py; `eps` is batch norm's."""
     match layer:
         case ops.Conv():
-            kind = Conv2d if layer.valid or layer.kernel == (1, 1) else SameConv2d
+            kind = PointConv2d if layer.kernel == (1, 1) else Conv2d if layer.valid else SameConv2d
             options = dict(stride=layer.stride, groups=layer.groups, dilation=layer.dilation, bias=False)
             return kind(layer.c_in, layer.c_out, layer.kernel, **options)
         case ops.Norm():

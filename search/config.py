@@ -79,11 +79,11 @@ class ChildSettings:
     """What a child is and how it is trained (NASNet paper, appendix A.2: N = 2, 20 epochs on 45,000 pictures).
 
     `task` "cifar10" trains it; "nasbench201" looks it up in the table at `data`, columns `table`-val and -test.
-    `filters` and `cells` are F and N, `stem` times F the stem's width. Of CIFAR-10's training pictures, in an order
-    drawn with `split_seed`, the last `validation` are for the reward and the first `pictures` for training.
-    `calibration` pictures renew batch norm's statistics before the evaluation (precise batch norm); 0 for none.
-    `whiten` normalises each picture by its own mean and deviation instead of the data's. A child that takes longer
-    than `seconds` has timed out.
+    `filters` and `cells` are F and N, `stem` times F the stem's width, `side` the pictures' in pixels. Of CIFAR-10's
+    training pictures, in an order drawn with `split_seed`, the last `validation` are for the reward and the first
+    `pictures` for training. `calibration` pictures renew batch norm's statistics before the evaluation (precise batch
+    norm); 0 for none. `whiten` normalises each picture by its own mean and deviation instead of the data's. A child
+    that takes longer than `seconds` has timed out.
     """
 
     task: Literal["cifar10", "nasbench201"] = "cifar10"
@@ -92,6 +92,7 @@ class ChildSettings:
     filters: int = 32
     cells: int = 2
     stem: float = 3.0
+    side: int = 32
     pictures: int = 45_000
     validation: int = 5_000
     split_seed: int = 0
@@ -103,6 +104,8 @@ class ChildSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.filters <= MAX_CHANNELS or self.cells < 1 or self.stem <= 0:
             raise ConfigError("child: filters and cells must be at least 1 and stem above 0")
+        if not 8 <= self.side <= 256:
+            raise ConfigError(f"child: side {self.side} is not between 8 and 256 pixels")
         if self.pictures < 2 or self.validation < 1 or self.pictures + self.validation > 50_000:
             raise ConfigError(
                 f"child: pictures {self.pictures} and validation {self.validation} must fit into CIFAR-10's 50,000"

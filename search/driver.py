@@ -5,10 +5,11 @@ what is done before it is learned from, and the searcher's state in the transact
 """
 
 import hashlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nasnet_zoo.errors import JournalError, SearchError
@@ -131,7 +132,7 @@ class Driver:
         """Enters results, in one transaction, and answers what waited for them."""
         policy = self.config.failures
         final: list[tuple[Record, Result]] = []
-        for result in results:
+        for result in map(self._judged, results):
             record = self.records[result.child]
             self.running.discard(result.child)
             action = "done" if result.status == "done" else getattr(policy, result.status)
@@ -186,10 +187,22 @@ class Driver:
         journal.add("finished", record.child, **body)
         self._entered(record, body)
 
+    def _judged(self, result: Result) -> Result:
+        """The result, as a failure of the kind "nan" if it is done but its reward is no finite number."""
+        if result.status == "done" and not math.isfinite(self._reward(result)):
+            return replace(result, status="nan", message=f"its reward is {self._reward(result)}")
+        return result
+
     def _reward(self, result: Result) -> float | None:
         """The reward, or None if the searcher shall not see it."""
         if result.status == "done":
-            return float(REWARDS[self.config.reward](result.metrics))
+            try:
+                return float(REWARDS[self.config.reward](result.metrics))
+            except KeyError as error:
+                raise SearchError(
+                    f"the reward {self.config.reward} needs the metric {error}, which these children do not have: "
+                    f"they have {', '.join(result.metrics) or 'none'}"
+                ) from error
         return None if getattr(self.config.failures, result.status) == "skip" else self.config.failures.floor
 
     def _entered(self, record: Record, body: dict[str, Any]) -> None:

@@ -55,11 +55,16 @@ def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
     """uint8 (n, 3, h, w) to float32, as Preprocess says."""
     mean = torch.tensor(preprocess.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(preprocess.std, device=images.device).view(1, -1, 1, 1)
-    return (images.float() / 255 - mean) / std
+    images = (images.float() / 255 - mean) / std
+    if preprocess.per_image:
+        deviation, mean = torch.std_mean(images, (1, 2, 3), correction=0, keepdim=True)
+        images = (images - mean) / deviation.clamp(min=images[0].numel() ** -0.5)
+    return images
 
 
 def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Each picture padded, cropped at random, flipped at random and with a random square cut out: (n, c, h, w)."""
+    """Each picture padded or enlarged, cropped at random to its old size, flipped at random and with a random square
+    cut out: (n, c, h, w)."""
     n, _, height, width = images.shape
     device, pad = images.device, recipe.pad
 
@@ -67,6 +72,8 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
         return torch.randint(high, (n,), generator=generator, device=device)
 
     padded = F.pad(images, (pad, pad, pad, pad))
+    if recipe.enlarge:
+        padded = F.interpolate(images, (height + 2 * pad, width + 2 * pad), mode="bilinear")
     rows = draw(2 * pad + 1).view(n, 1, 1) + torch.arange(height, device=device).view(1, height, 1)
     columns = torch.arange(width, device=device).expand(n, width)
     if recipe.flip:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from ..layers import BatchNorm
 from ..network import Network
 from .data import Pictures, epoch_batches, normalized
 from .recipe import Recipe
+from .step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def train(
         lr=learning_rate,
         momentum=recipe.momentum,
         nesterov=True,
+        fused=True,  # the others read a learning rate that is a tensor back from the device at every step
     )
+    step = TrainingStep(network, optimizer, recipe)
     session = _Session(network, optimizer, recipe, seed, folder)
     history = session.resume()
     steps = max(len(pictures) // recipe.batch_size, 1)
@@ -74,13 +76,13 @@ def train(
         network.train()
         total = torch.zeros((), device=device)
         side = recipe.side(epoch, pictures.images.shape[2])
-        for step, (images, labels) in enumerate(epoch_batches(pictures, recipe, preprocess, generator, side)):
-            done = epoch + step / steps
+        for index, (images, labels) in enumerate(epoch_batches(pictures, recipe, preprocess, generator, side)):
+            done = epoch + index / steps
             learning_rate.fill_(schedule(recipe, done))
             network.progress.fill_(done / recipe.epochs)
-            total += training_step(network, optimizer, recipe, images, labels)
+            total += step(images, labels)
             if on_step is not None:
-                on_step(epoch, step + 1, steps)
+                on_step(epoch, index + 1, steps)
         accuracy = None if validation is None else evaluate(network, validation)[0]
         history.append(Epoch(epoch + 1, recipe.epochs, float(total) / steps, accuracy))
         session.keep(history)
@@ -98,24 +100,23 @@ def schedule(recipe: Recipe, done: float) -> float:
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
 
 
-def training_step(
-    network: Network, optimizer: torch.optim.Optimizer, recipe: Recipe, images: Tensor, labels: Tensor
-) -> Tensor:
-    """One step of SGD; returns the detached loss without waiting for it."""
-    if recipe.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        out = network(images)
-        logits, aux = out if isinstance(out, tuple) else (out, None)
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        if aux is not None:
-            aux_loss = F.cross_entropy(aux, labels, label_smoothing=recipe.label_smoothing)
-            loss = loss + recipe.aux_weight * aux_loss
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-    optimizer.step()
-    return loss.detach()
+@torch.no_grad()
+def calibrate(network: Network, pictures: Pictures, batch_size: int = 256) -> None:
+    """Precise batch norm: every running mean and variance becomes that of these pictures, under the weights as they
+    are, in place of a moving average over weights that have changed since (Radosavovic et al. 2020)."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    before, network.drop_path_keep = network.drop_path_keep, 1.0
+    momenta = [norm.momentum for norm in norms]
+    was_training = network.training
+    network.train()
+    for index, start in enumerate(range(0, len(pictures), batch_size)):
+        for norm in norms:
+            norm.momentum = 1 / (index + 1)  # the average of all batches so far
+        network(normalized(pictures.images[start : start + batch_size], network.config.preprocess))
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    network.drop_path_keep = before
+    network.train(was_training)
 
 
 @torch.inference_mode()

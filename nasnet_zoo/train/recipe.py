@@ -13,7 +13,9 @@ class Recipe:
     `sizes` are (epoch, side) pairs: from that epoch on pictures are trained at that many pixels, which lets a CPU
     see them more often before it sees them sharp; empty means full size throughout. `bn_momentum` is torch's, one
     minus TF-slim's decay. `drop_path_keep` and `dropout` act in training only; `aux_weight` is the auxiliary loss's.
-    `cutout` is the side of the square that is blanked, in pixels at full size.
+    `pad` pixels are added on each side before the random crop: black ones, or with `enlarge` by scaling the picture
+    up, as the children of the NASNet search were. `cutout` is the side of the square that is blanked, in pixels at
+    full size.
     """
 
     epochs: int
@@ -29,6 +31,7 @@ class Recipe:
     dropout: float = 0.0
     aux_weight: float = 0.4
     pad: int = 4
+    enlarge: bool = False
     flip: bool = True
     cutout: int = 0
     sizes: tuple[tuple[int, int], ...] = field(default=())
@@ -53,6 +56,4 @@ RECIPES: dict[str, Recipe] = {
     ),
     # What fits into half an hour on two CPU cores.
     "cifar-quick": Recipe(13, 128, 0.15, weight_decay=3e-4, pad=3, sizes=((0, 16), (7, 20), (10, 24), (12, 32))),
-    # What fits into an hour on them: the shipped network's.
-    "cifar-hour": Recipe(20, 64, 0.1, weight_decay=3e-4, pad=3, sizes=((0, 16), (8, 20), (14, 24), (18, 32))),
 }
