@@ -133,6 +133,7 @@ class Controller:
             "policy/ratio": ratio.mean().item(),
         }
 
+    @_one_thread()
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"rng": self.generator.get_state(), "baseline": self.baseline}
         for name, parameter in self.parameters.items():
