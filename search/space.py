@@ -7,14 +7,15 @@ A space yields its decisions one by one, so that a controller needs to know noth
 import hashlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.genotype import Block, Cell, Edge, Genotype
+from nasnet_zoo.genotype import MAX_BLOCKS, Block, Cell, Edge, Genotype
 from nasnet_zoo.kinds import get_kind
+from nasnet_zoo.ops import COMBINES, OPS
 
 Tokens = tuple[int, ...]
 
@@ -99,12 +100,14 @@ class CellSpace(Space):
     kind = "cell"
 
     def __post_init__(self) -> None:
-        if self.blocks < 1 or not self.ops or not self.combines:
-            raise ConfigError(f"{self.name}: a space of cells needs at least one block, one op and one combination")
+        if not 1 <= self.blocks <= MAX_BLOCKS:
+            raise ConfigError(f"{self.name}: {self.blocks} blocks; a cell has 1 to {MAX_BLOCKS}")
+        _check_choices(self.name, "op", self.ops, OPS)
+        _check_choices(self.name, "combination", self.combines, COMBINES)
         if self.outputs == "separate" and self.blocks < self.inputs:
             raise ConfigError(f"{self.name}: {self.blocks} blocks cannot make {self.inputs} separate outputs")
         object.__setattr__(self, "decisions", tuple(self._decisions()))
-        self.decode((0,) * len(self.decisions))  # an unknown op or combination is a ZooError here, not in mid-search
+        self.decode((0,) * len(self.decisions))  # what makes no genotypes is a ZooError here, not in mid-search
 
     def _decisions(self) -> Iterator[Decision]:
         for cell in ("normal", "reduction"):
@@ -160,7 +163,8 @@ class CellSpace(Space):
                 combine = self._index(self.combines, block.combine, f"{name} cell, block {index}")
                 tokens += [combine] if len(self.combines) > 1 else []
             expected = self._with_outputs(cell.blocks)
-            if (set(cell.outputs), cell.output) != (set(expected.outputs), expected.output):
+            order = tuple if self.outputs == "separate" else sorted  # separate ones are inputs of the next cell
+            if (order(cell.outputs), cell.output) != (order(expected.outputs), expected.output):
                 raise ConfigError(
                     f"the {name} cell hands on states {list(cell.outputs)}, but by the rule of the space {self.name} "
                     f"({self.outputs}) a cell with these blocks hands on {list(expected.outputs)}"
@@ -191,6 +195,7 @@ class NasBench201Space(Space):
     kind = None
 
     def __post_init__(self) -> None:
+        _check_choices(self.name, "op", self.ops, self.ops)
         edges = ((target, source) for target in (1, 2, 3) for source in range(target))
         decisions = tuple(Decision(f"{source}-{target}", len(self.ops)) for target, source in edges)
         object.__setattr__(self, "decisions", decisions)
@@ -216,3 +221,10 @@ class NasBench201Space(Space):
 
     def hash(self, architecture: str) -> str:
         return hashlib.sha256(architecture.encode()).hexdigest()[:16]
+
+
+def _check_choices(space: str, what: str, chosen: tuple[str, ...], known: Iterable[str]) -> None:
+    if unknown := [choice for choice in chosen if choice not in known]:
+        raise ConfigError(f"{space}: there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ConfigError(f"{space}: a space needs at least one {what} and none twice, not {list(chosen)}")
