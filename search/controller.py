@@ -145,6 +145,7 @@ class Controller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["rng"])
         self.baseline = state["baseline"]
+        self.optimizer.state.clear()
         for name, parameter in self.parameters.items():
             with torch.no_grad():
                 parameter.copy_(state[f"policy.{name}"])
