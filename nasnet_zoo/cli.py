@@ -100,7 +100,7 @@ def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: Json
         record = {"name": name, "description": model.description, "paper": model.paper, "license": model.license}
         _print_json({**record, **counted, "published": vars(published), "weights": weights, "config": config.to_json()})
         return
-    prepared, scale = config.preprocess, config.scale
+    prepared = config.preprocess
     figures = ", ".join(f"{kind} {v} %" for kind, v in (("top-1", published.top1), ("top-5", published.top5)) if v)
     table = Table(box=None, show_header=False)
     table.add_column(no_wrap=True, style="bold")
@@ -108,7 +108,7 @@ def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: Json
     for key, value in (
         ("model", f"{name}: {model.description}"),
         ("paper", f"{model.paper}; licence of the weights {model.license}"),
-        ("scale", f"stem {scale.stem}, F = {scale.filters}, normal cells per stage {list(scale.stages)}"),
+        ("scale", ", ".join(f"{field} {value}" for field, value in vars(config.scale).items())),
         (
             "picture",
             f"{prepared.size[0]} x {prepared.size[1]} px, middle {prepared.crop:.1%}, {prepared.interpolation}",

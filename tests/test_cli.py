@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 import nasnet_zoo
-from nasnet_zoo import checkpoint, cli
+from nasnet_zoo import checkpoint, cli, datasets
 from nasnet_zoo.config import NetworkConfig
 from nasnet_zoo.models import MODELS
 
@@ -128,6 +128,19 @@ def test_eval_on_subfolders_and_on_a_table(run, network, tmp_path):
     (data / "labels.csv").write_text("file,label\ncat/cat.png,10\n")
     code, _, err = run(*arguments)
     assert code == 2 and "cat.png" in err
+
+
+@pytest.mark.parametrize("data", ["cifar10", "a folder"])
+def test_eval_on_cifar10(run, cifar10, monkeypatch, data):
+    """The test pictures are found by name and by folder; a hundred of them are enough here."""
+    few = datasets.cifar10_pictures(cifar10, train=False).subset(torch.arange(100))
+    asked = []
+    monkeypatch.setattr(datasets, "load_cifar10", lambda folder, train: asked.append((str(folder), train)) or few)
+    monkeypatch.setenv("NASNET_ZOO_DATA", str(cifar10))
+    code, out, err = run("eval", "--data", data if data == "cifar10" else cifar10, "--device", "cpu", "--json")
+    record = json.loads(out)
+    assert code == 0 and record["pictures"] == 100 and asked == [(str(cifar10), False)], err
+    assert 0.6 < record["top1"] < record["top5"] and record["top1"] == round(record["top1"], 2)
 
 
 @pytest.mark.parametrize(

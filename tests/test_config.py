@@ -4,12 +4,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from PIL import Image
 
+import nasnet_zoo
+from nasnet_zoo.card import card
 from nasnet_zoo.config import CellScale, NetworkConfig, Preprocess, read_config
 from nasnet_zoo.cost import Cost
 from nasnet_zoo.errors import ConfigError, GenotypeError, ZooError
 from nasnet_zoo.genotypes import DARTS_V2, GENOTYPES, NASNET_A
 from nasnet_zoo.kinds import KINDS, Kind, get_kind, register_kind
+from nasnet_zoo.models import MODELS, ModelInfo, Published
 from nasnet_zoo.network import Network, build
 
 PREPROCESS = Preprocess((32, 40))
@@ -279,6 +283,9 @@ def plain_cost(config, size):
     return total + Cost((c_in + 1) * config.num_classes, c_in * config.num_classes)
 
 
+drawn = []  # what the kind was asked to draw
+
+
 @pytest.fixture
 def plain():
     kind = Kind(
@@ -288,8 +295,9 @@ def plain():
         hash=lambda architecture: f"plain-{architecture.depth}",
         build=TwoLayers,
         cost=plain_cost,
-        draw=lambda architecture, path, **options: None,
+        draw=lambda architecture, path, **options: drawn.append(architecture),
     )
+    drawn.clear()
     register_kind("plain", kind)
     yield NetworkConfig(PlainNet(2), PlainScale(8), PREPROCESS, 5, kind="plain")
     del KINDS["plain"]
@@ -309,6 +317,22 @@ def test_another_kind_needs_nothing_but_the_registry(plain):
         network(torch.zeros(1, 3, 7, 8))
     network.reset_classifier(3)
     assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 3) and network.config.num_classes == 3
+
+
+def test_another_kind_is_saved_loaded_listed_and_drawn_as_the_first(plain, run, tmp_path, monkeypatch):
+    network = build(plain).eval()
+    nasnet_zoo.save(network, tmp_path / "net")
+    again = nasnet_zoo.load(tmp_path / "net", num_classes=3, in_channels=1)
+    assert again(torch.zeros(1, 1, 16, 16)).shape == (1, 3)
+    assert nasnet_zoo.create(plain, width=4).config.scale == PlainScale(4)
+    row = ModelInfo("plain", plain, "two layers", "", Published(None, None, None, None, "nobody"))
+    monkeypatch.setitem(MODELS, "plain", row)
+    assert "width 8" in run("info", "plain")[1] and "plain" in run("list")[1]
+    assert f"{row.cost.parameters:,}" in card()
+    assert run("draw", tmp_path / "net", "-o", tmp_path / "cells.svg")[0] == 0 and drawn == [plain.architecture]
+    image = tmp_path / "picture.png"
+    Image.new("RGB", (20, 20)).save(image)
+    assert json.loads(run("predict", image, "-m", tmp_path / "net", "--device", "cpu", "--json")[1])[0]["top"]
 
 
 def test_another_kinds_scale_is_checked_as_strictly(plain):

@@ -93,6 +93,26 @@ def test_one_compiled_network_sees_odd_and_even_sizes():
             torch.testing.assert_close(compiled(x), network(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_is_complete(name):
+    model = MODELS[name]
+    preprocess, published = model.config.preprocess, model.published
+    assert model.description and model.paper.startswith("arXiv:") and model.license == "apache-2.0"
+    assert published.source and len(preprocess.mean) == len(preprocess.std) == model.config.in_channels
+    assert len(label_names(model.config)) == model.config.num_classes
+    for source in model.weights:
+        assert source.form in ("package", "tf-slim", "keras", "timm")
+        assert (source.accuracy is None) == (source.accuracy_source == "")
+        assert source.revision is not None if source.form == "timm" else source.md5 or source.form != "keras"
+
+
+def test_the_table_has_the_published_networks():
+    promised = "mobile large 5@1536 7@1920 cifar cifar-7@2304"
+    assert {f"nasnet-a-{name}" for name in promised.split()} < set(NAMES)
+    assert {"pnasnet-5-mobile", "pnasnet-5-large", "amoebanet-a", "enas-micro-cifar", "darts-v1-cifar"} < set(NAMES)
+    assert {"darts-v2-cifar", "p-darts-cifar", "pc-darts-cifar"} < set(NAMES)
+
+
 def test_list_models_filters():
     assert nasnet_zoo.list_models("nasnet-a-*") == [name for name in NAMES if name.startswith("nasnet-a-")]
     assert set(nasnet_zoo.list_models(pretrained=True)) == {name for name in NAMES if MODELS[name].weights}

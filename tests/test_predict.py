@@ -85,6 +85,12 @@ def test_k_and_batch_size_start_at_one(network, options):
         predict(network, pictures(1), **options)
 
 
+def test_one_pixel_is_a_picture(network):
+    (got,) = predict(network, [np.full((1, 1, 3), 200, np.uint8)])
+    (again,) = predict(network, [np.full((20, 30, 3), 200, np.uint8)])
+    assert close(got, again)
+
+
 def test_an_undecodable_image_is_named(network, tmp_path):
     path = tmp_path / "text.png"
     path.write_text("not a picture")

@@ -304,6 +304,19 @@ def test_when_all_sources_fail_the_error_names_each(server, tmp_path):
     assert server.url(SOURCES["keras"]) in sentence and f"{TIMM}@{COMMIT}" in sentence and cached(tmp_path) == []
 
 
+def test_with_no_network_at_all_it_is_one_error_at_once(server, tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+        use_hub(monkeypatch, nowhere, tmp_path)
+        monkeypatch.setenv("NASNET_ZOO_MIRROR", nowhere)
+        sentence = refused("tiny")
+    assert "check the network" in sentence and all(f"{tag}: " in sentence for tag in SOURCES)
+    assert not pauses and not server.requests and cached(tmp_path) == []
+
+
 def test_an_unknown_tag_names_those_there_are(server):
     assert "tf, ema, keras, timm" in refused("tiny.nope", UnknownModelError)
     assert "none" in refused("nasnet-a-cifar-7@2304", UnknownModelError)
@@ -534,6 +547,14 @@ def test_a_folder_comes_back_as_it_was_saved(folder):
     assert all(tensor.device.type == "cpu" for tensor in (*network.parameters(), *network.buffers()))
     assert network.progress.item() == 1 and network.train()(torch.randn(2, 3, 32, 32)).shape == (2, 10)
     assert has_weights(nasnet_zoo.load(str(folder), device="cpu", verify=True), CIFAR)
+
+
+def test_loading_draws_no_random_numbers(folder):
+    before = torch.get_rng_state()
+    nasnet_zoo.load(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    nasnet_zoo.load(folder, num_classes=3)  # the fresh classifier does
+    assert not torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_loaded_network_can_be_trained_and_leaves_the_file_alone(folder):

@@ -1,0 +1,77 @@
+"""What the wheel holds, who imports whom, and the names that are promised."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import nasnet_zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+TREES = {"nasnet_zoo": "nasnet_zoo", "search": "nasnet_zoo.search", "export": "nasnet_zoo.export"}  # folder: package
+
+
+def modules(folder):
+    """The files of a tree, each with its package's name."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        yield path, ".".join([TREES[folder], *path.parent.relative_to(ROOT / folder).parts])
+
+
+def imported(path, package):
+    """The absolute names that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) + 1 - node.level]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_the_wheel_takes_every_package_and_all_data():
+    packages = {package for folder in TREES for path, package in modules(folder) if path.name == "__init__.py"}
+    tools = PROJECT["tool"]["setuptools"]
+    assert set(tools["packages"]) == packages
+    data = {path for path in (ROOT / "nasnet_zoo").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    named = {path for pattern in tools["package-data"]["nasnet_zoo"] for path in (ROOT / "nasnet_zoo").glob(pattern)}
+    assert {path for path in data if path.suffix != ".py"} == named
+    assert ROOT / "nasnet_zoo" / "py.typed" in named
+
+
+def test_what_a_release_needs_is_there():
+    for name in ("LICENSE", "NOTICE", "CHANGELOG.md", "MODEL_CARD.md", "README.md", ".ci/run"):
+        assert (ROOT / name).stat().st_size > 100
+    assert PROJECT["project"]["requires-python"] == ">=3.11" and "torch>=2.11" in PROJECT["project"]["dependencies"]
+
+
+@pytest.mark.parametrize("folder", TREES)
+def test_the_zoo_imports_neither_search_nor_export_and_they_not_each_other(folder):
+    forbidden = {package for other, package in TREES.items() if other not in (folder, "nasnet_zoo")}
+    for path, package in modules(folder):
+        if path.parent == ROOT / "nasnet_zoo" and path.stem.startswith("cli"):
+            continue  # the command line alone knows all three
+        upwards = [name for name in imported(path, package) if any(f"{name}.".startswith(f"{f}.") for f in forbidden)]
+        assert not upwards, f"{path} imports {upwards}"
+
+
+def test_every_public_name_is_there():
+    promised = {"load", "create", "list_models", "info", "save", "convert", "Network", "ZooError", "read_genotype"}
+    assert promised <= set(nasnet_zoo.__all__)
+    assert all(getattr(nasnet_zoo, name) is not None for name in nasnet_zoo.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = nasnet_zoo.no_such_name
+
+
+def test_the_readme_runs_what_there_is():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^    make (\w+)", readme, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    for name in re.findall(r"nasnet_zoo\.(\w+)", snippet):
+        assert name in nasnet_zoo.__all__
+    for link in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert link.startswith("http") or (ROOT / link).exists(), link
