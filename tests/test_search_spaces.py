@@ -33,24 +33,24 @@ def cells(genotype: Genotype) -> tuple[Cell, Cell]:
     return genotype.normal, genotype.reduction
 
 
-# Decisions, sequences per cell (facts of the papers: the NASNet paper's grammar, and the column "cells" of the table of
-# Radosavovic et al. 2019) and the pair.
-@pytest.mark.parametrize(
-    ("name", "decisions", "cell_size"),
-    [
-        ("nasnet", 50, prod((b + 1) ** 2 * 13**2 * 2 for b in range(1, 6))),
-        ("nasnet-b", 40, prod((b + 3) ** 2 * 13**2 * 4 for b in range(1, 5))),
-        ("nasnet-c", 50, prod((b + 1) ** 2 * 13**2 * 4 for b in range(1, 6))),
-        ("nds-nasnet", 40, pytest.approx(71_465_842e9, rel=1e-7)),
-        ("nds-amoeba", 40, pytest.approx(556_628e9, rel=1e-6)),
-        ("nds-pnas", 40, pytest.approx(556_628e9, rel=1e-6)),
-        ("nds-enas", 40, 5_062_500_000_000),
-        ("nds-darts", 32, pytest.approx(242e9, rel=2e-3)),
-    ],
-)
-def test_sizes_of_the_spaces_of_cells(name, decisions, cell_size):
+# Decisions, sequences per cell, states that leave it, and lineage: the NASNet paper's grammar, and the table of NAS
+# spaces of Radosavovic et al. 2019.
+CELL_SPACE_FACTS = [
+    ("nasnet", 50, prod((b + 1) ** 2 * 13**2 * 2 for b in range(1, 6)), "unread", "slim"),
+    ("nasnet-b", 40, prod((b + 3) ** 2 * 13**2 * 4 for b in range(1, 5)), "separate", "slim"),
+    ("nasnet-c", 50, prod((b + 1) ** 2 * 13**2 * 4 for b in range(1, 6)), "unread", "slim"),
+    ("nds-nasnet", 40, pytest.approx(71_465_842e9, rel=1e-7), "unread-blocks", "nds"),
+    ("nds-amoeba", 40, pytest.approx(556_628e9, rel=1e-6), "unread-blocks", "nds"),
+    ("nds-pnas", 40, pytest.approx(556_628e9, rel=1e-6), "blocks", "nds"),
+    ("nds-enas", 40, 5_062_500_000_000, "unread-blocks", "nds"),
+    ("nds-darts", 32, pytest.approx(242e9, rel=2e-3), "blocks", "nds"),
+]
+
+
+@pytest.mark.parametrize(("name", "decisions", "cell_size", "outputs", "style"), CELL_SPACE_FACTS)
+def test_facts_of_the_spaces_of_cells(name, decisions, cell_size, outputs, style):
     space = get_space(name)
-    assert len(space.decisions) == decisions
+    assert (len(space.decisions), space.outputs, space.style) == (decisions, outputs, style)
     assert space.cell_size == cell_size
     assert space.size == space.cell_size**2
 
@@ -61,9 +61,8 @@ def test_sizes_that_papers_state():
     assert len(get_space("nasbench201").decisions) == 6
 
 
-def test_every_space_of_cells_has_its_size_checked():
-    checked = {"nasnet", "nasnet-b", "nasnet-c", "nds-nasnet", "nds-amoeba", "nds-pnas", "nds-enas", "nds-darts"}
-    assert set(CELL_SPACES) == checked and set(SPACES) == checked | {"nasbench201"}
+def test_the_facts_of_every_space_are_checked():
+    assert {name for name, *_ in CELL_SPACE_FACTS} == set(CELL_SPACES) == set(SPACES) - {"nasbench201"}
 
 
 @ANY_SPACE
