@@ -38,9 +38,7 @@ def config(searcher: str, arguments: argparse.Namespace) -> SearchConfig:
 
 def rewards(folder: str) -> np.ndarray:
     """Every child's reward, in the order in which they finished."""
-    return np.array(
-        [event.body["reward"] for event in read_events(f"{folder}/journal.sqlite")[1] if event.kind == "finished"]
-    )
+    return np.array([record.reward for record in read_history(folder).finished])
 
 
 def permutation_test(a: np.ndarray, b: np.ndarray, rounds: int = 100_000, seed: int = 0) -> float:

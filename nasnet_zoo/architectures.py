@@ -6,7 +6,7 @@ from typing import Any
 
 from .config import NetworkConfig, read_config
 from .errors import ConfigError, UnknownModelError
-from .genotype import read_genotype
+from .genotype import Genotype, read_genotype
 from .genotypes import GENOTYPES
 from .models import MODELS, UNPUBLISHED, get_model
 
@@ -36,7 +36,29 @@ def find_architecture(what: str) -> tuple[str, Any, str]:
     if path.is_dir() or _is_config(path):
         config = find_config(what)
         return config.kind, config.architecture, path.stem
+    found = read_found(path)
+    if found is not None:
+        return "cell", found[0], path.stem
     return "cell", read_genotype(path), path.stem
+
+
+def read_found(path: Path) -> tuple[Genotype, str] | None:
+    """(genotype, style) of what a search found, in its best.json; None if the file is no such thing.
+
+    Raises GenotypeError if the cells in it are malformed, and ConfigError if they are none that can be built.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not {"architecture", "tokens", "space"} <= value.keys():
+            return None
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return None  # whoever reads it as something else says what is wrong
+    if value.get("kind") != "cell":
+        raise ConfigError(f"{path} holds a cell of the space {value['space']}, which can be looked up but not built")
+    style = value.get("style")
+    if style not in ("slim", "nds"):
+        raise ConfigError(f"{path}: unknown style {style!r}; it is slim or nds")
+    return Genotype.from_json(value["architecture"]), style
 
 
 def _is_config(path: Path) -> bool:

@@ -38,6 +38,8 @@ def _version(asked: bool) -> None:
 
 def main() -> None:
     """Runs the command line; an error the user can mend becomes one sentence and exit code 2."""
+    from . import cli_search  # noqa: F401 - registers its commands
+
     try:
         app()
     except ZooError as error:
@@ -291,5 +293,7 @@ def _progress():
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # the commands of cli_search register with the module, not with this copy of it
+    from nasnet_zoo.cli import main as registered
+
+    registered()

@@ -15,7 +15,7 @@ class Recipe:
     minus TF-slim's decay. `drop_path_keep` and `dropout` act in training only; `aux_weight` is the auxiliary loss's.
     `pad` pixels are added on each side before the random crop: black ones, or with `enlarge` by scaling the picture
     up, as the children of the NASNet search were. `cutout` is the side of the square that is blanked, in pixels at
-    full size.
+    full size. `precision` is the forward pass's; "auto" is bfloat16 on a GPU and float32 on a CPU.
     """
 
     epochs: int
@@ -36,7 +36,7 @@ class Recipe:
     cutout: int = 0
     sizes: tuple[tuple[int, int], ...] = field(default=())
     channels_last: bool = True
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0:

@@ -37,8 +37,9 @@ class TrainingStep:
         return self.graphs[shape](images, labels)
 
     def eager(self, images: Tensor, labels: Tensor) -> Tensor:
-        network, recipe = self.network, self.recipe
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        network, recipe, device = self.network, self.recipe, images.device.type
+        half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device == "cuda")
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             out = network(images)
             logits, aux = out if isinstance(out, tuple) else (out, None)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)

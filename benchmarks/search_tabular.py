@@ -1,0 +1,99 @@
+"""PPO, REINFORCE and evolution against random search on the real accuracies of 15,625 NAS-Bench-201 cells: 500
+evaluations each, many seeds; searches see the validation column and are judged by the test accuracy of the cell with
+the best validation accuracy. Mann-Whitney's U test, one-sided, against random's.
+
+    python benchmarks/search_tabular.py --table FILE.csv [--seeds 50]
+    python benchmarks/search_tabular.py --table FILE.csv --choose      the grid behind the preset, on CIFAR-100
+
+The preset `tabular` was chosen with --choose, on the CIFAR-100 columns alone; the figures are CIFAR-10's.
+"""
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import torch
+from common import RESULTS, write
+from scipy.stats import mannwhitneyu
+
+from nasnet_zoo.search.config import SearchConfig
+from nasnet_zoo.search.presets import preset
+from nasnet_zoo.search.searcher import Observation
+from nasnet_zoo.search.searchers import make_searcher
+from nasnet_zoo.search.tables import read_table
+
+SEARCHERS = ("random", "evolution", "ppo", "reinforce")
+
+
+def search(config: SearchConfig, table: dict[str, tuple[float, float]]) -> tuple[float, np.ndarray]:
+    """(test accuracy of the cell with the best validation accuracy, the best validation accuracy after each child)."""
+    space = config.space.space()
+    searcher = make_searcher(config, space)
+    seen: list[tuple[float, float]] = []
+    while len(seen) < config.children:
+        proposals = searcher.propose(min(searcher.batch, config.children - len(seen)))
+        results = [table[space.decode(proposal.tokens)] for proposal in proposals]
+        searcher.observe([Observation(p, validation / 100) for p, (validation, _) in zip(proposals, results)])
+        seen += results
+    return max(seen)[1], np.maximum.accumulate([validation for validation, _ in seen])
+
+
+def runs(config: SearchConfig, table, seeds: range) -> tuple[np.ndarray, np.ndarray]:
+    found = [search(replace(config, seed=seed), table) for seed in seeds]
+    return np.array([test for test, _ in found]), np.array([curve for _, curve in found])
+
+
+def choose(path: str) -> None:
+    """Prints the grid of learning rates and epochs, on CIFAR-100, with seeds that the figures do not use."""
+    table = read_table(path, "cifar100")
+    for rate in (2e-3, 3e-3, 4e-3, 6e-3):
+        for searcher, epochs in (("reinforce", 1), ("ppo", 2), ("ppo", 3), ("ppo", 5)):
+            base = preset("tabular")
+            controller = replace(base.controller, learning_rate=rate, epochs=epochs)
+            tests, _ = runs(replace(base, searcher=searcher, controller=controller), table, range(1000, 1030))
+            error = tests.std() / len(tests) ** 0.5
+            print(f"{searcher}, learning rate {rate:g}, {epochs} epochs: {tests.mean():.2f} +- {error:.2f}", flush=True)
+
+
+def plot(curves: dict[str, np.ndarray], best: float) -> None:
+    """docs/search-tabular.png: the best validation accuracy so far, mean and standard error over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, values in curves.items():
+        x, mean, error = np.arange(1, values.shape[1] + 1), values.mean(0), values.std(0) / len(values) ** 0.5
+        axes.plot(x, mean, label=name)
+        axes.fill_between(x, mean - error, mean + error, alpha=0.2)
+    axes.axhline(best, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="evaluations", ylabel="best validation accuracy so far, %", ylim=(81.5, best + 0.2))
+    axes.legend(frameon=False)
+    figure.savefig(RESULTS.parents[1] / "docs" / "search-tabular.png", dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--choose", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.choose:
+        choose(arguments.table)
+        return
+    table, seeds = read_table(arguments.table, "cifar10"), range(arguments.seeds)
+    base = preset("tabular")
+    configs = {name: replace(base, searcher=name) for name in SEARCHERS}
+    configs["ppo, the paper's preset"] = replace(base, controller=preset("nasnet").controller)
+    found = {name: runs(config, table, seeds) for name, config in configs.items()}
+    record = {}
+    for name, (tests, _) in found.items():
+        p = mannwhitneyu(tests, found["random"][0], alternative="greater").pvalue
+        record[name] = {"mean": tests.mean(), "error": tests.std() / len(tests) ** 0.5, "best": tests.max(), "p": p}
+        print(f"{name}: test {tests.mean():.3f} +- {record[name]['error']:.3f}, best {tests.max():.2f}, p = {p:.2g}")
+    plot({name: curves for name, (_, curves) in found.items()}, max(validation for validation, _ in table.values()))
+    write("search_tabular", {"seeds": arguments.seeds, "evaluations": base.children, "searchers": record})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Searches by name: the papers' values, and what suits smaller machines. Imports no torch.
+
+What a paper leaves open is filled with TF-slim's CIFAR-10 values, scaled with the batch.
+"""
+
+import json
+from typing import Any
+
+from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.train.recipe import Recipe
+
+from .config import ChildSettings, ControllerSettings, EvolutionSettings, SearchConfig, SpaceSettings
+
+# NASNet paper, appendix A.2 to A.4. Batch size and learning rate of the children are not given there: TF-slim's 32 and
+# 0.025, both times four. The paper's pictures are whitened, enlarged to 40 px and cropped to 32.
+_NASNET_CHILD = ChildSettings(
+    whiten=True,
+    recipe=Recipe(20, 128, 0.1, warmup_epochs=0.0, enlarge=True, precision="auto"),
+)
+# Radosavovic et al. 2019, appendix: what their NAS spaces were sampled with, for a fifth of the epochs.
+_NDS_CHILD = ChildSettings(filters=16, cells=2, recipe=Recipe(20, 128, 0.1, warmup_epochs=0.0, precision="auto"))
+_QUICK_CHILD = ChildSettings(
+    filters=8,
+    cells=1,
+    stem=2.0,
+    side=16,
+    pictures=2000,
+    validation=2000,
+    calibration=256,
+    recipe=Recipe(1, 50, 0.1, warmup_epochs=0.2, pad=2),
+)
+
+PRESETS: dict[str, tuple[str, SearchConfig]] = {
+    "nasnet": (
+        "the NASNet paper's search: PPO, 20,000 children of N = 2, F = 32 and 20 epochs",
+        SearchConfig("", child=_NASNET_CHILD),
+    ),
+    "amoebanet": (
+        "regularized evolution (P = 100, S = 25) over the NDS variant of AmoebaNet's space",
+        SearchConfig("", SpaceSettings("nds-amoeba"), "evolution", evolution=EvolutionSettings(), child=_NDS_CHILD),
+    ),
+    "quick": (
+        "320 children of a few seconds each, for two CPU cores and half an hour: cells of three blocks at 16 px",
+        # Chosen on simulated rewards: additive over decisions, with the spread and noise of such children.
+        SearchConfig(
+            "",
+            SpaceSettings("nasnet", blocks=3),
+            controller=ControllerSettings(learning_rate=0.01, normalise=True),
+            child=_QUICK_CHILD,
+            children=320,
+        ),
+    ),
+    "tabular": (
+        "500 look-ups in a NAS-Bench-201 table (--data FILE.csv)",
+        # Learning rate and epochs chosen on the table's CIFAR-100 columns (benchmarks/search_tabular.py --choose).
+        SearchConfig(
+            "",
+            SpaceSettings("nasbench201"),
+            controller=ControllerSettings(learning_rate=3e-3, epochs=3),
+            child=ChildSettings(task="nasbench201"),
+            children=500,
+            repeats="serve",
+        ),
+    ),
+}
+
+
+def preset(name: str) -> SearchConfig:
+    """The preset of that name, without a folder; raises ConfigError."""
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name][1]
+
+
+def changed(config: SearchConfig, changes: dict[str, Any]) -> SearchConfig:
+    """The config with some of its fields, named like "controller.batch", set to other values. Text that is JSON
+    counts as what it stands for. Raises ConfigError."""
+    value = json.loads(json.dumps(config.to_json()))
+    for path, new in changes.items():
+        *above, last = path.split(".")
+        place = value
+        for part in above:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise ConfigError(f"a search has no setting {path!r}; its config.json shows them all")
+        place[last] = _parsed(new)
+    return SearchConfig.from_json(value)
+
+
+def _parsed(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
