@@ -1,0 +1,106 @@
+"""A whole search on one GPU in the time there is: PPO and random with a short proxy, then the best of both and
+NASNet-A's own cell under one longer recipe.
+
+    python benchmarks/search_gpu.py --data DIR [--minutes 8] [--workers 6] [--children 400]
+
+Both searches run at the same time, half of the workers each, until they are done or their share of the minutes is
+over. `--proxy tiny` shrinks everything for a rehearsal on a CPU.
+"""
+
+import argparse
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from common import write
+
+from nasnet_zoo.genotypes import GENOTYPES
+from nasnet_zoo.search import ChildSettings, ControllerSettings, FleetSettings, SearchConfig, SpaceSettings, run
+from nasnet_zoo.search.cifar import CifarChild
+from nasnet_zoo.search.history import read_history
+from nasnet_zoo.search.rerank import distinct_best
+from nasnet_zoo.train.recipe import Recipe
+
+PROXIES = {
+    "short": (
+        ChildSettings(filters=16, cells=1, pictures=20_000, recipe=Recipe(2, 256, 0.2, precision="auto")),
+        Recipe(8, 256, 0.2, precision="auto"),
+    ),
+    "tiny": (
+        ChildSettings(filters=8, cells=1, stem=2.0, side=16, pictures=512, validation=512, recipe=Recipe(1, 64, 0.1)),
+        Recipe(2, 64, 0.1),
+    ),
+}
+BEST = 3  # of each search go into the re-ranking
+SEARCH_SHARE = 0.7  # of the minutes
+
+
+class TimeOver(Exception):
+    """Ends a search at a result, with everything before it in the journal."""
+
+
+def search_until(config: SearchConfig, end: float) -> None:
+    def changed(driver) -> None:
+        if time.monotonic() > end:
+            raise TimeOver
+
+    try:
+        run(config, on_change=changed)
+    except TimeOver:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--folder", default="runs/gpu")
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--workers", type=int, default=6)
+    parser.add_argument("--children", type=int, default=400)
+    parser.add_argument("--proxy", choices=PROXIES, default="short")
+    arguments = parser.parse_args()
+    child, longer = PROXIES[arguments.proxy]
+    child = replace(child, data=arguments.data)
+    start = time.monotonic()
+    base = SearchConfig(
+        "",
+        SpaceSettings("nasnet"),
+        controller=ControllerSettings(learning_rate=0.01, normalise=True),
+        child=child,
+        children=arguments.children,
+        fleet=FleetSettings("processes", per_device=max(arguments.workers // 2, 1)),
+    )
+    configs = {name: replace(base, folder=f"{arguments.folder}/{name}", searcher=name) for name in ("ppo", "random")}
+    end = start + 60 * arguments.minutes * SEARCH_SHARE
+    threads = [threading.Thread(target=search_until, args=(config, end)) for config in configs.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows, candidates = {}, [("NASNet-A", GENOTYPES["NASNet-A"], None)]
+    for name, config in configs.items():
+        history = read_history(config.folder)
+        rewards = [record.reward for record in history.finished]
+        tail = rewards[-100:]
+        rows[name] = {"children": len(rewards), "mean_of_last_100": sum(tail) / len(tail), "best": max(rewards)}
+        print(f"{name}: {rows[name]}", flush=True)
+        for record in distinct_best(history.finished, BEST):
+            candidates.append((f"{name}, child {record.child}", history.space.decode(record.tokens), record.reward))
+    judge = CifarChild(replace(child, recipe=longer), "slim")
+    judge.prepare("cuda" if torch.cuda.is_available() else "cpu")
+    table = []
+    for name, architecture, reward in candidates:
+        if table and time.monotonic() - start > 60 * arguments.minutes:
+            break
+        accuracy = judge(architecture, 0)["accuracy"]
+        table.append({"cell": name, "reward": reward, "accuracy": accuracy})
+        print(f"{name}: reward {reward}, accuracy {accuracy:.4f}", flush=True)
+    hours = (time.monotonic() - start) / 3600
+    write("search_gpu", {"proxy": arguments.proxy, "hours": hours, "searches": rows, "reranked": table})
+    print(f"{hours:.2f} h; run folders in {Path(arguments.folder)}")
+
+
+if __name__ == "__main__":
+    main()
