@@ -236,6 +236,11 @@ def test_ray_nodes_come_and_go(cluster, tmp_path, capsys, monkeypatch):
 def test_ray_says_what_it_cannot_do(cluster, tmp_path, monkeypatch):
     with pytest.raises(SearchError, match="takes the device cuda or cpu, not cuda:0"):
         make_fleet(FleetSettings("ray", ("cuda:0",)), ToyChild(str(tmp_path)))
+    fleet = make_fleet(FleetSettings("ray"), ToyChild(str(tmp_path)))
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(SearchError, match="cannot join the Ray cluster at 127.0.0.1:1: .*refused"), fleet:
+        pass
     monkeypatch.delitem(sys.modules, "nasnet_zoo.search.fleet.rays")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SearchError, match=r"pip install 'nasnet-zoo\[cluster\]'"):

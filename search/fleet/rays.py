@@ -7,12 +7,14 @@ one task per worker at most; so a node that goes takes along no more than what i
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from nasnet_zoo.errors import SearchError, ZooError
 
@@ -32,6 +34,7 @@ except ImportError as error:
 
 LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
 PATIENCE_SECONDS = 20.0  # without workers, before it is worth a word
+REACH_SECONDS = 10.0
 OBJECT_STORE_BYTES = 128 << 20  # of a local Ray, whose default is a third of the memory; here only the child is in it
 
 
@@ -91,19 +94,25 @@ class RayFleet(Fleet):
         """Joins or starts a Ray, unless the caller has done so; whether one was started."""
         if ray.is_initialized():
             return False
-        address = os.environ.get("RAY_ADDRESS")
-        local = {} if address else {"num_cpus": cores(), "object_store_memory": OBJECT_STORE_BYTES}
+        address = os.environ.get("RAY_ADDRESS", "local")
+        local = address == "local"
+        options = {"num_cpus": cores(), "object_store_memory": OBJECT_STORE_BYTES} if local else {}
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level="error", **local)
+            _see_if_reachable(address)
+            ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", **options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
-            raise SearchError(f"cannot {where}: {_short(error)}; see that RAY_ADDRESS is right, or unset it") from error
+            if local:
+                raise SearchError(f"cannot start Ray on this machine: {_short(error)}") from error
+            raise SearchError(
+                f"cannot join the Ray cluster at {address}: {_short(error)}; see that RAY_ADDRESS is right, and set "
+                f"RAY_AUTH_MODE=token if the cluster wants one"
+            ) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own there
         self.connected = True
-        return not address
+        return local
 
     def _follow_cluster(self) -> list[Result]:
         """Starts workers where there is room, and gives up those whose node has gone."""
@@ -263,6 +272,13 @@ class _Actor:
             return run_task(self.child, task, self.name)
         except ZooError as error:
             return error
+
+
+def _see_if_reachable(address: str) -> None:
+    """Raises OSError or ValueError where nothing answers at HOST:PORT; Ray itself would try for many minutes."""
+    if ":" in address and "://" not in address:
+        parts = urlsplit(f"//{address}")
+        socket.create_connection((parts.hostname, parts.port), REACH_SECONDS).close()
 
 
 def _short(error: Exception) -> str:
