@@ -1,7 +1,7 @@
-"""How far our networks are from TF-slim's: every golden case and both TF checkpoints; and our counts beside the
-papers'.
+"""How far our networks are from TF-slim's: every golden case and both TF checkpoints; timm's port on one of them; and
+our counts beside the papers'.
 
-    python benchmarks/fidelity.py          needs ../shared/golden; about a minute
+    python benchmarks/fidelity.py          needs timm and ../shared/golden; about a minute
 """
 
 import dataclasses
@@ -13,7 +13,9 @@ import torch
 from common import SHARED, write
 
 from nasnet_zoo import convert, info, list_models
+from nasnet_zoo.convert.names import slim_sources, torch_name
 from nasnet_zoo.convert.tf_checkpoint import read
+from nasnet_zoo.cost import cell_cost
 from nasnet_zoo.network import build
 
 GOLDEN = SHARED / "golden"
@@ -41,6 +43,11 @@ def picture(height: int, width: int) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32)).permute(0, 3, 1, 2)
 
 
+def relative(ours: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference of a logit over the largest logit."""
+    return float(np.abs(ours - expected).max() / np.abs(expected).max())
+
+
 def network_of(variables: dict[str, np.ndarray], config):
     network = build(config, empty=True)
     network.load_state_dict(convert.from_tf_slim(variables, config), assign=True)
@@ -49,7 +56,7 @@ def network_of(variables: dict[str, np.ndarray], config):
 
 @torch.inference_mode()
 def golden_cases() -> dict[str, float]:
-    """Per case: the largest difference of a logit over the largest logit."""
+    """`relative` per case."""
     logits = np.load(GOLDEN / "visible.npz")
     shapes = json.loads((GOLDEN / "visible.variables.json").read_text(encoding="utf-8"))
     differences, network, built = {}, None, None
@@ -61,7 +68,7 @@ def golden_cases() -> dict[str, float]:
                 config = dataclasses.replace(config, num_classes=1001)
             network, built = network_of({key: variable(key, shape) for key, shape in shapes[name]}, config), name
         ours = network(picture(*map(int, size.split("x")))).numpy()
-        differences[case] = float(np.abs(ours - logits[case]).max() / np.abs(logits[case]).max())
+        differences[case] = relative(ours, logits[case])
     return differences
 
 
@@ -76,8 +83,24 @@ def tf_checkpoints() -> dict[str, float]:
     )
     for path in sorted(folder.glob("*.tar.gz")):
         ours = network_of(read(path), config)(picture(32, 32)).numpy()
-        differences[path.name] = float(np.abs(ours - expected).max() / np.abs(expected).max())
+        differences[path.name] = relative(ours, expected)
     return differences
+
+
+@torch.inference_mode()
+def timm_difference() -> float:
+    """`relative` of timm's nasnetalarge at 331 x 331, whose weights are those of the golden case."""
+    import timm
+
+    shapes = json.loads((GOLDEN / "visible.variables.json").read_text(encoding="utf-8"))["nasnet-a-large"]
+    config = info("nasnet-a-large").config
+    state = convert.from_tf_slim({name: variable(name, shape) for name, shape in shapes}, config)
+    theirs = timm.create_model("nasnetalarge", num_classes=1000).eval()
+    named = {torch_name(s.name, pnasnet=False): state[s.key] for s in slim_sources(config, False)}
+    left_out = theirs.load_state_dict(named, strict=False)
+    assert not left_out.unexpected_keys and all(key.endswith("num_batches_tracked") for key in left_out.missing_keys)
+    expected = np.load(GOLDEN / "visible.npz")["nasnet-a-large@331x331"][:, 1:]  # without the background class
+    return relative(theirs(picture(331, 331)).numpy(), expected)
 
 
 def counts() -> list[dict]:
@@ -91,6 +114,7 @@ def counts() -> list[dict]:
                 "model": name,
                 "parameters": ours.parameters,
                 "published_parameters": published.parameters,
+                "bn_statistics": ours.bn_statistics,
                 "multiply_adds": ours.multiply_adds,
                 "published_multiply_adds": published.multiply_adds,
             }
@@ -103,13 +127,19 @@ def main() -> None:
     print("| case | largest difference / largest logit |\n| --- | --- |")
     for case, difference in differences.items():
         print(f"| {case} | {difference:.1e} |")
+    timm = timm_difference()
+    print(f"| timm, nasnet-a-large@331x331 | {timm:.1e} |")
     table = counts()
     print("\n| model | parameters | published | multiply-adds | published |\n| --- | --- | --- | --- | --- |")
     for row in table:
         published = (row["published_parameters"], row["published_multiply_adds"])
         texts = ["-" if value is None else f"{value / 1e6:,.1f} M" for value in published]
         print(f"| {row['model']} | {row['parameters']:,} | {texts[0]} | {row['multiply_adds']:,} | {texts[1]} |")
-    write("fidelity", {"differences": differences, "counts": table})
+    deep = info("nasnet-a-cifar-7@2304").config
+    shallower = dataclasses.replace(deep, scale=dataclasses.replace(deep.scale, stages=(6, 6, 6)))
+    six = cell_cost(shallower, deep.preprocess.size).parameters
+    print(f"\nCIFAR 6 @ 2304: {six:,} parameters")
+    write("fidelity", {"differences": differences, "timm": timm, "counts": table, "cifar_6@2304_parameters": six})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the wheel holds, who imports whom, and the names that are promised."""
 
 import ast
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -75,3 +76,24 @@ def test_the_readme_runs_what_there_is():
         assert name in nasnet_zoo.__all__
     for link in re.findall(r"\]\(([^)#]+)\)", readme):
         assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_the_figures_of_fidelity_md_are_the_benchmarks():
+    text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    results = {path.stem: json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    fidelity, loading = results["fidelity"], results["loading"]
+    assert re.findall(r"\| (\d\.\de-\d\d) \|", text) == [f"{d:.1e}" for d in fidelity["differences"].values()]
+    assert f"{fidelity['timm']:.1e}" in text and f"{fidelity['cifar_6@2304_parameters'] / 1e6:.1f} M" in text
+    assert {row["model"] for row in fidelity["counts"]} == set(nasnet_zoo.list_models())
+    for row in fidelity["counts"]:
+        model = nasnet_zoo.info(row["model"])
+        assert (model.cost.parameters, model.cost.multiply_adds) == (row["parameters"], row["multiply_adds"])
+        stated = f"{row['published_parameters'] / 1e6:.1f} M" if row["published_parameters"] else "-"
+        assert f"| {row['model']} | {row['parameters']:,} | {stated} | {row['multiply_adds']:,} |" in text
+    for row in results["forward"]["rows"]:
+        ours, theirs = 1000 * row["ours"], 1000 * row["timm"]
+        assert f"| {row['batch']} | {ours:.0f} ms | {theirs:.0f} ms | {row['ratio']:.2f} |" in text
+    seconds, peak = loading["seconds"], loading["peak_mib"]
+    assert f"| load | {seconds['load']:.3f} s | {seconds['timm']:.3f} s | {loading['ratio']:.2f} |" in text
+    assert f"{peak['load']:.0f} MiB, {peak['load'] / loading['weights_mib']:.2f} x" in text
+    assert f"{loading['import_seconds']:.3f} s" in text

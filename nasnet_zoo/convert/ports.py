@@ -19,6 +19,7 @@ log = logging.getLogger("nasnet_zoo")
 
 EMA = "/ExponentialMovingAverage"
 SLIM_AXES = {"conv": (3, 2, 0, 1), "depthwise": (2, 3, 0, 1), "dense": (1, 0), "vector": None}
+MAX_TENSOR_BYTES = 1 << 30  # the largest tensor of the published networks has 16 MB
 SLIM_TRAINING = ("global_step", "/RMSProp", "/RMSProp_1", "/Momentum", "_RMSProp", "_RMSProp_1")
 
 
@@ -71,6 +72,8 @@ def read_keras(path: str | Path) -> dict[str, np.ndarray]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):  # .../layer/leaf:0, in groups that differ between Keras versions
+            if item.dtype.kind != "f" or item.nbytes > MAX_TENSOR_BYTES:  # a small file can claim any size
+                raise ConversionError(f"{path}: {name} ({item.dtype}, {item.nbytes} bytes) is no weight of a NASNet")
             found["/".join(name.removesuffix(":0").split("/")[-2:])] = item[()]
 
     try:
