@@ -19,7 +19,8 @@ from nasnet_zoo.files import atomic_file
 
 FORMAT_VERSION = 1
 NETWORK_FILE_SYSTEMS = {
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs", "fuse.glusterfs"),
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs"),
+    *("fuse.glusterfs", "fuse.sshfs"),
 }
 
 _SCHEMA = """
@@ -59,28 +60,41 @@ class Journal:
                 connection.executescript(_SCHEMA)
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in rows.items()])
                 connection.commit()
-            return cls(path, _connect(path))
+        return cls.open_existing(path)
 
     @classmethod
     def open_existing(cls, path: str | Path) -> "Journal":
         path = Path(path)
         if not path.is_file():
             raise JournalError(f"there is no journal {path}: name the folder of a search, or start one")
-        with _explained(path):
-            connection = _connect(path)
-            problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if problem != "ok":
-                connection.close()
-                raise JournalError(f"{path} is damaged ({problem}): {_SALVAGE}")
-            journal = cls(path, connection)
-            version = journal.meta().get("format_version")
-        if version != FORMAT_VERSION:
-            connection.close()
-            raise JournalError(
-                f"{path} has format {version}, this nasnet_zoo reads {FORMAT_VERSION}: use the nasnet_zoo that wrote "
-                f"it, or another folder"
-            )
+        journal = cls(path, _connect(path))
+        try:
+            journal._check()
+            journal._make_durable()
+        except BaseException:
+            journal.close()
+            raise
         return journal
+
+    def _check(self) -> None:
+        """JournalError if the file is damaged or another version's; changes nothing in it."""
+        with _explained(self.path), _decoded(self.path):
+            problem = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise JournalError(f"{self.path} is damaged ({_line(problem)}): {_SALVAGE}")
+        version = self.meta().get("format_version")
+        if version != FORMAT_VERSION:
+            raise JournalError(
+                f"{self.path} has format {version}, this nasnet_zoo reads {FORMAT_VERSION}: use the nasnet_zoo that "
+                f"wrote it, or another folder"
+            )
+
+    def _make_durable(self) -> None:
+        """What is committed survives a power cut."""
+        with _explained(self.path):
+            if os.access(self.path.parent, os.W_OK):
+                self._connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(self.path) else 'WAL'}")
+            self._connection.execute("PRAGMA synchronous = FULL")
 
     def meta(self) -> dict[str, Any]:
         with _explained(self.path), _decoded(self.path):
@@ -98,9 +112,6 @@ class Journal:
         return self._connection.execute(
             "INSERT INTO events (time, kind, child, body) VALUES (?, ?, ?, ?)", row
         ).lastrowid
-
-    def set_meta(self, key: str, value: Any) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
     def keep_state(self, event: int, state: dict[str, Any]) -> None:
         """Puts the searcher's state, as it is after `event`, in the place of the last one, inside a transaction."""
@@ -155,8 +166,9 @@ def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
     except OSError:
         return str(path.absolute()).startswith("\\\\")  # no Linux: Windows's network paths at least
     points = [(fields[1].replace("\\040", " "), fields[2]) for line in lines if len(fields := line.split()) > 2]
-    above = [(point, kind) for point, kind in points if path.absolute().is_relative_to(point)]
-    return max(above, key=lambda mount: len(mount[0]), default=("", ""))[1] in NETWORK_FILE_SYSTEMS
+    above = [(point, kind) for point, kind in points if path.resolve().is_relative_to(point)]
+    innermost = sorted(above, key=lambda mount: len(mount[0]))[-1:]  # the last of those at one point hides the others
+    return any(kind in NETWORK_FILE_SYSTEMS for _, kind in innermost)
 
 
 _SALVAGE = (
@@ -166,14 +178,12 @@ _SALVAGE = (
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    if not os.access(path.parent, os.W_OK):
+    with _explained(path):
+        if os.access(path.parent, os.W_OK):
+            return sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
         # To read what has a write-ahead log SQLite writes beside it, unless it is told that nobody changes the file.
         mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=30)
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path) else 'WAL'}")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
 
 
 @contextmanager
@@ -194,10 +204,12 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        reason = str(error)
+        reason = _line(error)
         if "full" in reason:
             advice = "free some space, then run the same command again: the search goes on where it stopped"
-        elif "malformed" in reason or "not a database" in reason or "no such table" in reason:
+        elif "disk I/O" in reason:
+            advice = "see that the disk works and has space, then run the same command again: the search goes on"
+        elif any(sign in reason for sign in ("malformed", "not a database", "no such table", "decode", "corrupt")):
             advice = _SALVAGE
         else:
             advice = "see that the folder can be written and that no other program holds the file"
@@ -215,4 +227,9 @@ def _decoded(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, SafetensorError) as error:
-        raise JournalError(f"the journal {path} is damaged ({error}): {_SALVAGE}") from error
+        raise JournalError(f"the journal {path} is damaged ({_line(error)}): {_SALVAGE}") from error
+
+
+def _line(text: Any) -> str:
+    """What SQLite says of a damaged file may be long, with what stands there in it."""
+    return " ".join(str(text).split())[:200]
