@@ -33,7 +33,10 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
         patch.setattr("nasnet_zoo.search.fleet.rays.LOOK_SECONDS", 0.2)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 5, "object_store_memory": 2**27})
+        try:
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 5, "object_store_memory": 2**27})
+        except Exception as error:  # Ray gives itself 30 s, which a machine that is busy otherwise may not have
+            pytest.skip(f"Ray does not start here: {error}")
         ray.init(cluster.address, log_to_driver=False)
         yield cluster
         ray.shutdown()
@@ -231,6 +234,15 @@ def test_ray_nodes_come_and_go(cluster, tmp_path, capsys, monkeypatch):
         assert fleet.capacity == 1
         fleet.cancel(({0, 1, 2} - {result.child for result in lost}).pop())
         assert fleet.capacity == 0
+
+
+@pytest.mark.slow
+def test_ray_shares_gpus(cluster, tmp_path):
+    node = cluster.add_node(num_cpus=3, num_gpus=1, object_store_memory=2**27)  # pretended: the toys do not use it
+    with make_fleet(FleetSettings("ray", per_device=6), ToyChild(str(tmp_path))) as fleet:
+        wait_for(lambda: fleet.next_done(0.2) or fleet.capacity == 6)
+        assert all(result.worker.endswith(":cuda") for result in gather(fleet, ["a", "b", "c"]))
+    cluster.remove_node(node)
 
 
 def test_ray_says_what_it_cannot_do(cluster, tmp_path, monkeypatch):

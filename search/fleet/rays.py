@@ -101,7 +101,7 @@ class RayFleet(Fleet):
         try:
             _see_if_reachable(address)
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", **options)
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises plain ones too
             if local:
                 raise SearchError(f"cannot start Ray on this machine: {_short(error)}") from error
             raise SearchError(
