@@ -213,6 +213,10 @@ def eval_command(
             progress.update(task, completed=done, total=total)
 
         if data == "cifar10" or (Path(data) / CIFAR_FOLDER).is_dir():
+            if network.config.num_classes != 10:
+                raise ZooError(
+                    f"{model} has {network.config.num_classes} classes, CIFAR-10 has 10: choose a model of it"
+                )
             pictures = cifar10_pictures(None if data == "cifar10" else data, train=False)
             pictures, count = pictures.to(next(network.parameters()).device), len(pictures)
             top1, top5 = evaluate(network, pictures, batch_size, on_batch)

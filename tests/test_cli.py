@@ -143,6 +143,12 @@ def test_eval_on_cifar10(run, cifar10, monkeypatch, data):
     assert 0.6 < record["top1"] < record["top5"] and record["top1"] == round(record["top1"], 2)
 
 
+def test_eval_on_cifar10_needs_ten_classes(run, tmp_path):
+    nasnet_zoo.save(nasnet_zoo.create("nasnet-a-cifar", filters=2, stages=(1,), num_classes=3), tmp_path / "net")
+    code, _, err = run("eval", "--data", "cifar10", "--model", tmp_path / "net", "--device", "cpu")
+    assert code == 2 and "3 classes" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
