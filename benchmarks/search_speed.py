@@ -1,6 +1,6 @@
 """The speed of a child's training against a plain loop on the same architectures in the same run.
 
-    python benchmarks/search_speed.py --data DIR [--filters 8 --cells 1 --pictures 1024]     on a CPU
+    python benchmarks/search_speed.py --data DIR [--filters 16 --cells 1 --pictures 512]     on a CPU
     python benchmarks/search_speed.py --data DIR --paper                                      on a GPU
 
 The plain loop is the usual one: DataLoader with torchvision's transforms in two workers, NCHW, float32, SGD with
@@ -125,9 +125,9 @@ def paper_child(data: str, device: str, epochs: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
-    parser.add_argument("--filters", type=int, default=8)
+    parser.add_argument("--filters", type=int, default=16)
     parser.add_argument("--cells", type=int, default=1)
-    parser.add_argument("--pictures", type=int, default=1024)
+    parser.add_argument("--pictures", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=1, help="timed, after one that is not")
     parser.add_argument("--random", type=int, default=3, help="random architectures beside NASNet-A")
     parser.add_argument("--paper", action="store_true")
