@@ -34,7 +34,7 @@ class PointConv2d(Conv2d):
         stride = self.stride
         if self.in_channels < 8 and stride != (1, 1):
             x, stride = x[:, :, :: stride[0], :: stride[1]], 1
-        return F.conv2d(x, self.weight, None, stride)
+        return F.conv2d(x, self.weight, None, stride, groups=self.groups)
 
 
 class SameConv2d(Conv2d):
