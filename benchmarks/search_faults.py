@@ -148,7 +148,8 @@ class Search:
             worth = toy_accuracy(space.decode(proposed[child]), child_seed(self.seed, child))
             assert (event.body["status"], event.body["reward"]) == ("done", worth), event
         learned = [child for event in events if event.kind == "updated" for child in event.body["children"]]
-        assert len(learned) == len(set(learned)) == self.children - self.children % self.config.controller.batch
+        assert len(learned) == len(set(learned)), "a child was learned from twice"
+        assert len(learned) == self.children - self.children % self.config.controller.batch, len(learned)
         best = json.loads((self.folder / "run" / "best.json").read_text())
         assert best["reward"] == max(event.body["reward"] for event in finished.values())
 
@@ -364,13 +365,14 @@ def main() -> None:
     record = json.loads(path.read_text()) if path.exists() else {}
     record.pop("machine", None)
     for part in arguments.parts:
-        with tempfile.TemporaryDirectory() as folder:
-            if part == "nodes":
-                record[part] = change_nodes(NODE_CHANGES, 3 * CHILDREN, Path(folder))
-            elif part == "resume":
-                record[part] = resume_long(Path(folder, "long"))
-            else:
-                record[part] = kill_searches(part, arguments.kills, CHILDREN, Path(folder))
+        folder = Path(tempfile.mkdtemp(prefix=f"faults-{part}-"))  # stays if something is wrong
+        if part == "nodes":
+            record[part] = change_nodes(NODE_CHANGES, 3 * CHILDREN, folder)
+        elif part == "resume":
+            record[part] = resume_long(folder / "long")
+        else:
+            record[part] = kill_searches(part, arguments.kills, CHILDREN, folder)
+        shutil.rmtree(folder)
         print(part, json.dumps(record[part], indent=1), flush=True)
         write("search_faults", record)
 

@@ -83,7 +83,6 @@ class Driver:
 
     def run(self, fleet: Fleet) -> None:
         """Goes on until all children are finished. Interrupted or killed, a new driver goes on from the journal."""
-        self._learn()  # a crash may have come between a full batch's last result and its update
         while len(self.finished) < self.config.children:
             self._fill(fleet)
             if len(self.finished) < self.config.children and (results := fleet.next_done(POLL_SECONDS)):
@@ -242,6 +241,7 @@ class Driver:
         replay(self.journal.events(), self.searcher, kept[0] if kept else 0, self)
         self.waiting.extend(record.child for record in self.records if not record.finished)
         self.failures_in_row = 0  # whoever starts it again has mended the cause
+        self._learn()  # the crash may have come between a full batch's last result and its update
 
     def enter(self, event: Event) -> None:
         """Takes over one event of the journal, the searcher's part apart."""
