@@ -210,7 +210,8 @@ class _EventLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.glob("events.*"):
             old.unlink()
-        self.writer = SummaryWriter(str(self.folder), max_queue=200, flush_secs=30)
+        # A search that goes on writes thousands of events at once, and shall not wait for the disk.
+        self.writer = SummaryWriter(str(self.folder), max_queue=100_000, flush_secs=30)
         return self
 
     def __exit__(self, *error) -> None:
