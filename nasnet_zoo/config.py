@@ -18,7 +18,7 @@ MAX_CHANNELS = 1 << 16
 MAX_CELLS = 1000
 
 
-def _check_choices(value: Any, where: str) -> None:
+def check_choices(value: Any, where: str) -> None:
     """ConfigError if a field whose type is a Literal holds none of its choices."""
     for name, hint in get_type_hints(type(value)).items():
         if get_origin(hint) is Literal and getattr(value, name) not in get_args(hint):
@@ -46,7 +46,7 @@ class Preprocess:
     per_image: bool = False
 
     def __post_init__(self) -> None:
-        _check_choices(self, "preprocess")
+        check_choices(self, "preprocess")
         if min(self.size) < 1 or max(self.size) > 1 << 14:
             raise ConfigError(f"preprocess: size {self.size} is not between 1 and {1 << 14} pixels")
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
@@ -79,7 +79,7 @@ class CellScale:
     aux_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_choices(self, "scale")
+        check_choices(self, "scale")
         if not 1 <= self.filters <= MAX_CHANNELS or not 2 <= self.stem_channels <= MAX_CHANNELS:
             raise ConfigError(
                 f"scale: filters {self.filters} and stem_channels {self.stem_channels} must lie between 2 and "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nasnet_zoo.config import MAX_CHANNELS, parse_dataclass
+from nasnet_zoo.config import MAX_CHANNELS, check_choices, parse_dataclass
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.train.recipe import Recipe
 
@@ -58,8 +58,10 @@ class ControllerSettings:
             raise ConfigError(
                 "controller: hidden, batch and epochs must be at least 1, learning_rate above 0 and clip in (0, 1)"
             )
-        if not 0 <= self.baseline_decay < 1 or self.entropy_weight < 0:
-            raise ConfigError("controller: baseline_decay must lie in [0, 1) and entropy_weight must not be negative")
+        if not 0 <= self.baseline_decay < 1 or min(self.entropy_weight, self.initial) < 0:
+            raise ConfigError(
+                "controller: baseline_decay must lie in [0, 1) and entropy_weight and initial must not be negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class ChildSettings:
     recipe: Recipe = field(default_factory=lambda: Recipe(20))
 
     def __post_init__(self) -> None:
+        check_choices(self, "child")
         if not 1 <= self.filters <= MAX_CHANNELS or self.cells < 1 or self.stem <= 0:
             raise ConfigError("child: filters and cells must be at least 1 and stem above 0")
         if not 8 <= self.side <= 256:
@@ -110,8 +113,8 @@ class ChildSettings:
             raise ConfigError(
                 f"child: pictures {self.pictures} and validation {self.validation} must fit into CIFAR-10's 50,000"
             )
-        if self.seconds is not None and self.seconds <= 0:
-            raise ConfigError("child: seconds must be above 0")
+        if (self.seconds is not None and self.seconds <= 0) or self.calibration < 0:
+            raise ConfigError("child: seconds must be above 0 and calibration must not be negative")
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class FailureSettings:
     stop: int = 20
 
     def __post_init__(self) -> None:
+        check_choices(self, "failures")
         if self.attempts < 1 or self.stop < 1:
             raise ConfigError("failures: attempts and stop must be at least 1")
 
@@ -145,6 +149,7 @@ class FleetSettings:
     threads: int = 0
 
     def __post_init__(self) -> None:
+        check_choices(self, "fleet")
         if self.per_device < 1 or self.threads < 0:
             raise ConfigError(f"fleet: {self.per_device} workers per device; a search needs at least one")
 
@@ -174,6 +179,9 @@ class SearchConfig:
     def __post_init__(self) -> None:
         from .rewards import REWARDS
 
+        check_choices(self, "search")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"search: seed {self.seed} does not lie between 0 and 2**63 - 1")
         if self.children < 1:
             raise ConfigError(f"search: {self.children} children; a search needs at least one")
         if self.reward not in REWARDS:

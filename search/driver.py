@@ -137,8 +137,7 @@ class Driver:
             action = "done" if result.status == "done" else getattr(policy, result.status)
             record.failures += action == "retry"
             if action == "retry" and record.failures < policy.attempts:
-                self._let_go(record)
-                self.waiting.appendleft(record.child)
+                self.waiting.extendleft(reversed([record.child, *self._let_go(record)]))
             else:
                 final.append((record, result))
         with self.journal.transaction() as journal:
@@ -245,6 +244,15 @@ class Driver:
 
     def enter(self, event: Event) -> None:
         """Takes over one event of the journal, the searcher's part apart."""
+        try:
+            self._enter(event)
+        except (KeyError, TypeError, IndexError) as error:
+            raise JournalError(
+                f"{self.journal.path} is damaged: its event {event.id} is not what it should be ({error!r}); start in "
+                f"another folder"
+            ) from error
+
+    def _enter(self, event: Event) -> None:
         body = event.body
         if event.kind == "proposed":
             if event.child != len(self.records):

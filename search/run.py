@@ -199,33 +199,51 @@ class _Watcher:
 
 
 class _EventLog:
-    """TensorBoard events. A resumed search writes its earlier children again, so that one file tells all."""
+    """TensorBoard events. A resumed search writes its earlier children again, so that one file tells all. What cannot
+    be written is a warning, once, and never ends a search."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / EVENTS
+        self.writer: Any = None
 
     def __enter__(self) -> "_EventLog":
         from torch.utils.tensorboard import SummaryWriter
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.glob("events.*"):
-            old.unlink()
-        # A search that goes on writes thousands of events at once, and shall not wait for the disk.
-        self.writer = SummaryWriter(str(self.folder), max_queue=100_000, flush_secs=30)
+        with self._optional():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in self.folder.glob("events.*"):
+                old.unlink()
+            # A search that goes on writes thousands of events at once, and shall not wait for the disk.
+            self.writer = SummaryWriter(str(self.folder), max_queue=100_000, flush_secs=30)
         return self
 
     def __exit__(self, *error) -> None:
-        self.writer.close()
+        with self._optional():
+            if self.writer is not None:
+                self.writer.close()
 
     def child(self, place: int, record: Record) -> None:
         if record.reward is not None:
-            self.writer.add_scalar("child/reward", record.reward, place)
+            self._add("child/reward", record.reward, place)
         if record.seconds:
-            self.writer.add_scalar("child/seconds", record.seconds, place)
+            self._add("child/seconds", record.seconds, place)
 
     def update(self, children: int, statistics: dict[str, float]) -> None:
         for name, value in statistics.items():
-            self.writer.add_scalar(name, value, children)
+            self._add(name, value, children)
+
+    def _add(self, name: str, value: float, step: int) -> None:
+        with self._optional():
+            if self.writer is not None:
+                self.writer.add_scalar(name, value, step)
+
+    @contextmanager
+    def _optional(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.writer = None
+            log.warning("no more TensorBoard events can be written to %s: %s", self.folder, error.strerror or error)
 
 
 @contextmanager

@@ -41,5 +41,5 @@ def read_table(path: str | None, which: str) -> dict[str, tuple[float, float]]:
             return {row["cellstr"]: (float(row[columns[0]]), float(row[columns[1]])) for row in rows}
     except OSError as error:
         raise DataError(f"cannot read the table {path}: {error.strerror or error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise DataError(f"the table {path} is damaged: {error}") from error

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..config import check_choices
 from ..errors import ConfigError
 
 
@@ -39,6 +40,7 @@ class Recipe:
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
 
     def __post_init__(self) -> None:
+        check_choices(self, "recipe")
         if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0:
             raise ConfigError("recipe: epochs must be at least 1, batch_size at least 2 and learning_rate above 0")
         if not 0 < self.drop_path_keep <= 1 or not 0 <= self.dropout < 1:
