@@ -362,19 +362,19 @@ def main() -> None:
     from common import RESULTS, write
 
     path = RESULTS / "search_faults.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
-    record.pop("machine", None)
     for part in arguments.parts:
         folder = Path(tempfile.mkdtemp(prefix=f"faults-{part}-"))  # stays if something is wrong
         if part == "nodes":
-            record[part] = change_nodes(NODE_CHANGES, 3 * CHILDREN, folder)
+            figures = change_nodes(NODE_CHANGES, 3 * CHILDREN, folder)
         elif part == "resume":
-            record[part] = resume_long(folder / "long")
+            figures = resume_long(folder / "long")
         else:
-            record[part] = kill_searches(part, arguments.kills, CHILDREN, folder)
+            figures = kill_searches(part, arguments.kills, CHILDREN, folder)
         shutil.rmtree(folder)
-        print(part, json.dumps(record[part], indent=1), flush=True)
-        write("search_faults", record)
+        print(part, json.dumps(figures, indent=1), flush=True)
+        record = json.loads(path.read_text()) if path.exists() else {}
+        record.pop("machine", None)
+        write("search_faults", record | {part: figures})
 
 
 if __name__ == "__main__":
