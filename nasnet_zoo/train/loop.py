@@ -109,10 +109,11 @@ def calibrate(network: Network, pictures: Pictures, batch_size: int = 256) -> No
     momenta = [norm.momentum for norm in norms]
     was_training = network.training
     network.train()
-    for index, start in enumerate(range(0, len(pictures), batch_size)):
+    for start in range(0, len(pictures), batch_size):
+        images = pictures.images[start : start + batch_size]
         for norm in norms:
-            norm.momentum = 1 / (index + 1)  # the average of all batches so far
-        network(normalized(pictures.images[start : start + batch_size], network.config.preprocess))
+            norm.momentum = len(images) / (start + len(images))  # the average over all pictures so far
+        network(normalized(images, network.config.preprocess))
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
     network.drop_path_keep = before
