@@ -35,8 +35,8 @@ from nasnet_zoo.search.journal import Event, read_events
 from nasnet_zoo.search.searchers import make_searcher
 
 EARLY, EARLY_SECONDS = 0.2, 8.0  # so many of the drivers' deaths come within so long after the start
-GONE_SECONDS = 15.0  # by then a dead driver's processes must be gone
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+GONE_SECONDS = 30.0  # by then a dead driver's processes must be gone
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray/dashboard/agent.py", "runtime_env/agent/main.py")
 PARTS = ("inline", "processes", "ray", "nodes", "resume")
 CHILDREN, LONG = 300, 20_000
 NODE_CHANGES = 20
@@ -329,7 +329,7 @@ def descendants(pid: int) -> set[int]:
     while len(family) > size:
         size = len(family)
         family |= {child for child, parent in parents.items() if parent in family}
-    return {child for child in family - {pid} if not name_of(child).startswith(AGENTS)}
+    return {child for child in family - {pid} if not any(agent in name_of(child) for agent in AGENTS)}
 
 
 def name_of(pid: int) -> str:
@@ -341,8 +341,8 @@ def name_of(pid: int) -> str:
 
 def seconds_until_gone(processes: set[int]) -> float:
     start = time.monotonic()
-    while any(is_running(pid) for pid in processes):
-        assert time.monotonic() - start < GONE_SECONDS, "a dead driver's processes live on"
+    while living := [name_of(pid) for pid in processes if is_running(pid)]:
+        assert time.monotonic() - start < GONE_SECONDS, f"a dead driver's processes live on: {living}"
         time.sleep(0.02)
     return round(time.monotonic() - start, 2)
 
