@@ -65,10 +65,10 @@ def plain_seconds(child: CifarChild, architecture, data: str, epochs: int, devic
     return statistics.median(times[1:])
 
 
-def our_seconds(child: CifarChild, architecture, epochs: int) -> float:
+def our_seconds(child: CifarChild, architecture, epochs: int, separable: str = "auto") -> float:
     """Seconds per epoch of the child's training, the first one left out."""
     network, marks = build(child.config(architecture)).to(child.device), []
-    recipe = replace(child.settings.recipe, epochs=epochs + 1)
+    recipe = replace(child.settings.recipe, epochs=epochs + 1, separable=separable)
     train(network, child.training, recipe, on_epoch=lambda epoch: marks.append(time.perf_counter()))
     return statistics.median(b - a for a, b in zip(marks, marks[1:]))
 
@@ -103,11 +103,12 @@ def copy_bandwidth(device: str) -> float:
     return 20 * 2 * source.numel() / (time.perf_counter() - start)
 
 
-def paper_child(data: str, device: str, epochs: int) -> dict[str, float]:
-    """What one child of the paper costs, with NASNet-A's own cell: `epochs` of its 20 are trained, and the accuracy
-    is theirs."""
-    settings = preset("nasnet").child
-    child = CifarChild(replace(settings, data=data, recipe=replace(settings.recipe, epochs=epochs)), "slim")
+def paper_child(data: str, device: str, rehearse: bool) -> dict[str, float]:
+    """What one child of the paper costs, with NASNet-A's own cell; a rehearsal trains one epoch of few pictures."""
+    settings = replace(preset("nasnet").child, data=data)
+    if rehearse:
+        settings = replace(settings, pictures=256, filters=8, recipe=replace(settings.recipe, epochs=1))
+    child, epochs = CifarChild(settings, "slim"), settings.recipe.epochs
     child.prepare(device)
     start = time.perf_counter()
     metrics = child(GENOTYPES["NASNet-A"], 0)
@@ -130,10 +131,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=1, help="timed, after one that is not")
     parser.add_argument("--random", type=int, default=3, help="random architectures beside NASNet-A")
-    parser.add_argument("--paper", action="store_true")
+    parser.add_argument("--paper", action="store_true", help="the paper's width and depth, and one whole child of it")
+    parser.add_argument("--rehearse", action="store_true", help="--paper, but small and written nowhere")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if arguments.paper:
+    if arguments.rehearse:
+        arguments.paper, arguments.random = True, 1
+    elif arguments.paper:
         arguments.filters, arguments.cells, arguments.pictures = 32, 2, 45_000
     recipe = Recipe(1, 128, 0.1, precision="auto")
     settings = ChildSettings(
@@ -155,17 +159,21 @@ def main() -> None:
         plain = plain_seconds(child, architecture, arguments.data, arguments.epochs, device)
         rows[name] = {"ours": ours, "plain": plain, "ratio": plain / ours}
         print(f"{name}: ours {ours:.2f} s, plain {plain:.2f} s per epoch, {plain / ours:.2f} x", flush=True)
+        if device == "cuda":  # what the fused separable convolutions are worth
+            rows[name]["unfused"] = our_seconds(child, architecture, arguments.epochs, "torch")
+            print(f"{name}: without the fused kernels {rows[name]['unfused']:.2f} s", flush=True)
     record = {key: getattr(arguments, key) for key in ("filters", "cells", "pictures")}
     record |= {"batch": recipe.batch_size, "device": device, "epoch_seconds": rows}
     record["ratio"] = statistics.geometric_mean(row["ratio"] for row in rows.values())
     print(f"geometric mean: {record['ratio']:.2f} x")
     if arguments.paper:
-        record["paper"] = paper_child(arguments.data, device, 20)
+        record["paper"] = paper_child(arguments.data, device, arguments.rehearse)
         record["paper"]["children_per_hour"] = 3600 / record["paper"]["seconds"]
         record["paper"]["hours_for_20000"] = 20_000 * record["paper"]["seconds"] / 3600
         for key, value in record["paper"].items():
             print(f"the paper's child, {key}: {value:,.4g}")
-    write("search_speed" + ("_gpu" if device == "cuda" else ""), record)
+    if not arguments.rehearse:
+        write("search_speed" + ("_gpu" if device == "cuda" else ""), record)
 
 
 if __name__ == "__main__":

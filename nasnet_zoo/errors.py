@@ -43,3 +43,11 @@ class JournalError(ZooError):
 
 class SearchError(ZooError):
     """A search that cannot start or go on: no workers, children that all fail, a setting that does not fit."""
+
+
+class ExportError(ZooError):
+    """A graph that cannot be made, fails its verification, is damaged, or is not one of ours."""
+
+
+class SessionError(ZooError):
+    """A graph that cannot be run as asked: wrong shape or type, a provider that is absent, too little memory."""

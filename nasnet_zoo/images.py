@@ -51,7 +51,7 @@ def prepare(source: ImageSource, preprocess: Preprocess, in_channels: int = 3) -
     With antialias it is Pillow's resize, which rounds to 8 bits; without, what torch's `interpolate` does with
     align_corners=False on floats. Raises ImageError, or ConfigError if in_channels is neither 1 (grey) nor 3 (RGB).
     """
-    mean, std = _statistics(preprocess, in_channels)
+    mean, std = statistics(preprocess, in_channels)
     image = open_image(source)
     if in_channels == 1:
         image = image.convert("L")
@@ -77,7 +77,7 @@ class Transform:
     in_channels: int = 3
 
     def __post_init__(self) -> None:
-        _statistics(self.preprocess, self.in_channels)
+        statistics(self.preprocess, self.in_channels)
 
     def __call__(self, image: ImageSource) -> "Tensor":
         import torch
@@ -130,7 +130,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _statistics(preprocess: Preprocess, in_channels: int) -> tuple[np.ndarray, np.ndarray]:
+def statistics(preprocess: Preprocess, in_channels: int) -> tuple[np.ndarray, np.ndarray]:
     """float32 mean and std, one entry per channel or one for all; grey gets the average of an RGB network's."""
     if in_channels not in (1, 3):
         raise ConfigError(

@@ -1,18 +1,14 @@
 """The layers of ops.py as torch modules, with TensorFlow's SAME padding computed from the actual size."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import ops
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after, so that ceil(size / stride) windows cover the map; the odd one goes after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+from .ops import same_padding
 
 
 class Conv2d(nn.Conv2d):
@@ -173,7 +169,12 @@ class State:
 
 
 class Chain(nn.Sequential):
-    """A list of layers that reads a State; a leading ReLU is taken from the state, which shares it."""
+    """A list of layers that reads a State; a leading ReLU is taken from the state, which shares it.
+
+    A training may set `separable` to its own way through a chain (train/separable.py).
+    """
+
+    separable: "Callable[[Chain, State], Tensor] | None" = None
 
     def __init__(self, layers: ops.Layers, eps: float) -> None:
         takes_relu = bool(layers) and isinstance(layers[0], ops.ReLU)
@@ -185,6 +186,8 @@ class Chain(nn.Sequential):
                 module.inplace = True  # it follows a batch norm, whose backward does not need what it put out
 
     def forward(self, state: State) -> Tensor:
+        if self.training and self.separable is not None:
+            return self.separable(self, state)
         x = state.relu if self.takes_relu else state.raw
         for layer in self:
             x = layer(x)

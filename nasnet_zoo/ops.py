@@ -81,6 +81,12 @@ Layer = Conv | Norm | ReLU | Pool | Factorized | Zero | LayerNorm | InstanceNorm
 Layers = tuple[Layer, ...]
 
 
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after, so that ceil(size / stride) windows cover the map; the odd one goes after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
 def conv(kernel: int, c_in: int, c: int, s: int, dilation: int = 1) -> Layers:
     return ReLU("relu"), Conv("conv", c_in, c, (kernel, kernel), (s, s), dilation=dilation), Norm("bn", c)
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..config import Preprocess
 from ..errors import CheckpointError
 from ..files import atomic_file
-from ..layers import BatchNorm
+from ..layers import BatchNorm, Chain
 from ..network import Network
 from .data import Pictures, epoch_batches, normalized
 from .recipe import Recipe
@@ -55,6 +56,7 @@ def train(
     network.drop_path_keep = recipe.drop_path_keep
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
+    use_separable(network, recipe.separable if recipe.channels_last else "torch")
     learning_rate = torch.tensor(0.0, device=device)
     decayed = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
@@ -90,6 +92,19 @@ def train(
             on_epoch(history[-1])
     network.eval()
     return history
+
+
+def use_separable(network: Network, way: str) -> None:
+    """Sets how the network computes its separable convolutions in training: Recipe's `separable`."""
+    on_gpu = next(network.parameters()).is_cuda
+    run = None
+    if way == "fused" or (way == "auto" and on_gpu and find_spec("triton")):
+        from . import separable  # Triton comes with torch on Linux alone
+
+        run = separable.run_fused if way == "fused" else separable.run
+    for module in network.modules():
+        if isinstance(module, Chain):
+            module.separable = run
 
 
 def schedule(recipe: Recipe, done: float) -> float:

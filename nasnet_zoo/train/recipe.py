@@ -16,7 +16,9 @@ class Recipe:
     minus TF-slim's decay. `drop_path_keep` and `dropout` act in training only; `aux_weight` is the auxiliary loss's.
     `pad` pixels are added on each side before the random crop: black ones, or with `enlarge` by scaling the picture
     up, as the children of the NASNet search were. `cutout` is the side of the square that is blanked, in pixels at
-    full size. `precision` is the forward pass's; "auto" is bfloat16 on a GPU and float32 on a CPU.
+    full size. `precision` is the forward pass's; "auto" is bfloat16 on a GPU and float32 on a CPU. `separable` says how
+    separable convolutions are computed: "torch" layer by layer, "fused" by the kernels of train/separable.py, which
+    need a GPU and channels_last, "auto" on a GPU by the faster of the two for each shape, elsewhere by torch.
     """
 
     epochs: int
@@ -38,6 +40,7 @@ class Recipe:
     sizes: tuple[tuple[int, int], ...] = field(default=())
     channels_last: bool = True
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    separable: Literal["torch", "fused", "auto"] = "auto"
 
     def __post_init__(self) -> None:
         check_choices(self, "recipe")
