@@ -38,7 +38,7 @@ def _version(asked: bool) -> None:
 
 def main() -> None:
     """Runs the command line; an error the user can mend becomes one sentence and exit code 2."""
-    from . import cli_search  # noqa: F401 - registers its commands
+    from . import cli_export, cli_search  # noqa: F401 - they register their commands
 
     try:
         app()
@@ -297,7 +297,9 @@ def _progress():
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-if __name__ == "__main__":  # the commands of cli_search register with the module, not with this copy of it
+if (
+    __name__ == "__main__"
+):  # the commands of cli_export and cli_search register with the module, not with this copy of it
     from nasnet_zoo.cli import main as registered
 
     registered()

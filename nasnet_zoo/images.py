@@ -52,6 +52,23 @@ def prepare(source: ImageSource, preprocess: Preprocess, in_channels: int = 3) -
     align_corners=False on floats. Raises ImageError, or ConfigError if in_channels is neither 1 (grey) nor 3 (RGB).
     """
     mean, std = statistics(preprocess, in_channels)
+    pixels = _resized(source, preprocess, in_channels).astype(np.float32) / 255
+    pixels = (pixels - mean) / std
+    if preprocess.per_image:
+        pixels = (pixels - pixels.mean()) / max(pixels.std(), pixels.size**-0.5)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def resized(source: ImageSource, preprocess: Preprocess, in_channels: int = 3) -> np.ndarray:
+    """The step of `prepare` before the normalisation: uint8 (height, width, in_channels), which is exact with
+    antialias and rounded without. Raises as `prepare` does."""
+    statistics(preprocess, in_channels)
+    pixels = _resized(source, preprocess, in_channels)
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def _resized(source: ImageSource, preprocess: Preprocess, in_channels: int) -> np.ndarray:
+    """(height, width, in_channels) of 0 to 255: uint8 with antialias, float32 without."""
     image = open_image(source)
     if in_channels == 1:
         image = image.convert("L")
@@ -61,11 +78,7 @@ def prepare(source: ImageSource, preprocess: Preprocess, in_channels: int = 3) -
         kernels = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
         image = image.resize((width, height), kernels[preprocess.interpolation])
     pixels = np.asarray(image).reshape(image.height, image.width, in_channels)
-    pixels = _interpolate(pixels, preprocess.size, preprocess.interpolation).astype(np.float32) / 255
-    pixels = (pixels - mean) / std
-    if preprocess.per_image:
-        pixels = (pixels - pixels.mean()) / max(pixels.std(), pixels.size**-0.5)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return _interpolate(pixels, preprocess.size, preprocess.interpolation)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,11 @@
 """The most probable classes of pictures."""
 
-from dataclasses import dataclass
-
 import torch
 
 from .errors import ConfigError, ImageError
 from .images import ImageSource
 from .network import Network
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A class: its place among the logits, its name if it is known, and its probability, 0 to 1."""
-
-    index: int
-    label: str | None
-    probability: float
+from .prediction import Prediction, ranked
 
 
 def predict(
@@ -52,8 +42,4 @@ def _predict_batch(network: Network, sources: list[ImageSource], indices: range,
         except ImageError as error:
             raise ImageError(f"image {i + 1} of {len(sources)}: {error}" if len(sources) > 1 else str(error)) from error
     logits = network(torch.stack(tensors).to(weight.device, weight.dtype))
-    top = logits.float().softmax(1).topk(min(k, logits.shape[1]))
-    return [
-        [Prediction(i, labels[i] if labels else None, p) for i, p in zip(*row)]
-        for row in zip(top.indices.tolist(), top.values.tolist())
-    ]
+    return [ranked(row, labels, k) for row in logits.float().cpu().numpy()]

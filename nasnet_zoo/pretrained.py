@@ -4,10 +4,8 @@ converted once and cached as checkpoint folders."""
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -21,12 +19,12 @@ from .convert.tf_checkpoint import masked_crc32c
 from .convert.tf_checkpoint import read as read_tf_checkpoint
 from .errors import CheckpointError, ConversionError, DownloadError, UnknownModelError
 from .files import cache_root, locked, sha256_file
+from .hub import hub_files
 from .models import ModelInfo, WeightSource
 
 log = logging.getLogger("nasnet_zoo")
 
 ZOO = "zoo"  # the tag of the zoo's own Hub repos
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def hub_owner() -> str:
@@ -84,41 +82,8 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
 
 
 def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool = False) -> Path:
-    """The folder of a Hub repo's `config.json` and `model.safetensors`, in the Hub's own cache.
-
-    The weights are checked against the SHA-256 that the Hub states for the file. Where the Hub cannot be reached, what
-    the cache has of the repo serves. Raises DownloadError.
-    """
-    from httpx2 import TransportError
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-
-    from .download import offline
-
-    found = [try_to_load_from_cache(repo, name, revision=revision) for name in (CONFIG, WEIGHTS)]
-    cached = Path(found[1]).parent if all(isinstance(path, str) for path in found) else None
-    if local_files_only or offline():  # hf_hub_download may open connections of its own even then
-        if cached is None:
-            raise DownloadError(
-                f"{repo} cannot be had from the Hub: it is not in the cache, and no connection may be opened"
-            )
-        return cached
-    try:
-        # Asks once, so that a Hub out of reach is told at once: hf_hub_download would try again for 23 seconds.
-        get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision))
-        config = Path(hf_hub_download(repo, CONFIG, revision=revision))
-        commit = config.parent.name  # so that both files are of one commit, whatever is pushed meanwhile
-        path = hf_hub_download(repo, WEIGHTS, revision=commit)
-    except Exception as error:  # huggingface_hub's errors come from three packages with no common base
-        if cached is not None and isinstance(error, TransportError):
-            log.info("%s from the cache, for the Hub cannot be reached: %s", repo, error)
-            return cached
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DownloadError(
-            f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({reason}); check the name, the "
-            f"network, and for a private repo your token"
-        ) from error
-    _check_blob(Path(path))
-    return Path(path).parent
+    """The folder of a Hub repo's `config.json` and `model.safetensors`; see hub.hub_files."""
+    return hub_files(repo, (CONFIG, WEIGHTS), revision, local_files_only=local_files_only)
 
 
 def _cached_or_fetched(source: WeightSource, local_files_only: bool) -> Path:
@@ -129,15 +94,6 @@ def _cached_or_fetched(source: WeightSource, local_files_only: bool) -> Path:
         if local_files_only:
             raise
     return hub_folder(source.address, source.revision)
-
-
-def _check_blob(path: Path) -> None:
-    """The Hub's cache names a large file's blob by the SHA-256 that the Hub states for it."""
-    blob = path.resolve()
-    if _SHA256.fullmatch(blob.name) and sha256_file(blob) != blob.name:
-        with suppress(OSError):  # another process may have removed it
-            blob.unlink()
-        raise DownloadError(f"{path.name} arrived damaged (its SHA-256 is not {blob.name[:16]}...); load it again")
 
 
 def _fetch_and_convert(model: ModelInfo, source: WeightSource, folder: Path) -> None:

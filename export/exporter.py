@@ -1,0 +1,156 @@
+"""From a network to a folder that onnxruntime deploys as it is."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnx
+
+from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.files import atomic_folder
+from nasnet_zoo.images import ImageSource, prepare, resized
+from nasnet_zoo.labels import label_names
+
+from .emit import OPSET, emit, write
+from .folder import MODEL, REPORT
+from .fuse import FUSIONS, fuse
+from .graph import trace
+from .metadata import Metadata
+from .quantize import quantize
+from .verify import Check, verify
+
+if TYPE_CHECKING:
+    from nasnet_zoo.network import Network
+
+PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATION = 128  # pictures
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported and how it was checked; export.json holds the same. `size` is (height, width), None for any."""
+
+    path: str
+    name: str
+    precision: str
+    size: tuple[int, int] | None
+    pixels: bool
+    opset: int
+    nodes: int
+    bytes: int
+    seconds: float
+    weights_sha256: str
+    data_sha256: str
+    checks: tuple[Check, ...]
+
+
+def to_onnx(
+    network: "Network",
+    path: str | Path,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    *,
+    size: tuple[int, int] | Literal["native", "any"] = "native",
+    pixels: bool = False,
+    top: int = 5,
+    images: Sequence[ImageSource] = (),
+    name: str = "network",
+    license: str = "",
+    source: str = "",
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> ExportReport:
+    """Writes `network` as an ONNX graph into the folder `path`, replacing it, once onnxruntime has agreed with torch.
+
+    The graph takes any batch of float32 (batch, channels, height, width), normalised, of the network's own size, of
+    `size`, or of "any"; with `pixels` uint8 (batch, height, width, channels) of that size, and then it gives the `top`
+    best classes beside the logits. "int8" needs `images` to calibrate on, a hundred or so of the kind it will see;
+    they also serve the verification, which makes pictures up where there are none. The same network and options give
+    the same bytes.
+
+    Raises ExportError if the graph does not agree with torch, and leaves nothing behind then; ConfigError for options
+    that do not fit; ImageError for images that cannot be read.
+    """
+    start = time.perf_counter()
+    config = network.config
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    if precision == "int8" and not images:
+        raise ConfigError("int8 has to be calibrated: give a folder of pictures such as it will see (--images)")
+    fixed = None if size == "any" else config.preprocess.size if size == "native" else tuple(size)
+    if fixed is not None and (len(fixed) != 2 or min(fixed) < network.minimum_size):
+        raise ConfigError(f"size {fixed} is too small: this network takes {network.minimum_size} pixels and more")
+    if pixels and fixed is None:
+        raise ConfigError("pixels in need a fixed size: leave out size 'any', or normalise before the graph")
+    prepared = config.preprocess if fixed is None else replace(config.preprocess, size=fixed)
+    state = {key: value.detach().float().cpu().numpy() for key, value in network.state_dict().items()}
+    metadata = Metadata(
+        name=name,
+        precision=precision,
+        license=license,
+        source=source,
+        preprocess=prepared,
+        channels=config.in_channels,
+        classes=config.num_classes,
+        labels=label_names(config),
+        config=config.to_json(),
+        weights_sha256=_digest(state),
+        fixed=fixed is not None,
+        pixels=pixels,
+        top=min(top, config.num_classes) if pixels else 0,
+    )
+    with atomic_folder(path) as folder:
+        on_stage("fusing")
+        graph = trace(config, state)
+        del state
+        # int8 kernels have another layout, and zeros for channels would cost them what they do not gain.
+        graph = fuse(graph, FUSIONS[:-1] if precision == "int8" else FUSIONS)
+        on_stage("writing")
+        dtype = np.float16 if precision == "fp16" else np.float32
+        model, constants = emit(graph, fixed, dtype, prepared if pixels else None, top)
+        del graph
+        if precision == "int8":
+            on_stage(f"calibrating on {min(len(images), CALIBRATION)} pictures")
+            shrink = resized if pixels else prepare
+            pictures = (shrink(image, prepared, config.in_channels) for image in images[:CALIBRATION])
+            with TemporaryDirectory() as passing:
+                model, constants = quantize(model, constants, pictures, Path(passing)), {}
+        data = write(model, constants, folder / MODEL)
+        nodes = len(model.graph.node)
+        metadata = replace(metadata, data_sha256=data)
+        onnx.helper.set_model_props(model, metadata.to_props())
+        (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))
+        del model, constants
+        on_stage("verifying")
+        checks = verify(network, folder, images)
+        report = ExportReport(
+            path=str(path),
+            name=name,
+            precision=precision,
+            size=fixed,
+            pixels=pixels,
+            opset=OPSET,
+            nodes=nodes,
+            bytes=sum(file.stat().st_size for file in folder.iterdir()),
+            seconds=round(time.perf_counter() - start, 2),
+            weights_sha256=metadata.weights_sha256,
+            data_sha256=data,
+            checks=checks,
+        )
+        record = asdict(report)
+        del record["path"]
+        (folder / REPORT).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _digest(state: dict[str, np.ndarray]) -> str:
+    """SHA-256 of the float32 weights, by name."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(f"{key} {state[key].shape}\n".encode())
+        digest.update(np.ascontiguousarray(state[key], "<f4"))
+    return digest.hexdigest()

@@ -1,0 +1,78 @@
+"""The folder that an export is: model.onnx, model.onnx.data where the weights are large, export.json. No torch."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasnet_zoo.errors import ExportError
+from nasnet_zoo.files import sha256_file
+
+from .metadata import Metadata
+
+MODEL, DATA, REPORT = "model.onnx", "model.onnx.data", "export.json"
+HUB_FOLDER = "onnx"
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class ExportFolder:
+    """An export whose files are all there and unaltered."""
+
+    model: Path
+    metadata: Metadata
+
+
+def find_export(source: str | Path, local_files_only: bool = False) -> ExportFolder:
+    """The export at a folder, a model.onnx or a Hub repo; see Session. Raises ExportError or DownloadError."""
+    path = Path(source)
+    repo = _REPO.fullmatch(str(source))
+    if not path.exists() and repo and not str(source).startswith((".", "/")):
+        path = _from_hub(repo["repo"], repo["revision"], local_files_only)
+    path = path / MODEL if path.is_dir() else path
+    if not path.is_file():
+        raise ExportError(f"there is no graph at {path}: `nasnet-zoo export` writes one")
+    return read_export(path)
+
+
+def read_export(path: Path) -> ExportFolder:
+    """Reads a graph's metadata and checks its external data, before onnxruntime opens anything."""
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's errors come in several kinds
+        raise ExportError(f"{path} is damaged or no ONNX graph ({error}): export it again") from error
+    metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props}, str(path))
+    sizes = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            if where.get("location") != path.name + ".data":
+                raise ExportError(
+                    f"{path} reads weights from {where.get('location')!r}, which no export of ours does: do not use it"
+                )
+            sizes[tensor.name] = int(where.get("offset", 0)) + int(where.get("length", 0))
+    data = path.with_name(path.name + ".data")
+    if bool(sizes) != bool(metadata.data_sha256):
+        raise ExportError(f"{path} and its metadata do not agree on external data: export it again")
+    if sizes:
+        if not data.is_file() or data.is_symlink() and not path.is_symlink():
+            raise ExportError(f"{data} is missing, and {path.name} has its weights there: copy both files")
+        if data.stat().st_size < max(sizes.values()) or sha256_file(data) != metadata.data_sha256:
+            raise ExportError(f"{data} is not the file that {path.name} was exported with: copy both files again")
+    return ExportFolder(path, metadata)
+
+
+def _from_hub(repo: str, revision: str | None, local_files_only: bool) -> Path:
+    from nasnet_zoo.hub import hub_files
+
+    report = f"{HUB_FOLDER}/{REPORT}"
+    folder = hub_files(repo, [report], revision, local_files_only=local_files_only)
+    try:
+        large = json.loads((folder / report).read_text(encoding="utf-8"))["data_sha256"] != ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{repo} has no readable {report}: export and publish it again") from error
+    names = [f"{HUB_FOLDER}/{name}" for name in (MODEL, DATA)[: 1 + large]]
+    # The folder's name is the commit that the report is of.
+    return hub_files(repo, [report, *names], folder.name, local_files_only=local_files_only) / HUB_FOLDER

@@ -1,0 +1,83 @@
+"""Which of onnxruntime's execution providers to use, and with which options. Imports no torch."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nasnet_zoo.errors import SessionError
+from nasnet_zoo.files import cache_root
+
+LONG = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+SHORT = {long: short for short, long in LONG.items()}
+
+
+def choose(providers: Sequence[str] | None) -> list[str]:
+    """onnxruntime's names of the providers to try, in order: those asked for, or all that may work here. What was
+    asked for and is not in this onnxruntime is left out, and said; SessionError if nothing is left."""
+    import onnxruntime
+
+    if providers is not None and not providers:
+        raise SessionError(f"no provider was named: choose of {', '.join(LONG)}")
+    there = onnxruntime.get_available_providers()
+    wanted = [LONG.get(name.lower(), name) for name in ([providers] if isinstance(providers, str) else providers or [])]
+    for name in wanted:
+        if name not in there and name not in LONG.values():
+            raise SessionError(f"there is no provider {name!r}: choose of {', '.join(LONG)}")
+    if not wanted:
+        wanted = [LONG["tensorrt"]] if find_spec("tensorrt_libs") or find_spec("tensorrt") else []
+        wanted += [LONG["cuda"]] if _has_nvidia_gpu() else []
+        wanted = [name for name in wanted if name in there]
+    for name in [name for name in wanted if name not in there]:
+        say(f"{SHORT[name]} is not in this onnxruntime ({', '.join(SHORT.get(n, n) for n in there)}): leaving it out")
+    wanted = [name for name in wanted if name in there]
+    if LONG["cpu"] not in wanted:
+        wanted.append(LONG["cpu"])
+    if any(name != LONG["cpu"] for name in wanted):
+        _preload(onnxruntime)
+    return wanted
+
+
+def provider_options(provider: str, cuda_graph: bool, cache: str | Path | None) -> dict[str, Any]:
+    """Options of a provider. `cache` is where TensorRT keeps its engines, which take minutes to make."""
+    if provider == LONG["cuda"]:
+        options = {"cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1", "use_tf32": "0"}
+        return options | ({"enable_cuda_graph": "1"} if cuda_graph else {})
+    if provider == LONG["tensorrt"]:
+        folder = Path(cache) if cache is not None else cache_root() / "tensorrt"
+        folder.mkdir(parents=True, exist_ok=True)
+        return {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+            "trt_fp16_enable": "0",  # the graph says what is computed in half precision
+            **({"trt_cuda_graph_enable": "1"} if cuda_graph else {}),
+        }
+    return {}
+
+
+def say(sentence: str) -> None:
+    print(f"nasnet-zoo: {sentence}", file=sys.stderr, flush=True)
+
+
+def _has_nvidia_gpu() -> bool:
+    """Whether a driver is loaded: onnxruntime-gpu lists CUDA everywhere, and says so only when it fails."""
+    if os.name == "nt":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def _preload(onnxruntime: Any) -> None:
+    """Loads CUDA and cuDNN from the packages that pip installed, so that no system-wide CUDA is needed."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        try:
+            onnxruntime.preload_dlls()
+        except (OSError, RuntimeError) as error:
+            say(f"CUDA could not be loaded ({error})")

@@ -1,0 +1,182 @@
+"""Runs exported graphs in onnxruntime. Imports no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_zoo.errors import ImageError, SessionError
+from nasnet_zoo.images import ImageSource, prepare, resized
+from nasnet_zoo.prediction import Prediction, ranked
+
+from .folder import ExportFolder, find_export
+from .providers import SHORT, choose, provider_options, say
+
+BATCH_SIZE = 32
+
+
+class Session:
+    """An exported graph, ready to run.
+
+    `source` is the folder that `nasnet-zoo export` wrote, its model.onnx, or a Hub repo "org/repo[@revision]" that has
+    it under onnx/. `providers` are onnxruntime's names or "tensorrt", "cuda" and "cpu", in the order in which to try
+    them; without it the best that works. One that is absent or dies at its first run is left, and said on stderr.
+    `cuda_graph` captures the run of each batch size once and replays it, on a graph of fixed picture size.
+
+    Raises ExportError for a graph that is not one of ours or damaged, SessionError where no provider works.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        providers: Sequence[str] | None = None,
+        *,
+        threads: int = 0,
+        cuda_graph: bool = False,
+        cache: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        self.folder: ExportFolder = find_export(source, local_files_only)
+        self.metadata = self.folder.metadata
+        self._threads, self._cuda_graph, self._cache = threads, cuda_graph, cache
+        self._candidates = choose(providers)
+        self._bound: dict[tuple[int, ...], _Bound] = {}
+        self._start()
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs the graph: "tensorrt", "cuda" or "cpu"."""
+        return SHORT.get(self._candidates[0], self._candidates[0])
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        return self.metadata.labels
+
+    def predict(
+        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = BATCH_SIZE
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """The k most probable classes, as Network.predict gives them: a list for one image, a list of lists for a
+        list. Raises ImageError, naming the image, and SessionError."""
+        if k < 1 or batch_size < 1:
+            raise SessionError(f"k {k} and batch_size {batch_size} must be at least 1")
+        sources = images if isinstance(images, (list, tuple)) else [images]
+        results: list[list[Prediction]] = []
+        for start in range(0, len(sources), batch_size):
+            pictures = [self._prepared(sources, i) for i in range(start, min(start + batch_size, len(sources)))]
+            logits = self.run(np.stack(pictures))
+            results += [ranked(row, self.labels, k) for row in logits]
+        return results if sources is images else results[0]
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """Logits, float32 (batch, classes), of what the graph takes: normalised float32 (batch, channels, height,
+        width), or with preprocessing in the graph uint8 (batch, height, width, channels). Raises SessionError."""
+        array = self._checked(array)
+        while True:
+            try:
+                return self._run(array)
+            except Exception as error:  # onnxruntime's errors have no common base
+                if _out_of_memory(error):
+                    raise SessionError(
+                        f"a batch of {len(array)} needs more memory than {self.provider} has: give a smaller one"
+                    ) from error
+                self._fall_back(error)
+
+    def _prepared(self, sources: list[ImageSource], index: int) -> np.ndarray:
+        data = self.metadata
+        try:
+            if data.pixels:
+                return resized(sources[index], data.preprocess, data.channels)
+            return prepare(sources[index], data.preprocess, data.channels)
+        except ImageError as error:
+            where = f"image {index + 1} of {len(sources)}: " if len(sources) > 1 else ""
+            raise ImageError(f"{where}{error}") from error
+
+    def _checked(self, array: np.ndarray) -> np.ndarray:
+        data = self.metadata
+        height, width = data.preprocess.size if data.fixed else ("height", "width")
+        order = (height, width, data.channels) if data.pixels else (data.channels, height, width)
+        dtype = np.uint8 if data.pixels else np.float32
+        fits = isinstance(array, np.ndarray) and array.ndim == 4 and len(array) > 0 and array.dtype == dtype
+        if not fits or any(isinstance(n, int) and n != m for n, m in zip(order, array.shape[1:])):
+            given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            wanted = ", ".join(map(str, order))
+            raise SessionError(f"{data.name} takes {dtype.__name__} arrays of shape (batch, {wanted}), not {given}")
+        return np.ascontiguousarray(array)
+
+    def _start(self) -> None:
+        """Makes onnxruntime's session with the first candidate that can, and drops those before it."""
+        import onnxruntime
+
+        while self._candidates:
+            provider = self._candidates[0]
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4  # what goes wrong is said here, in one sentence
+            options.intra_op_num_threads = self._threads
+            extra = provider_options(provider, self._cuda_graph and self.metadata.fixed, self._cache)
+            try:
+                session = onnxruntime.InferenceSession(
+                    str(self.folder.model), options, providers=[(provider, extra)] + _cpu_after(provider)
+                )
+                if session.get_providers()[0] != provider:
+                    raise SessionError(f"onnxruntime could not start {provider}")
+                session.disable_fallback()
+                self._session, self._bound = session, {}
+                return
+            except Exception as error:
+                self._drop(error)
+        raise SessionError("no provider is left to try: install onnxruntime anew")
+
+    def _fall_back(self, error: Exception) -> None:
+        self._drop(error)
+        self._start()
+
+    def _drop(self, error: Exception) -> None:
+        failed, *self._candidates = self._candidates
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        if not self._candidates:
+            raise SessionError(f"{SHORT.get(failed, failed)} cannot run {self.folder.model}: {reason}") from error
+        say(f"{SHORT.get(failed, failed)} does not work here ({reason}); going on with {self.provider}")
+
+    def _run(self, array: np.ndarray) -> np.ndarray:
+        if self.provider == "cpu":
+            return self._session.run(["logits"], {self._session.get_inputs()[0].name: array})[0]
+        if array.shape not in self._bound:
+            self._bound[array.shape] = _Bound(self._session, array, self.metadata.classes)
+        return self._bound[array.shape](array)
+
+
+class _Bound:
+    """Memory on the device for one shape of batch, bound once: a captured graph reads and writes the same addresses."""
+
+    def __init__(self, session: Any, array: np.ndarray, classes: int) -> None:
+        import onnxruntime
+
+        self.session, self.binding = session, session.io_binding()
+        self.input = onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0)
+        self.output = onnxruntime.OrtValue.ortvalue_from_shape_and_type([len(array), classes], np.float32, "cuda", 0)
+        self.binding.bind_ortvalue_input(session.get_inputs()[0].name, self.input)
+        self.binding.bind_ortvalue_output("logits", self.output)
+        self.options = onnxruntime.RunOptions()
+        # A captured graph belongs to one shape, and its number tells them apart.
+        self.options.add_run_config_entry("gpu_graph_id", str(len(array)))
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        self.input.update_inplace(array)
+        self.binding.synchronize_inputs()
+        self.session.run_with_iobinding(self.binding, self.options)
+        self.binding.synchronize_outputs()
+        return self.output.numpy()
+
+
+def _cpu_after(provider: str) -> list[str]:
+    """onnxruntime gives the CPU what a GPU's provider cannot do; TensorRT gives it to CUDA first."""
+    after = {"TensorrtExecutionProvider": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+    return after.get(provider, [] if provider == "CPUExecutionProvider" else ["CPUExecutionProvider"])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("failed to allocate", "bad_alloc", "bad allocation", "out of memory")
+    )

@@ -1,0 +1,53 @@
+"""An export as a model of a Triton Inference Server's repository. Written, never run in a Triton server."""
+
+import shutil
+from pathlib import Path
+
+from nasnet_zoo.files import atomic_folder
+
+from .folder import MODEL, find_export
+
+LABELS = "labels.txt"
+MAX_BATCH_SIZE = 64
+
+
+def write_triton(export: str | Path, repository: str | Path) -> Path:
+    """Writes repository/NAME with the graph as version 1 and returns that folder; replaces the one that is there.
+
+    Raises ExportError for an export that is damaged, ZooError where the folder cannot be written.
+    """
+    found = find_export(export)
+    data = found.metadata
+    target = Path(repository) / data.name
+    size = list(data.preprocess.size) if data.fixed else [-1, -1]
+    if data.pixels:
+        inputs = [("pixels", "TYPE_UINT8", [*size, data.channels])]
+        outputs = [("probabilities", "TYPE_FP32", [data.top]), ("classes", "TYPE_INT64", [data.top])]
+    else:
+        inputs, outputs = [("image", "TYPE_FP32", [data.channels, *size])], []
+    outputs.insert(0, ("logits", "TYPE_FP32", [data.classes]))
+    with atomic_folder(target) as folder:
+        (folder / "1").mkdir()
+        for path in found.model, found.model.with_name(found.model.name + ".data"):
+            if path.exists():
+                shutil.copyfile(path, folder / "1" / (MODEL + path.name.removeprefix(found.model.name)))
+        lines = [
+            f'name: "{data.name}"',
+            'backend: "onnxruntime"',
+            f"max_batch_size: {MAX_BATCH_SIZE}",
+            *_tensors("input", inputs, ""),
+            *_tensors("output", outputs, LABELS if data.labels else ""),
+            "dynamic_batching { max_queue_delay_microseconds: 2000 }",
+        ]
+        (folder / "config.pbtxt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if data.labels:
+            (folder / LABELS).write_text("\n".join(data.labels) + "\n", encoding="utf-8")
+    return target
+
+
+def _tensors(kind: str, tensors: list[tuple[str, str, list[int]]], labels: str) -> list[str]:
+    lines = []
+    for name, dtype, dims in tensors:
+        label = f' label_filename: "{labels}"' if labels and name == "logits" else ""
+        lines.append(f'{kind} {{ name: "{name}" data_type: {dtype} dims: {dims}{label} }}')
+    return lines

@@ -1,0 +1,123 @@
+"""An exported graph against the network it was made from, in each of onnxruntime's providers that works here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nasnet_zoo.errors import ExportError
+from nasnet_zoo.images import ImageSource, prepare, resized
+from nasnet_zoo.kinds import get_kind
+
+from .folder import MODEL
+from .metadata import Metadata
+from .providers import LONG, SHORT, choose
+from .session import Session
+
+if TYPE_CHECKING:
+    from nasnet_zoo.network import Network
+
+MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures, between these two
+FEWEST, MOST = 2, 32
+BATCH_SIZE = 4
+# The largest difference of a logit, over the largest logit. In int8 it is the ranking that has to hold.
+TOLERANCE = {("fp32", "cpu"): 1e-5, ("fp32", "cuda"): 1e-4, ("fp32", "tensorrt"): 1e-3, "fp16": 3e-2, "int8": 0.5}
+AGREEMENT = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}  # of the best classes, on real pictures
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a provider's logits compare with torch's float32 ones on `pictures`, real or made up: the largest difference
+    over the largest logit, and the share of pictures whose best class is the same."""
+
+    provider: str
+    version: str
+    relative_error: float
+    top1_agreement: float
+    pictures: int
+    real: bool
+
+
+def verify(network: "Network", folder: str | Path, images: Sequence[ImageSource] = ()) -> tuple[Check, ...]:
+    """A Check per provider that works here; raises ExportError if one differs by more than its precision explains."""
+    import onnxruntime
+
+    checks = []
+    batches = None
+    for provider in [SHORT[name] for name in choose(None)]:
+        session = Session(folder, [provider])
+        if session.provider != provider:  # what does not work here is said by the session
+            continue
+        if batches is None:
+            batches = [(array, _reference(network, picture)) for picture, array in _inputs(network, session, images)]
+        logits = [(session.run(array), reference) for array, reference in batches]
+        check = _compare(logits, provider, onnxruntime.__version__, bool(images))
+        _judge(check, session.metadata, Path(folder) / MODEL)
+        checks.append(check)
+    return tuple(checks)
+
+
+def _inputs(
+    network: "Network", session: Session, images: Sequence[ImageSource]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of (what torch takes, what the graph takes), in several sizes if the graph takes any.
+
+    Without pictures smooth ones are made up, which use a network's range better than noise does."""
+    data = session.metadata
+    height, width = data.preprocess.size
+    each = get_kind(network.config.kind).cost(network.config, (height, width)).multiply_adds
+    count = int(min(max(MULTIPLY_ADDS / each, FEWEST), MOST))
+    rng = np.random.default_rng(0)
+    sizes = [(height, width)] if data.fixed else [(height, width), (height + 1, width), (height + 3, width + 6)]
+    for size in sizes:
+        preprocess = replace(data.preprocess, size=size)
+        sources = list(images[:count]) or [_made_up(size, rng) for _ in range(count)]
+        for start in range(0, len(sources), BATCH_SIZE):
+            some = sources[start : start + BATCH_SIZE]
+            if data.channels not in (1, 3):
+                picture = rng.normal(size=(len(some), data.channels, *size)).astype(np.float32)
+                yield picture, picture
+            elif data.pixels:
+                whole = replace(preprocess, crop=1.0, resize="squash")
+                array = np.stack([resized(source, preprocess, data.channels) for source in some])
+                yield np.stack([prepare(pixels.squeeze(), whole, data.channels) for pixels in array]), array
+            else:
+                picture = np.stack([prepare(source, preprocess, data.channels) for source in some])
+                yield picture, picture
+
+
+def _made_up(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    coarse = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
+
+
+def _reference(network: "Network", pictures: np.ndarray) -> np.ndarray:
+    weight = network.classifier.weight
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(pictures).to(weight.device, weight.dtype))
+    network.train(was_training)
+    return logits.float().cpu().numpy()
+
+
+def _compare(pairs: list[tuple[np.ndarray, np.ndarray]], provider: str, version: str, real: bool) -> Check:
+    logits, reference = (np.concatenate(arrays) for arrays in zip(*pairs))
+    error = float(np.abs(logits - reference).max() / np.abs(reference).max())
+    agreement = float((logits.argmax(1) == reference.argmax(1)).mean())
+    return Check(provider, version, error, agreement, len(logits), real)
+
+
+def _judge(check: Check, data: Metadata, where: Path) -> None:
+    limit = TOLERANCE.get((data.precision, check.provider)) or TOLERANCE[data.precision]
+    agrees = check.top1_agreement >= AGREEMENT[data.precision] or not check.real
+    if not check.relative_error <= limit or not agrees:  # a NaN fails too
+        raise ExportError(
+            f"{where.name} is wrong in onnxruntime {check.version} on {LONG[check.provider]}: its logits differ from "
+            f"torch's by {check.relative_error:.2g} of the largest (at most {limit:g} in {data.precision}), and "
+            f"{check.top1_agreement:.0%} of the best classes are the same; nothing was written"
+        )
