@@ -129,7 +129,7 @@ class _Emitter:
         return name
 
     def weight(self, name: str, values: np.ndarray) -> str:
-        return self.constant(name, values.astype(self.dtype))
+        return self.constant(name, values.astype(self.dtype, copy=False))
 
     def size_of(self, node: Node) -> Size | None:
         before = self.sizes.get(node.inputs[0])

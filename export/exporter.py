@@ -16,14 +16,15 @@ from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.files import atomic_folder
 from nasnet_zoo.images import ImageSource, prepare, resized
 from nasnet_zoo.labels import label_names
+from nasnet_zoo.models import MODELS
 
 from .emit import OPSET, emit, write
-from .folder import MODEL, REPORT
-from .fuse import FUSIONS, fuse
+from .folder import DATA, MODEL, REPORT
+from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .graph import trace
 from .metadata import Metadata
 from .quantize import quantize
-from .verify import Check, verify
+from .verify import Check, give_back_memory, verify
 
 if TYPE_CHECKING:
     from nasnet_zoo.network import Network
@@ -86,45 +87,13 @@ def to_onnx(
         raise ConfigError(f"size {fixed} is too small: this network takes {network.minimum_size} pixels and more")
     if pixels and fixed is None:
         raise ConfigError("pixels in need a fixed size: leave out size 'any', or normalise before the graph")
-    prepared = config.preprocess if fixed is None else replace(config.preprocess, size=fixed)
-    state = {key: value.detach().float().cpu().numpy() for key, value in network.state_dict().items()}
-    metadata = Metadata(
-        name=name,
-        precision=precision,
-        license=license,
-        source=source,
-        preprocess=prepared,
-        channels=config.in_channels,
-        classes=config.num_classes,
-        labels=label_names(config),
-        config=config.to_json(),
-        weights_sha256=_digest(state),
-        fixed=fixed is not None,
-        pixels=pixels,
-        top=min(top, config.num_classes) if pixels else 0,
-    )
-    with atomic_folder(path) as folder:
-        on_stage("fusing")
-        graph = trace(config, state)
-        del state
-        # int8 kernels have another layout, and zeros for channels would cost them what they do not gain.
-        graph = fuse(graph, FUSIONS[:-1] if precision == "int8" else FUSIONS)
-        on_stage("writing")
-        dtype = np.float16 if precision == "fp16" else np.float32
-        model, constants = emit(graph, fixed, dtype, prepared if pixels else None, top)
-        del graph
-        if precision == "int8":
-            on_stage(f"calibrating on {min(len(images), CALIBRATION)} pictures")
-            shrink = resized if pixels else prepare
-            pictures = (shrink(image, prepared, config.in_channels) for image in images[:CALIBRATION])
-            with TemporaryDirectory() as passing:
-                model, constants = quantize(model, constants, pictures, Path(passing)), {}
-        data = write(model, constants, folder / MODEL)
-        nodes = len(model.graph.node)
-        metadata = replace(metadata, data_sha256=data)
-        onnx.helper.set_model_props(model, metadata.to_props())
-        (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))
-        del model, constants
+    with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
+        metadata, nodes = write_graph(
+            *(network, folder, precision, fixed, pixels, top, images, on_stage),
+            name=name,
+            license=license,
+            source=source,
+        )
         on_stage("verifying")
         checks = verify(network, folder, images)
         report = ExportReport(
@@ -138,13 +107,76 @@ def to_onnx(
             bytes=sum(file.stat().st_size for file in folder.iterdir()),
             seconds=round(time.perf_counter() - start, 2),
             weights_sha256=metadata.weights_sha256,
-            data_sha256=data,
+            data_sha256=metadata.data_sha256,
             checks=checks,
         )
         record = asdict(report)
         del record["path"]
         (folder / REPORT).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def write_graph(
+    network: "Network",
+    folder: Path,
+    precision: str,
+    size: tuple[int, int] | None,
+    pixels: bool = False,
+    top: int = 5,
+    images: Sequence[ImageSource] = (),
+    on_stage: Callable[[str], None] = lambda stage: None,
+    fusions: Sequence[Fusion] = FUSIONS,
+    **about: str,
+) -> tuple[Metadata, int]:
+    """Writes the graph alone, unverified, and returns its metadata and how many nodes it has; see `to_onnx`."""
+    config = network.config
+    prepared = config.preprocess if size is None else replace(config.preprocess, size=size)
+    state = {key: value.detach().float().cpu().numpy() for key, value in network.state_dict().items()}
+    digest = _digest(state)
+    on_stage("fusing")
+    graph = trace(config, state)
+    del state
+    # int8 kernels have another layout, and channels of zeros would cost them what they do not gain.
+    graph = fuse(graph, [fusion for fusion in fusions if precision != "int8" or fusion is not pad_channels])
+    on_stage("writing")
+    dtype = np.float16 if precision == "fp16" else np.float32
+    model, constants = emit(graph, size, dtype, prepared if pixels else None, top)
+    del graph
+    if precision == "int8":
+        on_stage(f"calibrating on {min(len(images), CALIBRATION)} pictures")
+        shrink = resized if pixels else prepare
+        pictures = (shrink(image, prepared, config.in_channels) for image in images[:CALIBRATION])
+        with TemporaryDirectory() as passing:
+            model, constants = quantize(model, constants, pictures, Path(passing)), {}
+    metadata = Metadata(
+        **about,
+        precision=precision,
+        preprocess=prepared,
+        channels=config.in_channels,
+        classes=config.num_classes,
+        labels=label_names(config),
+        config=config.to_json(),
+        weights_sha256=digest,
+        data_sha256=write(model, constants, folder / MODEL),
+        fixed=size is not None,
+        pixels=pixels,
+        top=min(top, config.num_classes) if pixels else 0,
+    )
+    onnx.helper.set_model_props(model, metadata.to_props())
+    (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))
+    nodes = len(model.graph.node)
+    del model, constants
+    give_back_memory()
+    return metadata, nodes
+
+
+def origin(source: str) -> dict[str, str]:
+    """name, license and source, as `to_onnx` takes them, of what nasnet_zoo.load(source) loads."""
+    name, _, tag = source.rpartition(".")
+    name = source if source in MODELS else name
+    if name in MODELS:
+        return {"name": name, "license": MODELS[name].license, "source": f"{name}{f', weights {tag}' if tag else ''}"}
+    return {"name": Path(source.partition("@")[0]).resolve().name, "license": "", "source": source}
 
 
 def _digest(state: dict[str, np.ndarray]) -> str:

@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nasnet_zoo.errors import ExportError
 from nasnet_zoo.files import sha256_file
@@ -27,7 +29,7 @@ def find_export(source: str | Path, local_files_only: bool = False) -> ExportFol
     """The export at a folder, a model.onnx or a Hub repo; see Session. Raises ExportError or DownloadError."""
     path = Path(source)
     repo = _REPO.fullmatch(str(source))
-    if not path.exists() and repo and not str(source).startswith((".", "/")):
+    if not path.exists() and repo and not str(source).startswith((".", "/")) and path.suffix != ".onnx":
         path = _from_hub(repo["repo"], repo["revision"], local_files_only)
     path = path / MODEL if path.is_dir() else path
     if not path.is_file():
@@ -42,26 +44,42 @@ def read_export(path: Path) -> ExportFolder:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors come in several kinds
-        raise ExportError(f"{path} is damaged or no ONNX graph ({error}): export it again") from error
+        raise ExportError(f"{path} is damaged or no ONNX graph ({_line(error)}): export it again") from error
     metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props}, str(path))
-    sizes = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            where = {entry.key: entry.value for entry in tensor.external_data}
-            if where.get("location") != path.name + ".data":
-                raise ExportError(
-                    f"{path} reads weights from {where.get('location')!r}, which no export of ours does: do not use it"
-                )
-            sizes[tensor.name] = int(where.get("offset", 0)) + int(where.get("length", 0))
-    data = path.with_name(path.name + ".data")
-    if bool(sizes) != bool(metadata.data_sha256):
+    external = list(_external(model))
+    if bool(external) != bool(metadata.data_sha256):
         raise ExportError(f"{path} and its metadata do not agree on external data: export it again")
-    if sizes:
+    for tensor in external:
+        where = {entry.key: entry.value for entry in tensor.external_data}.get("location")
+        if where != DATA:
+            raise ExportError(f"{path} reads weights from {where!r}, which no export of ours does: do not use it")
+    data = path.with_name(DATA)
+    if external:
         if not data.is_file() or data.is_symlink() and not path.is_symlink():
             raise ExportError(f"{data} is missing, and {path.name} has its weights there: copy both files")
-        if data.stat().st_size < max(sizes.values()) or sha256_file(data) != metadata.data_sha256:
+        try:
+            same = sha256_file(data) == metadata.data_sha256
+        except OSError as error:
+            raise ExportError(f"{data} cannot be read ({_line(error)}): copy both files again") from error
+        if not same:
             raise ExportError(f"{data} is not the file that {path.name} was exported with: copy both files again")
     return ExportFolder(path, metadata)
+
+
+def _external(message: Any) -> Iterator[Any]:
+    """The tensors anywhere in a model whose values are in another file: onnxruntime follows those in attributes too."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        if message.data_location or message.external_data:
+            yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "DESCRIPTOR") else value:
+                yield from _external(part)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _from_hub(repo: str, revision: str | None, local_files_only: bool) -> Path:

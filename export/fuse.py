@@ -5,7 +5,7 @@ has what each is worth, and what was tried and did not pay.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -294,7 +294,7 @@ FUSIONS: tuple[Fusion, ...] = (
 UNPROVEN: tuple[Fusion, ...] = (join_pointwise, merge_pointwise, batch_depthwise)  # no gain on a CPU; a GPU may differ
 
 
-def fuse(graph: Graph, fusions: tuple[Fusion, ...] = FUSIONS) -> Graph:
+def fuse(graph: Graph, fusions: Iterable[Fusion] = FUSIONS) -> Graph:
     """The graph after these rewrites, in their order."""
     for fusion in fusions:
         graph = fusion(graph)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nasnet_zoo.config import Preprocess
-from nasnet_zoo.errors import ExportError
+from nasnet_zoo.config import Preprocess, parse_dataclass
+from nasnet_zoo.errors import ConfigError, ExportError
 
 PREFIX = "nasnet_zoo."
 FORMAT_VERSION = 1
@@ -22,7 +22,7 @@ class Metadata:
     """`config` is the network's NetworkConfig as JSON; `weights_sha256` is of the float32 weights the graph was made
     from, `data_sha256` of the external data file, or "" if the weights are in the graph. `pixels`: the graph takes
     uint8 (batch, height, width, channels) pictures instead of normalised ones, and gives the `top` best classes too.
-    `fixed`: it takes one size only, that of `preprocess`."""
+    `fixed`: it takes one size only, that of `preprocess`; otherwise any from `minimum_size` pixels a side."""
 
     name: str
     precision: str
@@ -38,6 +38,7 @@ class Metadata:
     fixed: bool = True
     pixels: bool = False
     top: int = 0
+    minimum_size: int = 1
 
     def to_props(self) -> dict[str, str]:
         values = asdict(self) | asdict(self.preprocess) | {"format_version": FORMAT_VERSION}
@@ -64,15 +65,13 @@ class Metadata:
                 for name, kind in names.items()
                 if name != "preprocess"
             }
-            prepared = {name: _tuple(values.pop(name)) for name in _PREPROCESS}
-            labels = values.pop("labels")
-            return cls(**values, labels=None if labels is None else tuple(labels), preprocess=Preprocess(**prepared))
-        except (KeyError, ValueError, TypeError) as error:
+            values["preprocess"] = {name: values.pop(name) for name in _PREPROCESS}
+            data = parse_dataclass(cls, values, "metadata")
+            if data.labels is not None and len(data.labels) != data.classes:
+                raise ConfigError(f"it has {len(data.labels)} labels for {data.classes} classes")
+        except (KeyError, ValueError, RecursionError, ConfigError) as error:
             raise ExportError(f"the metadata of {where} is damaged ({error}): export it again") from error
+        return data
 
 
 _TEXTS = ("resize", "interpolation")
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ def choose(providers: Sequence[str] | None) -> list[str]:
     if providers is not None and not providers:
         raise SessionError(f"no provider was named: choose of {', '.join(LONG)}")
     there = onnxruntime.get_available_providers()
-    wanted = [LONG.get(name.lower(), name) for name in ([providers] if isinstance(providers, str) else providers or [])]
+    wanted = [providers] if isinstance(providers, str) else list(providers or [])
+    wanted = [LONG.get(name.lower(), name) if isinstance(name, str) else name for name in wanted]
     for name in wanted:
         if name not in there and name not in LONG.values():
             raise SessionError(f"there is no provider {name!r}: choose of {', '.join(LONG)}")
@@ -67,6 +70,21 @@ def say(sentence: str) -> None:
     print(f"nasnet-zoo: {sentence}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def quiet(provider: str) -> Iterator[None]:
+    """onnxruntime says in its own words, in colour, why a GPU's provider does not start; the session says it once."""
+    import onnxruntime
+
+    if provider == LONG["cpu"]:
+        yield
+        return
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)  # its default; what it was before cannot be asked
+
+
 def _has_nvidia_gpu() -> bool:
     """Whether a driver is loaded: onnxruntime-gpu lists CUDA everywhere, and says so only when it fails."""
     if os.name == "nt":
@@ -78,6 +96,7 @@ def _preload(onnxruntime: Any) -> None:
     """Loads CUDA and cuDNN from the packages that pip installed, so that no system-wide CUDA is needed."""
     if hasattr(onnxruntime, "preload_dlls"):
         try:
-            onnxruntime.preload_dlls()
+            with redirect_stdout(StringIO()):  # it prints what it does not find; then the provider does not start
+                onnxruntime.preload_dlls()
         except (OSError, RuntimeError) as error:
             say(f"CUDA could not be loaded ({error})")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from nasnet_zoo.images import ImageSource, prepare, resized
 from nasnet_zoo.prediction import Prediction, ranked
 
 from .folder import ExportFolder, find_export
-from .providers import SHORT, choose, provider_options, say
+from .providers import SHORT, choose, provider_options, quiet, say
 
 BATCH_SIZE = 32
+BOUND_SHAPES = 8  # for so many shapes of batches memory stays bound on a GPU
 
 
 class Session:
@@ -22,7 +24,8 @@ class Session:
     `source` is the folder that `nasnet-zoo export` wrote, its model.onnx, or a Hub repo "org/repo[@revision]" that has
     it under onnx/. `providers` are onnxruntime's names or "tensorrt", "cuda" and "cpu", in the order in which to try
     them; without it the best that works. One that is absent or dies at its first run is left, and said on stderr.
-    `cuda_graph` captures the run of each batch size once and replays it, on a graph of fixed picture size.
+    `cuda_graph` captures the run of each batch size once and replays it, on a graph of fixed picture size. Several
+    threads may use one session.
 
     Raises ExportError for a graph that is not one of ours or damaged, SessionError where no provider works.
     """
@@ -42,6 +45,7 @@ class Session:
         self._threads, self._cuda_graph, self._cache = threads, cuda_graph, cache
         self._candidates = choose(providers)
         self._bound: dict[tuple[int, ...], _Bound] = {}
+        self._lock = Lock()  # around what is bound, and around the choice of another provider
         self._start()
 
     @property
@@ -63,24 +67,29 @@ class Session:
         sources = images if isinstance(images, (list, tuple)) else [images]
         results: list[list[Prediction]] = []
         for start in range(0, len(sources), batch_size):
-            pictures = [self._prepared(sources, i) for i in range(start, min(start + batch_size, len(sources)))]
-            logits = self.run(np.stack(pictures))
-            results += [ranked(row, self.labels, k) for row in logits]
+            indices = range(start, min(start + batch_size, len(sources)))
+            try:
+                batch = np.stack([self._prepared(sources, i) for i in indices])
+            except MemoryError as error:
+                raise _too_large(len(indices), "there is") from error
+            results += [ranked(row, self.labels, k) for row in self.run(batch)]
         return results if sources is images else results[0]
 
     def run(self, array: np.ndarray) -> np.ndarray:
         """Logits, float32 (batch, classes), of what the graph takes: normalised float32 (batch, channels, height,
         width), or with preprocessing in the graph uint8 (batch, height, width, channels). Raises SessionError."""
-        array = self._checked(array)
+        self._check(array)
         while True:
+            session = self._session
             try:
-                return self._run(array)
+                return self._run(np.ascontiguousarray(array))
             except Exception as error:  # onnxruntime's errors have no common base
                 if _out_of_memory(error):
-                    raise SessionError(
-                        f"a batch of {len(array)} needs more memory than {self.provider} has: give a smaller one"
-                    ) from error
-                self._fall_back(error)
+                    raise _too_large(len(array), f"{self.provider} has") from error
+                with self._lock:
+                    if session is self._session:  # no other thread has left it already
+                        self._drop(error)
+                        self._start()
 
     def _prepared(self, sources: list[ImageSource], index: int) -> np.ndarray:
         data = self.metadata
@@ -92,7 +101,7 @@ class Session:
             where = f"image {index + 1} of {len(sources)}: " if len(sources) > 1 else ""
             raise ImageError(f"{where}{error}") from error
 
-    def _checked(self, array: np.ndarray) -> np.ndarray:
+    def _check(self, array: np.ndarray) -> None:
         data = self.metadata
         height, width = data.preprocess.size if data.fixed else ("height", "width")
         order = (height, width, data.channels) if data.pixels else (data.channels, height, width)
@@ -102,48 +111,54 @@ class Session:
             given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             wanted = ", ".join(map(str, order))
             raise SessionError(f"{data.name} takes {dtype.__name__} arrays of shape (batch, {wanted}), not {given}")
-        return np.ascontiguousarray(array)
+        if not data.fixed and min(array.shape[2:]) < data.minimum_size:
+            least = f"{data.minimum_size} x {data.minimum_size}"
+            raise SessionError(f"{data.name} takes pictures of at least {least} pixels, not {array.shape[2:]}")
 
     def _start(self) -> None:
         """Makes onnxruntime's session with the first candidate that can, and drops those before it."""
         import onnxruntime
 
-        while self._candidates:
+        while True:
             provider = self._candidates[0]
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4  # what goes wrong is said here, in one sentence
             options.intra_op_num_threads = self._threads
-            extra = provider_options(provider, self._cuda_graph and self.metadata.fixed, self._cache)
             try:
-                session = onnxruntime.InferenceSession(
-                    str(self.folder.model), options, providers=[(provider, extra)] + _cpu_after(provider)
-                )
+                extra = provider_options(provider, self._cuda_graph and self.metadata.fixed, self._cache)
+                providers = [(provider, extra), *_after(provider)]
+                with quiet(provider):
+                    session = onnxruntime.InferenceSession(
+                        str(self.folder.model), options, providers=providers, enable_fallback=0
+                    )
                 if session.get_providers()[0] != provider:
-                    raise SessionError(f"onnxruntime could not start {provider}")
-                session.disable_fallback()
-                self._session, self._bound = session, {}
-                return
+                    raise SessionError(f"onnxruntime could not start {provider}: it lacks a device or its libraries")
             except Exception as error:
                 self._drop(error)
-        raise SessionError("no provider is left to try: install onnxruntime anew")
-
-    def _fall_back(self, error: Exception) -> None:
-        self._drop(error)
-        self._start()
+            else:
+                self._session, self._bound = session, {}
+                return
 
     def _drop(self, error: Exception) -> None:
-        failed, *self._candidates = self._candidates
+        """Leaves the first candidate, or raises SessionError if it is the last."""
+        failed, *others = self._candidates
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        if not self._candidates:
+        if not others:
             raise SessionError(f"{SHORT.get(failed, failed)} cannot run {self.folder.model}: {reason}") from error
+        self._candidates = others
         say(f"{SHORT.get(failed, failed)} does not work here ({reason}); going on with {self.provider}")
 
     def _run(self, array: np.ndarray) -> np.ndarray:
-        if self.provider == "cpu":
+        if self.provider not in ("cuda", "tensorrt"):
             return self._session.run(["logits"], {self._session.get_inputs()[0].name: array})[0]
-        if array.shape not in self._bound:
-            self._bound[array.shape] = _Bound(self._session, array, self.metadata.classes)
-        return self._bound[array.shape](array)
+        with self._lock:
+            # A run that fails leaves no memory bound.
+            bound = self._bound.pop(array.shape, None) or _Bound(self._session, array, self.metadata.classes)
+            logits = bound(array)
+            self._bound[array.shape] = bound
+            if len(self._bound) > BOUND_SHAPES and not self._cuda_graph:  # a captured graph keeps its addresses
+                del self._bound[next(iter(self._bound))]
+            return logits
 
 
 class _Bound:
@@ -169,7 +184,7 @@ class _Bound:
         return self.output.numpy()
 
 
-def _cpu_after(provider: str) -> list[str]:
+def _after(provider: str) -> list[str]:
     """onnxruntime gives the CPU what a GPU's provider cannot do; TensorRT gives it to CUDA first."""
     after = {"TensorrtExecutionProvider": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
     return after.get(provider, [] if provider == "CPUExecutionProvider" else ["CPUExecutionProvider"])
@@ -180,3 +195,7 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(
         sign in text for sign in ("failed to allocate", "bad_alloc", "bad allocation", "out of memory")
     )
+
+
+def _too_large(count: int, memory: str) -> SessionError:
+    return SessionError(f"a batch of {count} needs more memory than {memory}: give a smaller one")

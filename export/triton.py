@@ -1,14 +1,17 @@
 """An export as a model of a Triton Inference Server's repository. Written, never run in a Triton server."""
 
+import re
 import shutil
 from pathlib import Path
 
+from nasnet_zoo.errors import ExportError
 from nasnet_zoo.files import atomic_folder
 
-from .folder import MODEL, find_export
+from .folder import DATA, MODEL, find_export
 
 LABELS = "labels.txt"
 MAX_BATCH_SIZE = 64
+_NAME = re.compile(r"\w[\w.@+-]*")  # it becomes a folder's
 
 
 def write_triton(export: str | Path, repository: str | Path) -> Path:
@@ -18,6 +21,8 @@ def write_triton(export: str | Path, repository: str | Path) -> Path:
     """
     found = find_export(export)
     data = found.metadata
+    if not _NAME.fullmatch(data.name):
+        raise ExportError(f"{data.name!r} is no name for a model of Triton's: export it under another one")
     target = Path(repository) / data.name
     size = list(data.preprocess.size) if data.fixed else [-1, -1]
     if data.pixels:
@@ -26,11 +31,11 @@ def write_triton(export: str | Path, repository: str | Path) -> Path:
     else:
         inputs, outputs = [("image", "TYPE_FP32", [data.channels, *size])], []
     outputs.insert(0, ("logits", "TYPE_FP32", [data.classes]))
-    with atomic_folder(target) as folder:
+    with atomic_folder(target, ("1", "config.pbtxt", LABELS)) as folder:
         (folder / "1").mkdir()
-        for path in found.model, found.model.with_name(found.model.name + ".data"):
-            if path.exists():
-                shutil.copyfile(path, folder / "1" / (MODEL + path.name.removeprefix(found.model.name)))
+        shutil.copyfile(found.model, folder / "1" / MODEL)
+        if data.data_sha256:
+            shutil.copyfile(found.model.with_name(DATA), folder / "1" / DATA)
         lines = [
             f'name: "{data.name}"',
             'backend: "onnxruntime"',
@@ -41,7 +46,9 @@ def write_triton(export: str | Path, repository: str | Path) -> Path:
         ]
         (folder / "config.pbtxt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         if data.labels:
-            (folder / LABELS).write_text("\n".join(data.labels) + "\n", encoding="utf-8")
+            (folder / LABELS).write_text(
+                "\n".join(" ".join(label.split()) for label in data.labels) + "\n", encoding="utf-8"
+            )
     return target
 
 

@@ -1,6 +1,8 @@
 """An exported graph against the network it was made from, in each of onnxruntime's providers that works here."""
 
+import ctypes
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from nasnet_zoo.errors import ExportError
 from nasnet_zoo.images import ImageSource, prepare, resized
 from nasnet_zoo.kinds import get_kind
 
-from .folder import MODEL
+from .folder import MODEL, read_export
 from .metadata import Metadata
 from .providers import LONG, SHORT, choose
 from .session import Session
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures, between these two
 FEWEST, MOST = 2, 32
-BATCH_SIZE = 4
+BATCH_SIZE, BATCH_MULTIPLY_ADDS = 4, 20e9  # at most, both: maps are memory too
 # The largest difference of a logit, over the largest logit. In int8 it is the ranking that has to hold.
 TOLERANCE = {("fp32", "cpu"): 1e-5, ("fp32", "cuda"): 1e-4, ("fp32", "tensorrt"): 1e-3, "fp16": 3e-2, "int8": 0.5}
 AGREEMENT = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}  # of the best classes, on real pictures
@@ -46,38 +48,45 @@ def verify(network: "Network", folder: str | Path, images: Sequence[ImageSource]
     """A Check per provider that works here; raises ExportError if one differs by more than its precision explains."""
     import onnxruntime
 
+    model = Path(folder) / MODEL
+    data = read_export(model).metadata
+    batches = [(array, _reference(network, picture)) for picture, array in _inputs(network, data, images)]
+    give_back_memory()
     checks = []
-    batches = None
     for provider in [SHORT[name] for name in choose(None)]:
         session = Session(folder, [provider])
         if session.provider != provider:  # what does not work here is said by the session
             continue
-        if batches is None:
-            batches = [(array, _reference(network, picture)) for picture, array in _inputs(network, session, images)]
-        logits = [(session.run(array), reference) for array, reference in batches]
-        check = _compare(logits, provider, onnxruntime.__version__, bool(images))
-        _judge(check, session.metadata, Path(folder) / MODEL)
+        pairs = [(session.run(array), reference) for array, reference in batches]
+        check = _compare(pairs, provider, onnxruntime.__version__, bool(images))
+        _judge(check, data, model)
         checks.append(check)
     return tuple(checks)
 
 
+def give_back_memory() -> None:
+    """glibc keeps what was freed, which after large weights or maps is as much as onnxruntime is about to need."""
+    with suppress(OSError, AttributeError):  # other C libraries know no malloc_trim
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _inputs(
-    network: "Network", session: Session, images: Sequence[ImageSource]
+    network: "Network", data: Metadata, images: Sequence[ImageSource]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (what torch takes, what the graph takes), in several sizes if the graph takes any.
 
     Without pictures smooth ones are made up, which use a network's range better than noise does."""
-    data = session.metadata
     height, width = data.preprocess.size
     each = get_kind(network.config.kind).cost(network.config, (height, width)).multiply_adds
     count = int(min(max(MULTIPLY_ADDS / each, FEWEST), MOST))
+    batch = int(min(max(BATCH_MULTIPLY_ADDS / each, 1), BATCH_SIZE))
     rng = np.random.default_rng(0)
     sizes = [(height, width)] if data.fixed else [(height, width), (height + 1, width), (height + 3, width + 6)]
     for size in sizes:
         preprocess = replace(data.preprocess, size=size)
         sources = list(images[:count]) or [_made_up(size, rng) for _ in range(count)]
-        for start in range(0, len(sources), BATCH_SIZE):
-            some = sources[start : start + BATCH_SIZE]
+        for start in range(0, len(sources), batch):
+            some = sources[start : start + batch]
             if data.channels not in (1, 3):
                 picture = rng.normal(size=(len(some), data.channels, *size)).astype(np.float32)
                 yield picture, picture

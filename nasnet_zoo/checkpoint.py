@@ -25,6 +25,7 @@ from .files import atomic_folder, sha256_file
 from .network import Network, build
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
 ALWAYS_HASHED_BYTES = 64 << 20  # up to here a hash takes less time than it saves in doubt
 
 
@@ -41,7 +42,7 @@ def write_checkpoint(
 ) -> None:
     """`save` for a state_dict and its config."""
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, (CONFIG, WEIGHTS, *PUBLISHED)) as temporary:
         with _os_errors(temporary / WEIGHTS):
             save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         record = {"network": config.to_json(), "weights": {"sha256": sha256_file(temporary / WEIGHTS), **metadata}}

@@ -297,9 +297,7 @@ def _progress():
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-if (
-    __name__ == "__main__"
-):  # the commands of cli_export and cli_search register with the module, not with this copy of it
+if __name__ == "__main__":  # the other commands register with the module, not with this copy of it
     from nasnet_zoo.cli import main as registered
 
     registered()

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from .cli import JsonOption, _print_json, app, console
+from .cli import SHIPPED, JsonOption, _print_json, app, console
 from .errors import ConfigError
 
 ImagesOption = Annotated[
@@ -28,28 +29,16 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a model as an ONNX graph, checked against torch before it is written."""
-    from rich.console import Console
-
-    from .export.exporter import CALIBRATION, to_onnx
+    from .export.exporter import CALIBRATION, origin, to_onnx
     from .export.triton import write_triton
     from .loading import load
 
     pictures = _pictures(images, CALIBRATION) if images is not None else []
-    name, license, source = _origin(model)
-    out = out or Path(f"{name}-{precision}")
+    about = origin(model)
+    out = out or Path(f"{about['name']}-{precision}")
+    options = dict(size=_size(size), pixels=pixels, top=top, images=pictures)
     with Console(stderr=True).status("loading") as status:
-        network = load(model)
-        report = to_onnx(
-            *(network, out, precision),
-            size=_size(size),
-            pixels=pixels,
-            top=top,
-            images=pictures,
-            name=name,
-            license=license,
-            source=source,
-            on_stage=status.update,
-        )
+        report = to_onnx(load(model), out, precision, **options, **about, on_stage=status.update)
     if triton is not None:
         where = write_triton(out, triton)
     if as_json:
@@ -71,6 +60,81 @@ def export(
         console.print(f"wrote {where}", soft_wrap=True)
 
 
+@app.command()
+def bench(
+    names: Annotated[list[str], typer.Argument(help="Zoo names, or checkpoint folders.")],
+    provider: Annotated[str | None, typer.Option(help="cpu, cuda or tensorrt; a GPU if there is one.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; may be given several times.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 20,
+    only: Annotated[
+        list[str] | None, typer.Option(help="nasnet_zoo, unfused, timm, eager, compile: some of them.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time this project's graph against its unfused one, timm's export, torch and torch.compile, in turns."""
+    from dataclasses import asdict
+    from tempfile import TemporaryDirectory
+
+    from rich.table import Table
+
+    from .export.bench import CONTENDERS, bench
+    from .export.providers import SHORT, choose
+
+    chosen = provider or SHORT[choose(None)[0]]
+    table = Table(box=None)
+    for column in ("model", "batch", "what", "images/s", "ms p50", "ms p99", "MiB"):
+        table.add_column(column, justify="left" if column in ("model", "what") else "right", no_wrap=True)
+    records, failures = [], {}
+    with TemporaryDirectory(prefix="nasnet-zoo-bench-") as folder, Console(stderr=True).status("starting") as status:
+        for name in names:
+            for size in batch or [1]:
+                rows, failed = bench(
+                    *(name, Path(folder), chosen, precision, size, rounds, only or CONTENDERS), on_round=status.update
+                )
+                failures |= {f"{name}, {contender}": reason for contender, reason in failed.items()}
+                for row in rows:
+                    records.append({"model": name, "provider": chosen, "precision": precision, **asdict(row)})
+                    speed, times = f"{row.images_per_second:,.1f}", (f"{row.p50:,.2f}", f"{row.p99:,.2f}")
+                    table.add_row(name, str(size), row.contender, speed, *times, f"{row.mebibytes:,.0f}")
+    if as_json:
+        _print_json({"rows": records, "left_out": failures})
+        return
+    console.print(table)
+    for what, reason in failures.items():
+        console.print(f"left out: {what}: {reason}", soft_wrap=True)
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.")] = SHIPPED,
+    build: Annotated[Path | None, typer.Option(help="Write the static site into this folder, and end.")] = None,
+    precision: Annotated[str, typer.Option(help="fp16, int8 or fp32.")] = "fp16",
+    images: ImagesOption = None,
+    examples: Annotated[Path | None, typer.Option(help="A folder of pictures that the page offers.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve; 0 is any free port.")] = 0,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+) -> None:
+    """Serve a page that classifies pictures in the browser, or write it as a static site."""
+    from tempfile import TemporaryDirectory
+
+    from .export.demo import serve
+    from .export.demo.network import build_demo
+    from .export.exporter import CALIBRATION, origin
+    from .loading import load
+
+    calibration = _pictures(images, CALIBRATION) if images is not None else []
+    shown = _pictures(examples, 12) if examples is not None else []
+    with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
+        site = build or Path(temporary) / "site"
+        with Console(stderr=True).status("exporting"):
+            build_demo(load(model), site, precision, calibration, shown, **origin(model))
+        if build is None:
+            serve(site, port=port, open_browser=open_browser)
+        else:
+            console.print(f"wrote {build}: open it with a web server, or push it to a static Space", soft_wrap=True)
+
+
 def _size(text: str) -> Any:
     """native, any, or (height, width)."""
     if text in ("native", "any"):
@@ -79,16 +143,6 @@ def _size(text: str) -> Any:
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise ConfigError(f"--size {text}: write native, any, a number of pixels, or HEIGHTxWIDTH as in 224x320")
     return int(sides[0]), int(sides[-1])
-
-
-def _origin(model: str) -> tuple[str, str, str]:
-    """(name, licence, where the weights are from) of what `load` loads."""
-    from .models import MODELS
-
-    name = model if model in MODELS else model.rpartition(".")[0]
-    if name in MODELS:
-        return name, MODELS[name].license, f"nasnet_zoo.load({model!r})"
-    return Path(model.partition("@")[0]).resolve().name, "", model
 
 
 def _pictures(folder: Path, count: int) -> list[Path]:

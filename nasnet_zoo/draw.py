@@ -8,7 +8,7 @@ upright beside the boxes of a row or in the channel between two rows, and never 
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -45,8 +45,15 @@ COMBINES = {"add_layer_norm": "add + LN", "add_instance_norm": "add + IN"}
 STYLE = {"font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "nasnet_zoo"}
 
 
-def draw_genotype(genotype: Genotype, path: str | os.PathLike[str], *, title: str | None = None) -> None:
-    """Draws the normal and the reduction cell side by side, or one cell if they are equal, as .svg or .png.
+def draw_genotype(
+    genotype: Genotype,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    only: Literal["normal", "reduction"] | None = None,
+) -> None:
+    """Draws the normal and the reduction cell side by side, or one cell if they are equal or `only` it is wanted, as
+    .svg or .png.
 
     The same genotype and title give the same bytes with the same matplotlib. Blocks that no output depends on are
     pale. Raises ZooError if the suffix is another one or the file cannot be written.
@@ -57,6 +64,8 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str], *, title: st
     cells = {"Normal cell": genotype.normal, "Reduction cell": genotype.reduction}
     if genotype.normal == genotype.reduction:
         cells = {"Normal and reduction cell (equal)": genotype.normal}
+    if only is not None:
+        cells = {f"{only.capitalize()} cell": getattr(genotype, only)}
     # The user's own matplotlib settings must not change the picture.
     with matplotlib.style.context(["default", STYLE]), atomic_file(path) as temporary:
         figure = _figure([(caption, _Layout(cell)) for caption, cell in cells.items()], title)

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -69,15 +69,18 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> Iterator[Path]:
     """Yields a new temporary folder beside `path`; it takes the place of `path` when the block succeeds.
 
     When the block raises, Ctrl-C included, the temporary is removed and a folder that was at `path` is still there.
-    A symbolic link at `path` is followed, not replaced.
-    Raises ZooError if the disk is full, the parent may not be written, or a file has that name.
+    A symbolic link at `path` is followed, not replaced. `own` are the names that a folder to be replaced may hold.
+    Raises ZooError if there are others in it, the disk is full, the parent may not be written, or a file has that name.
     """
     path = Path(path).resolve()
     with _explained(path):
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own) if path.is_dir() else []
+        if foreign:
+            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: choose a new or an empty folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         if path.exists() and not path.is_dir():

@@ -60,6 +60,6 @@ def cifar10(shared, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp().parent / "cifar10"  # shared by the workers of one run
     with locked(folder):
         if not (folder / "cifar-10-batches-py").is_dir():
-            with atomic_folder(folder) as temporary:
+            with atomic_folder(folder, ()) as temporary:
                 subprocess.run([sys.executable, unpack, temporary], check=True, capture_output=True)
     return folder

@@ -78,7 +78,7 @@ def test_errors_about_other_files_pass_unchanged(tmp_path):
 def test_a_file_in_the_way_is_kept(tmp_path):
     blocker = tmp_path / "a"
     blocker.write_bytes(b"mine")
-    with pytest.raises(ZooError, match="something else has this name"), atomic_folder(blocker):
+    with pytest.raises(ZooError, match="something else has this name"), atomic_folder(blocker, ()):
         pytest.fail("the work must not begin")
     with pytest.raises(ZooError, match="something else has this name"), atomic_file(blocker / "b"):
         pytest.fail("the work must not begin")
@@ -93,7 +93,7 @@ def test_a_folder_in_the_way_of_a_file_is_kept(tmp_path):
 
 
 def write_folder(path, content):
-    with atomic_folder(path) as folder:
+    with atomic_folder(path, ("sub", "a", "extra")) as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "a.txt").write_text(content)
 
@@ -107,10 +107,18 @@ def test_atomic_folder_replaces_the_old_one(tmp_path):
     assert names(tmp_path) == ["model"]
 
 
+def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path):
+    write_folder(tmp_path / "model", "old")
+    (tmp_path / "model" / "thesis.tex").write_text("mine")
+    with pytest.raises(ZooError, match="model holds thesis.tex, which would be lost: choose a new or an empty folder"):
+        write_folder(tmp_path / "model", "new")
+    assert names(tmp_path / "model") == ["sub", "thesis.tex"] and names(tmp_path) == ["model"]
+
+
 def test_atomic_folder_leaves_the_old_one_when_the_block_raises(tmp_path):
     target = tmp_path / "model"
     write_folder(target, "old")
-    with pytest.raises(KeyboardInterrupt), atomic_folder(target) as folder:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(target, ["sub"]) as folder:
         (folder / "half").write_text("x")
         raise KeyboardInterrupt
     assert names(target) == ["sub"] and names(tmp_path) == ["model"]
@@ -167,7 +175,7 @@ def test_what_is_a_day_old_is_swept(tmp_path, monkeypatch):
 def test_a_folder_that_a_killed_process_moved_aside_comes_back(tmp_path):
     target = tmp_path / "model"
     leave(target, dead_pid(), kind="old")
-    with pytest.raises(ValueError), atomic_folder(target):
+    with pytest.raises(ValueError), atomic_folder(target, ["a"]):
         raise ValueError
     assert (target / "a").read_text() == "left" and names(tmp_path) == ["model"]
 

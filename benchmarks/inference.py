@@ -1,0 +1,303 @@
+"""The exported graphs: how right they are, how fast, and what an export costs.
+
+    python benchmarks/inference.py fidelity            float32 of every model, in six sizes, fixed and dynamic
+    python benchmarks/inference.py precision --data DIR     float16 and int8 on CIFAR-10; float16 with golden weights
+    python benchmarks/inference.py speed [--provider cuda]  against this project's unfused graph, timm and torch
+    python benchmarks/inference.py fusions [--provider cuda]    what each rewrite is worth
+    python benchmarks/inference.py export              seconds and memory of exporting nasnet-a-large
+
+`--rehearse` shrinks a part to see that it runs; it writes nothing.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from common import RESULTS, write
+
+import nasnet_zoo
+from nasnet_zoo.cost import cell_cost
+from nasnet_zoo.export.bench import bench
+from nasnet_zoo.export.emit import emit
+from nasnet_zoo.export.emit import write as write_model
+from nasnet_zoo.export.exporter import to_onnx, write_graph
+from nasnet_zoo.export.fuse import FUSIONS, UNPROVEN, fuse
+from nasnet_zoo.export.graph import trace
+from nasnet_zoo.export.providers import LONG, provider_options
+from nasnet_zoo.export.session import Session
+from nasnet_zoo.network import Network
+
+MODELS = ("nasnet-a-large", "nasnet-a-mobile")
+PEAK_SIDE = 2048
+
+
+def ruled(network: Network) -> Network:
+    """Weights that depend on their name alone and keep the maps' size through the depth, batch norms included."""
+    with torch.no_grad():
+        for key, tensor in network.state_dict().items():
+            rng, leaf = np.random.default_rng(zlib.crc32(key.encode())), key.rsplit(".", 1)[-1]
+            if leaf == "running_var":
+                value = rng.uniform(1, 3, tensor.shape)
+            elif tensor.dim() == 1:
+                value = rng.uniform(0.5, 1.5, tensor.shape) if leaf == "weight" else 0.1 * rng.normal(size=tensor.shape)
+            else:
+                value = rng.normal(size=tensor.shape) / np.sqrt(tensor[0].numel())
+            tensor.copy_(torch.from_numpy(value))
+    return network.eval()
+
+
+def pictures(size: tuple[int, int], batch: int = 2) -> np.ndarray:
+    return np.random.default_rng(size[0] * 1000 + size[1]).uniform(-1, 1, (batch, 3, *size)).astype(np.float32)
+
+
+def logits_of(path: Path, x: np.ndarray, provider: str = "cpu") -> np.ndarray:
+    """onnxruntime's, on one provider, without its fallback."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    long = LONG[provider]
+    session = onnxruntime.InferenceSession(path, options, providers=[(long, provider_options(long, False, None))])
+    assert session.get_providers()[0] == long, f"onnxruntime could not start {long}"
+    return session.run(["logits"], {"image": x})[0]
+
+
+@torch.inference_mode()
+def torch_logits(network: Network, x: np.ndarray) -> np.ndarray:
+    return network(torch.from_numpy(x)).numpy()
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def fidelity(arguments: argparse.Namespace) -> None:
+    """Every model at its own size, an odd and an even one, and two that are not square; fixed and dynamic."""
+    rows = {}
+    for name in nasnet_zoo.list_models()[: 2 if arguments.rehearse else None]:
+        network = ruled(nasnet_zoo.create(name))
+        height, width = network.config.preprocess.size
+        small = (33, 32, 47) if height <= 40 else (95, 96, 127)
+        sizes = [(height, width), (small[0],) * 2, (small[1],) * 2, (small[1], small[2]), (small[2], small[0])]
+        state = {key: value.numpy() for key, value in network.state_dict().items()}
+        graph = fuse(trace(network.config, state))
+        worst, digests = {"fixed": 0.0, "dynamic": 0.0}, set()
+        with tempfile.TemporaryDirectory() as folder:
+            dynamic = Path(folder) / "dynamic.onnx"
+            save(*emit(graph, None), dynamic)
+            for size in sizes:
+                x = pictures(size)
+                expected = torch_logits(network, x)
+                fixed = Path(folder) / "fixed.onnx"
+                save(*emit(graph, size), fixed)
+                for kind, path in (("fixed", fixed), ("dynamic", dynamic)):
+                    worst[kind] = max(worst[kind], relative(logits_of(path, x, arguments.provider), expected))
+            for _ in range(2):
+                data = save(*emit(fuse(trace(network.config, state)), sizes[0]), fixed)
+                digests.add(hashlib.sha256(fixed.read_bytes()).hexdigest() + data)
+        rows[name] = {**worst, "same_bytes_twice": len(digests) == 1}
+        print(
+            f"| {name} | {worst['fixed']:.1e} | {worst['dynamic']:.1e} | {rows[name]['same_bytes_twice']} |", flush=True
+        )
+    if not arguments.rehearse:
+        record("inference", arguments, fidelity=rows)
+
+
+def save(model, constants, path: Path) -> str:
+    data = write_model(model, constants, path)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return data
+
+
+def precision(arguments: argparse.Namespace) -> None:
+    """Top-1 of the shipped network's graphs on CIFAR-10's test pictures; float16 with golden weights."""
+    from nasnet_zoo.datasets import cifar10_pictures
+
+    test, train = (cifar10_pictures(arguments.data, train=train) for train in (False, True))
+    count = 500 if arguments.rehearse else len(test)
+    network, rows = nasnet_zoo.load("nasnet-a-cifar-small"), {}
+    calibration = [picture.permute(1, 2, 0).numpy() for picture in train.images[:: len(train) // 128][:128]]
+    labels = test.labels[:count].numpy()
+    for kind in ("fp32", "fp16", "int8"):
+        with tempfile.TemporaryDirectory() as folder:
+            to_onnx(network, folder, kind, pixels=True, images=calibration)
+            session = Session(folder, [arguments.provider])
+            batches = test.images[:count].permute(0, 2, 3, 1).contiguous().numpy()
+            logits = np.concatenate([session.run(batches[i : i + 250]) for i in range(0, count, 250)])
+        rows[kind] = {"top1": float((logits.argmax(1) == labels).mean()), "finite": bool(np.isfinite(logits).all())}
+        if kind == "fp32":
+            exact = logits
+        rows[kind]["relative_error"] = relative(logits, exact)
+        rows[kind]["same_class_as_fp32"] = float((logits.argmax(1) == exact.argmax(1)).mean())
+        print(f"nasnet-a-cifar-small {kind}: {rows[kind]}", flush=True)
+    found = {"cifar": rows, "golden": {} if arguments.rehearse else golden_half(arguments.provider)}
+    if not arguments.rehearse:
+        record("inference", arguments, precision=found)
+
+
+def golden_half(provider: str) -> dict[str, dict[str, float]]:
+    """float16 graphs of the large networks with golden weights on the golden pictures."""
+    from fidelity import GOLDEN, network_of, picture, variable
+
+    shapes = json.loads((GOLDEN / "visible.variables.json").read_text(encoding="utf-8"))
+    rows = {}
+    for name in MODELS:
+        config = dataclasses.replace(nasnet_zoo.info(name).config, num_classes=1001)
+        network = network_of({key: variable(key, shape) for key, shape in shapes[name]}, config)
+        x = picture(*config.preprocess.size)
+        expected = torch_logits(network, x.numpy())
+        with tempfile.TemporaryDirectory() as folder:
+            about = dict(name=name, license="", source="")
+            write_graph(network, Path(folder), "fp16", config.preprocess.size, **about)
+            found = logits_of(Path(folder) / "model.onnx", x.numpy(), provider)
+        rows[name] = {
+            "relative_error": relative(found, expected),
+            "finite": bool(np.isfinite(found).all()),
+            "same_class": float((found.argmax(1) == expected.argmax(1)).mean()),
+        }
+        print(f"{name} fp16, golden weights: {rows[name]}", flush=True)
+    return rows
+
+
+def peak(provider: str, precision: str) -> float:
+    """Floating-point operations per second of a large matrix product, the machine's own."""
+    device = "cpu" if provider == "cpu" else "cuda"
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    side = PEAK_SIDE * (4 if device == "cuda" else 1)
+    a, seconds = torch.randn(side, side, device=device, dtype=dtype), []
+    for _ in range(8):
+        start = time.perf_counter()
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    on_gpu = arguments.provider != "cpu"
+    batches = {"nasnet-a-large": (1, 64), "nasnet-a-mobile": (1, 256)} if on_gpu else dict.fromkeys(MODELS, (1,))
+    kinds = ("fp32", "fp16") if on_gpu else ("fp32", "int8")
+    rows = []
+    for name in MODELS[1:] if arguments.rehearse else MODELS:
+        flops = 2 * cell_cost(nasnet_zoo.info(name).config, nasnet_zoo.info(name).config.preprocess.size).multiply_adds
+        with tempfile.TemporaryDirectory() as folder:
+            for kind in kinds:
+                for batch in batches[name]:
+                    contenders = ["nasnet_zoo", "unfused", "timm", "eager"] + (["compile"] if on_gpu else [])
+                    rounds = 3 if arguments.rehearse else arguments.rounds
+                    rate = peak(arguments.provider, kind)
+                    done, failed = bench(name, Path(folder), arguments.provider, kind, batch, rounds, contenders)
+                    rate = max(rate, peak(arguments.provider, kind))
+                    for row in done:
+                        share = flops * batch / (row.p50 / 1e3) / rate
+                        rows.append({"model": name, "precision": kind, **dataclasses.asdict(row), "share": share})
+                        print(
+                            f"| {name} | {kind} | {batch} | {row.contender} | {row.p50:.1f} | {row.p99:.1f} | "
+                            f"{row.images_per_second:.1f} | {row.mebibytes:.0f} | {share:.0%} |",
+                            flush=True,
+                        )
+                    print(f"left out: {failed}", flush=True)
+    if not arguments.rehearse:
+        record("inference", arguments, speed=rows)
+
+
+def fusions(arguments: argparse.Namespace) -> None:
+    """Each rewrite left out of those that are used, and each unproven one added: ratios of the medians, in turns."""
+    long = LONG[arguments.provider]
+    table = {}
+    for name in MODELS[1:] if arguments.rehearse else MODELS:
+        network = ruled(nasnet_zoo.create(name))
+        size = network.config.preprocess.size
+        graph = trace(network.config, {key: value.numpy() for key, value in network.state_dict().items()})
+        chosen = {"all": FUSIONS, "none": ()}
+        chosen |= {f"without {f.__name__}": tuple(g for g in FUSIONS if g is not f) for f in FUSIONS}
+        chosen |= {f"with {f.__name__}": (*FUSIONS[:-1], f, FUSIONS[-1]) for f in UNPROVEN}
+        sessions = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for label, some in chosen.items():
+                path = Path(folder) / f"{len(sessions)}.onnx"
+                save(*emit(fuse(graph, some), size), path)
+                options = onnxruntime.SessionOptions()
+                options.log_severity_level = 3
+                options.intra_op_num_threads = 1  # idle pools of several threads would spin beside the one that works
+                providers = [(long, provider_options(long, False, None))]
+                sessions[label] = onnxruntime.InferenceSession(path, options, providers=providers)
+            x, times = pictures(size, 1), {label: [] for label in sessions}
+            for _ in range(3 if arguments.rehearse else arguments.rounds):
+                for label, session in sessions.items():
+                    start = time.perf_counter()
+                    session.run(["logits"], {"image": x})
+                    times[label].append(time.perf_counter() - start)
+        best = {label: min(seconds[1:]) for label, seconds in times.items()}
+        table[name] = {label: {"ms": 1e3 * s, "against_all": s / best["all"]} for label, s in best.items()}
+        for label, row in table[name].items():
+            print(f"| {name} | {label} | {row['ms']:.1f} | {row['against_all']:.3f} |", flush=True)
+    if not arguments.rehearse:
+        record("inference", arguments, fusions=table)
+
+
+EXPORT = """
+import re, sys, time, torch, nasnet_zoo
+from nasnet_zoo.export import to_onnx
+network = nasnet_zoo.load("nasnet-a-cifar-small")
+to_onnx(network, sys.argv[2] + "/small")  # loads every library: what comes after is the large network's
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+before = int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+open("/proc/self/clear_refs", "w").write("5")  # the peak begins here
+start = time.perf_counter()
+network = nasnet_zoo.load(sys.argv[1])
+report = to_onnx(network, sys.argv[2] + "/large")
+print(time.perf_counter() - start, peak() - before, report.checks[0].relative_error)
+"""
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """In a process of its own: seconds with the load and the verification, and the peak of its memory."""
+    name = "nasnet-a-mobile" if arguments.rehearse else "nasnet-a-large"
+    with tempfile.TemporaryDirectory() as folder:
+        nasnet_zoo.save(ruled(nasnet_zoo.create(name)), f"{folder}/checkpoint")
+        weights = (Path(folder) / "checkpoint" / "model.safetensors").stat().st_size / 2**20
+        command = [sys.executable, "-c", EXPORT, f"{folder}/checkpoint", folder]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    seconds, mebibytes, error = map(float, re.findall(r"[\d.e-]+", said)[-3:])
+    row = {"model": name, "seconds": seconds, "mebibytes": mebibytes, "weights": weights, "relative_error": error}
+    print(f"{row}, {mebibytes / weights:.2f} times the weights")
+    if not arguments.rehearse:
+        record("inference", arguments, export=row)
+
+
+def record(name: str, arguments: argparse.Namespace, **part: object) -> None:
+    """Adds a part to results/NAME.json, or NAME_cuda.json and so on."""
+    name += "" if arguments.provider == "cpu" else f"_{arguments.provider}"
+    path = RESULTS / f"{name}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before.pop("machine", None)
+    write(name, before | {"onnxruntime": onnxruntime.__version__} | part)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = {"fidelity": fidelity, "precision": precision, "speed": speed, "fusions": fusions, "export": export}
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("--data", help="the folder that holds CIFAR-10")
+    parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda", "tensorrt"))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rehearse", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.provider != "cpu":
+        onnxruntime.preload_dlls()
+    parts[arguments.part](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""How fast a network runs: this project's graph against what else a user could run, interleaved in one run.
+
+Every contender has a process of its own, so that neither threads nor memory of one are counted for another; they
+take turns, run by run.
+"""
+
+import multiprocessing
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_zoo.errors import ConfigError, SessionError
+
+from .providers import LONG, provider_options
+
+TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
+CONTENDERS = ("nasnet_zoo", "unfused", "timm", "eager", "compile")
+WARM_UP = 3
+TORCH_TYPES = {"fp32": "float32", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One contender's work. `name` is a zoo name, with fresh weights, or a checkpoint folder; `folder` for files."""
+
+    contender: str
+    name: str
+    provider: str
+    precision: str
+    batch: int
+    folder: str
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a contender did: milliseconds per run at the median and the 99th percentile of `runs`, images per second
+    from the median, and MiB: of the device's memory, or on a CPU the process's largest."""
+
+    contender: str
+    batch: int
+    images_per_second: float
+    p50: float
+    p99: float
+    fastest: float
+    mebibytes: float
+    runs: int
+
+
+def bench(
+    name: str,
+    folder: Path,
+    provider: str = "cpu",
+    precision: str = "fp32",
+    batch: int = 1,
+    rounds: int = 20,
+    contenders: Sequence[str] = CONTENDERS,
+    threads: int = 0,
+    on_round: Callable[[str], None] = lambda stage: None,
+) -> tuple[list[Row], dict[str, str]]:
+    """(a row per contender, why the others have none). Weights are fresh ones unless `name` is a checkpoint folder:
+    the numbers that are multiplied make no difference to the time. Raises ConfigError or SessionError."""
+    if unknown := sorted(set(contenders) - set(CONTENDERS)):
+        raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join(CONTENDERS)}")
+    if provider not in LONG or precision not in ("fp32", "fp16", "int8") or batch < 1 or rounds < 1:
+        given = f"provider {provider}, precision {precision}, batch {batch}, rounds {rounds}"
+        raise ConfigError(f"bench: {given} do not fit: cpu, cuda or tensorrt; fp32, fp16 or int8; at least 1 and 1")
+    context = multiprocessing.get_context("spawn")
+    workers: dict[str, tuple[Any, Connection]] = {}
+    failed: dict[str, str] = {}
+    times: dict[str, list[float]] = {}
+    memory: dict[str, float] = {}
+    try:
+        for contender in contenders:
+            on_round(f"{contender}: getting ready")
+            job = Job(contender, name, provider, precision, batch, str(folder), threads)
+            # The graph is made in another process than runs it, whose memory would be counted.
+            for task in (_prepare, _work):
+                here, there = context.Pipe()
+                process = context.Process(target=task, args=(job, there), daemon=True)
+                process.start()
+                there.close()
+                status, value = _received(here)
+                if status == "ready":
+                    workers[contender], times[contender] = (process, here), []
+                    continue
+                process.join()
+                if status == "failed":
+                    failed[contender] = value
+                    break
+        for done in range(rounds):
+            on_round(f"batch {batch}: {done} of {rounds} rounds")
+            for contender, (_, pipe) in list(workers.items()):
+                pipe.send("run")
+                status, value = _received(pipe)
+                if status == "seconds":
+                    times[contender].append(value)
+                else:
+                    failed[contender] = value
+                    del workers[contender], times[contender]
+        for contender, (_, pipe) in workers.items():
+            pipe.send("memory")
+            memory[contender] = _received(pipe)[1]
+    finally:
+        for process, pipe in workers.values():
+            with suppress(OSError):
+                pipe.send("end")
+            process.join(10)
+            if process.is_alive():
+                process.kill()
+    return [_row(contender, batch, times[contender], memory[contender]) for contender in times], failed
+
+
+def _received(pipe: Connection) -> tuple[str, Any]:
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        return "failed", "its process died"
+
+
+def _row(contender: str, batch: int, seconds: list[float], mebibytes: float) -> Row:
+    p50, p99 = 1e3 * statistics.median(seconds), 1e3 * float(np.quantile(seconds, 0.99))
+    return Row(contender, batch, 1e3 * batch / p50, p50, p99, 1e3 * min(seconds), mebibytes, len(seconds))
+
+
+def _prepare(job: Job, pipe: Connection) -> None:
+    """Makes a contender's graph, once for all batches of a run."""
+    try:
+        if job.contender not in ("eager", "compile") and not _graph(job).exists():
+            _make_graph(job, _graph(job))
+        pipe.send(("made", None))
+    except BaseException as error:
+        pipe.send(("failed", _reason(error)))
+
+
+def _work(job: Job, pipe: Connection) -> None:
+    """A contender's process: answers `run` with seconds, `memory` with MiB, until `end`."""
+    try:
+        run = {"eager": _torch, "compile": _torch}.get(job.contender, _onnxruntime)(job)
+        for _ in range(WARM_UP):
+            run()
+        pipe.send(("ready", None))
+        for message in iter(pipe.recv, "end"):
+            if message == "memory":
+                pipe.send(("mebibytes", _memory(job.provider)))
+                continue
+            start = time.perf_counter()
+            run()
+            pipe.send(("seconds", time.perf_counter() - start))
+    except (EOFError, KeyboardInterrupt):
+        pass
+    except BaseException as error:
+        pipe.send(("failed", _reason(error)))
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _network(name: str):
+    import nasnet_zoo
+    from nasnet_zoo.models import MODELS
+
+    return nasnet_zoo.create(name).eval() if name in MODELS else nasnet_zoo.load(name)
+
+
+def _torch(job: Job) -> Callable[[], Any]:
+    import torch
+
+    if job.precision not in TORCH_TYPES:
+        raise SessionError(f"torch has no {job.precision} of this network")
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    device = "cuda" if job.provider != "cpu" else "cpu"
+    options = dict(device=device, dtype=getattr(torch, TORCH_TYPES[job.precision]))
+    network = _timm(job.name) if job.name in TIMM else _network(job.name)
+    network = network.eval().to(**options, memory_format=torch.channels_last)
+    height, width = _size(job.name)
+    x = torch.randn(job.batch, 3, height, width, **options).contiguous(memory_format=torch.channels_last)
+    if job.contender == "compile":
+        network = torch.compile(network, mode="max-autotune" if device == "cuda" else None)
+
+    def run() -> None:
+        with torch.inference_mode():
+            network(x)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def _timm(name: str):
+    try:
+        import timm
+    except ImportError as error:
+        raise SessionError("timm is not installed: pip install nasnet-zoo[bench]") from error
+    if name not in TIMM:
+        raise SessionError(f"timm has no {name}")
+    return timm.create_model(TIMM[name], pretrained=False).eval()
+
+
+def _size(name: str) -> tuple[int, int]:
+    from nasnet_zoo.config import read_config
+    from nasnet_zoo.models import MODELS
+
+    config = MODELS[name].config if name in MODELS else read_config(Path(name) / "config.json")[0]
+    return config.preprocess.size
+
+
+def _onnxruntime(job: Job) -> Callable[[], Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = job.threads
+    long = LONG[job.provider]
+    if job.provider != "cpu":
+        onnxruntime.preload_dlls()
+    captured = job.contender == "nasnet_zoo" and job.provider == "cuda"
+    extra = provider_options(long, captured, job.folder)
+    session = onnxruntime.InferenceSession(str(_graph(job)), options, providers=[(long, extra)])
+    if session.get_providers()[0] != long:
+        raise SessionError(f"onnxruntime could not start {long}")
+    x = np.random.default_rng(0).normal(size=(job.batch, 3, *_size(job.name)))
+    entry = session.get_inputs()[0]
+    x = x.astype(np.float16 if entry.type == "tensor(float16)" else np.float32)
+    device = "cpu" if job.provider == "cpu" else "cuda"
+    binding = session.io_binding()
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(x, device, 0)  # on the device, as torch's is
+    binding.bind_ortvalue_input(entry.name, value)
+    output = session.get_outputs()[0]
+    shape = [job.batch, output.shape[1]]
+    kind = np.float16 if output.type == "tensor(float16)" else np.float32
+    binding.bind_ortvalue_output(output.name, onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, kind, device, 0))
+
+    def run() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return run
+
+
+def _graph(job: Job) -> Path:
+    return Path(job.folder) / f"{job.contender}-{Path(job.name).name}-{job.precision}" / "model.onnx"
+
+
+def _make_graph(job: Job, path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    if job.contender == "timm":
+        return _export_timm(job, path)
+    from .exporter import write_graph
+    from .fuse import FUSIONS
+
+    size = _size(job.name)
+    options = dict(images=list(_made_up(size)) if job.precision == "int8" else [])
+    options |= dict(name=Path(job.name).name, license="", source="")
+    fusions = FUSIONS if job.contender == "nasnet_zoo" else ()
+    write_graph(_network(job.name), path.parent, job.precision, size, fusions=fusions, **options)
+
+
+def _export_timm(job: Job, path: Path) -> None:
+    """What timm's own onnx_export does: torch's exporter on the model as it is."""
+    import torch
+
+    if job.precision not in TORCH_TYPES:
+        raise SessionError(f"timm exports no {job.precision}")
+    dtype = getattr(torch, TORCH_TYPES[job.precision])
+    model = _timm(job.name).to(dtype)
+    x = torch.randn(2, 3, *_size(job.name), dtype=dtype)
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.onnx.export(model, (x,), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    program.save(path, external_data=True)
+
+
+def _made_up(size: tuple[int, int], count: int = 8) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        yield rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def _memory(provider: str) -> float:
+    if provider != "cpu":
+        import torch
+
+        free, total = torch.cuda.mem_get_info()  # of the whole device: what else runs there counts too
+        return (total - free) / 2**20
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024

@@ -1,0 +1,43 @@
+"""From a network to its demo."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from nasnet_zoo.draw import draw_genotype
+from nasnet_zoo.images import ImageSource
+
+from ..exporter import to_onnx
+from ..folder import MODEL, find_export
+from .site import build_site
+
+if TYPE_CHECKING:
+    from nasnet_zoo.network import Network
+
+
+def build_demo(
+    network: "Network",
+    out: str | Path,
+    precision: str = "fp16",
+    images: Sequence[ImageSource] = (),
+    examples: Sequence[str | Path] = (),
+    *,
+    name: str = "network",
+    license: str = "",
+    source: str = "",
+) -> None:
+    """Exports `network` and writes the static site that runs it into the folder `out`; see build_site and to_onnx for
+    the options and errors."""
+    with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
+        folder = Path(temporary)
+        to_onnx(network, folder / "graph", precision, images=images, name=name, license=license, source=source)
+        data = find_export(folder / "graph").metadata
+        card = asdict(data.preprocess) | {"name": name, "precision": precision, "channels": data.channels}
+        card |= {"labels": data.labels, "license": license or "not stated", "source": source, "accuracy": None}
+        drawings = {}
+        for part in ("normal", "reduction"):
+            draw_genotype(network.config.architecture, folder / f"{part}.svg", only=part)
+            drawings[f"{part} cell"] = (folder / f"{part}.svg").read_text(encoding="utf-8")
+        build_site(out, (folder / "graph" / MODEL).read_bytes(), card, drawings, examples)
