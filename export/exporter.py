@@ -172,10 +172,9 @@ def write_graph(
 
 def origin(source: str) -> dict[str, str]:
     """name, license and source, as `to_onnx` takes them, of what nasnet_zoo.load(source) loads."""
-    name, _, tag = source.rpartition(".")
-    name = source if source in MODELS else name
+    name = source if source in MODELS else source.rpartition(".")[0]
     if name in MODELS:
-        return {"name": name, "license": MODELS[name].license, "source": f"{name}{f', weights {tag}' if tag else ''}"}
+        return {"name": name, "license": MODELS[name].license, "source": f"nasnet_zoo.load({source!r})"}
     return {"name": Path(source.partition("@")[0]).resolve().name, "license": "", "source": source}
 
 

@@ -55,7 +55,7 @@ class Metadata:
             raise ExportError(f"{where} was not made by nasnet-zoo export: it has no {PREFIX}* metadata; export it")
         if props[PREFIX + "format_version"] != str(FORMAT_VERSION):
             raise ExportError(
-                f"{where} has metadata of version {props[PREFIX + 'format_version']}, this nasnet_zoo reads "
+                f"{where} has metadata of version {props[PREFIX + 'format_version'][:20]}, this nasnet_zoo reads "
                 f"{FORMAT_VERSION}: export it again"
             )
         names = {field.name: field.type for field in fields(cls)} | dict.fromkeys(_PREPROCESS, Any)

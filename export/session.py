@@ -142,7 +142,7 @@ class Session:
     def _drop(self, error: Exception) -> None:
         """Leaves the first candidate, or raises SessionError if it is the last."""
         failed, *others = self._candidates
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         if not others:
             raise SessionError(f"{SHORT.get(failed, failed)} cannot run {self.folder.model}: {reason}") from error
         self._candidates = others

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from nasnet_zoo.draw import draw_genotype
+from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.images import ImageSource
 
 from ..exporter import to_onnx
@@ -34,8 +35,10 @@ def build_demo(
         folder = Path(temporary)
         to_onnx(network, folder / "graph", precision, images=images, name=name, license=license, source=source)
         data = find_export(folder / "graph").metadata
+        if data.data_sha256:
+            raise ConfigError(f"{name} has too many weights for a page in {precision}: choose int8 or a smaller network")
         card = asdict(data.preprocess) | {"name": name, "precision": precision, "channels": data.channels}
-        card |= {"labels": data.labels, "license": license or "not stated", "source": source, "accuracy": None}
+        card |= {"labels": data.labels, "license": license or "not stated", "source": f"The weights are those of {source}", "accuracy": None}
         drawings = {}
         for part in ("normal", "reduction"):
             draw_genotype(network.config.architecture, folder / f"{part}.svg", only=part)
