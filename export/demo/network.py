@@ -36,9 +36,10 @@ def build_demo(
         to_onnx(network, folder / "graph", precision, images=images, name=name, license=license, source=source)
         data = find_export(folder / "graph").metadata
         if data.data_sha256:
-            raise ConfigError(f"{name} has too many weights for a page in {precision}: choose int8 or a smaller network")
+            raise ConfigError(f"{name} has too many weights for a page in {precision}: try int8, or a smaller network")
         card = asdict(data.preprocess) | {"name": name, "precision": precision, "channels": data.channels}
-        card |= {"labels": data.labels, "license": license or "not stated", "source": f"The weights are those of {source}", "accuracy": None}
+        card |= {"labels": data.labels, "license": license or "not stated", "accuracy": None}
+        card["source"] = f"The weights are those of {source}"
         drawings = {}
         for part in ("normal", "reduction"):
             draw_genotype(network.config.architecture, folder / f"{part}.svg", only=part)
