@@ -87,7 +87,8 @@ def _headline(search: _Search, others: list[_Search]) -> str:
     size = f"{size:,}" if size < 10**6 else f"about 10<sup>{len(str(size)) - 1}</sup>"
     task = "looked up in NAS-Bench-201"
     if child.task == "cifar10":
-        task = f"trained on {child.pictures:,} pictures of CIFAR-10 for {child.recipe.epochs} epochs"
+        epochs = f"{child.recipe.epochs} epochs" if child.recipe.epochs > 1 else "one epoch"
+        task = f"trained on {child.pictures:,} pictures of CIFAR-10 for {epochs}"
     intro = (
         f"<p>{status} The space {escape(config.space.name)} has {size} "
         f"sequences of {len(history.space.decisions)} decisions. Each child is one of them, {task}; its reward is the "
