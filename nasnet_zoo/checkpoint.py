@@ -43,14 +43,14 @@ def write_checkpoint(
     """`save` for a state_dict and its config."""
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     with atomic_folder(folder, (CONFIG, WEIGHTS, *PUBLISHED)) as temporary:
-        with _os_errors(temporary / WEIGHTS):
+        with os_errors(temporary / WEIGHTS):
             save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         record = {"network": config.to_json(), "weights": {"sha256": sha256_file(temporary / WEIGHTS), **metadata}}
         (temporary / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _os_errors(path: Path) -> Iterator[None]:
+def os_errors(path: Path) -> Iterator[None]:
     """Gives the system's errors their type back: safetensors reports a full disk as a SafetensorError."""
     try:
         yield

@@ -113,10 +113,8 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
         try:
             _acquire(lock, path, timeout)
         except Timeout:
-            raise ZooError(
-                f"Another process has been working on {path} for more than {timeout:g} s; "
-                "wait until it has finished, or end it, and try again."
-            ) from None
+            since = f"has been working on {path} for more than {timeout:g} s" if timeout else f"is working on {path}"
+            raise ZooError(f"Another process {since}; wait until it has finished, or end it, and try again.") from None
     try:
         yield
     finally:

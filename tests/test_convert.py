@@ -329,6 +329,14 @@ def test_keras_files_that_are_none(tmp_path, tiny):
         convert.from_keras(path, TINY)
 
 
+def test_keras_3_files_are_named_as_such(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.weights.h5", "w") as file:
+        file["layers/conv2d/vars/0"] = np.zeros((3, 3, 3, 8), np.float32)
+    with pytest.raises(ConversionError, match="a.weights.h5 is in Keras 3's .weights.h5 layout"):
+        convert.from_keras(tmp_path / "a.weights.h5", TINY)
+
+
 @pytest.mark.parametrize("value", ["text", "huge"])
 def test_keras_files_with_what_is_no_weight(tmp_path, tiny, value):
     h5py = pytest.importorskip("h5py")

@@ -4,13 +4,17 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import nasnet_zoo
 from nasnet_zoo.config import Preprocess
-from nasnet_zoo.errors import CheckpointError, ConfigError, DataError
+from nasnet_zoo.errors import CheckpointError, ConfigError, DataError, ZooError
+from nasnet_zoo.files import locked
+from nasnet_zoo.train import loop
 from nasnet_zoo.train.data import Pictures, augmented, epoch_batches, load_cifar10, normalized
 from nasnet_zoo.train.loop import evaluate, schedule, train
 from nasnet_zoo.train.recipe import Recipe
+from nasnet_zoo.train.run import train_cifar10
 
 RECIPE = Recipe(3, batch_size=16, learning_rate=0.2, warmup_epochs=0.5, pad=2, drop_path_keep=0.8, dropout=0.1)
 
@@ -67,6 +71,36 @@ def test_a_folder_of_another_training_is_refused(tmp_path):
     (tmp_path / "state.safetensors").write_bytes(b"no such thing")
     with pytest.raises(CheckpointError, match="delete it to start over"):
         train(tiny(), four_colours(), RECIPE, seed=3, folder=tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_the_state_before_stays(tmp_path, monkeypatch):
+    train(tiny(), four_colours(), dataclasses.replace(RECIPE, epochs=1), folder=tmp_path / "run")
+    before = (tmp_path / "run" / "state.safetensors").read_bytes()
+
+    def full(*arguments, **options):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(loop, "save_file", full)
+    with pytest.raises(ZooError, match="state.safetensors: the disk is full"):
+        train(tiny(), four_colours(), dataclasses.replace(RECIPE, epochs=1), folder=tmp_path / "other")
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_training_that_cannot_be_ends_before_it_begins(tmp_path, monkeypatch):
+    def run(network, folder):
+        train_cifar10(network.config, "cifar-quick", folder, None, 0, "cpu", lambda *step: pytest.fail("it began"))
+
+    with pytest.raises(ConfigError, match="CIFAR-10 has 10 classes and this network 4"):
+        run(tiny(), tmp_path / "a")
+    monkeypatch.setattr("nasnet_zoo.train.run.cifar10_pictures", lambda *arguments, **options: four_colours())
+    network = nasnet_zoo.create("nasnet-a-cifar", filters=4, stages=(1, 1, 1))
+    with locked(tmp_path / "b" / "training"), pytest.raises(ZooError, match="Another process is working on"):
+        run(network, tmp_path / "b")
+    (tmp_path / "c").write_text("a file")
+    with pytest.raises(ZooError, match="something else has this name"):
+        run(network, tmp_path / "c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
 
 
 def test_schedule():

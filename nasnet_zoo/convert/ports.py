@@ -71,6 +71,11 @@ def read_keras(path: str | Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: Any) -> None:
+        if name.split("/")[-2:-1] == ["vars"]:
+            raise ConversionError(
+                f"{path} is in Keras 3's .weights.h5 layout, which numbers tensors instead of naming them: give the "
+                f"published .h5, or one that tf_keras saved"
+            )
         if isinstance(item, h5py.Dataset):  # .../layer/leaf:0, in groups that differ between Keras versions
             if item.dtype.kind != "f" or item.nbytes > MAX_TENSOR_BYTES:  # a small file can claim any size
                 raise ConversionError(f"{path}: {name} ({item.dtype}, {item.nbytes} bytes) is no weight of a NASNet")

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..checkpoint import os_errors
 from ..config import Preprocess
 from ..errors import CheckpointError
 from ..files import atomic_file
@@ -181,7 +182,7 @@ class _Session:
         metadata = {"training": self.identity, "history": json.dumps([asdict(epoch) for epoch in history])}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.path) as temporary:
+        with atomic_file(self.path) as temporary, os_errors(temporary):
             save_file(tensors, temporary, metadata=metadata)
 
     def resume(self) -> list[Epoch]:

@@ -10,6 +10,7 @@ from ..checkpoint import save
 from ..config import NetworkConfig
 from ..datasets import cifar10_pictures
 from ..errors import ConfigError
+from ..files import locked
 from ..network import build
 from .loop import Epoch, evaluate, train
 from .recipe import RECIPES
@@ -27,11 +28,13 @@ def train_cifar10(
     """Trains on CIFAR-10's 50,000 training pictures, writes `folder/checkpoint` (float16) with the recipe and the
     accuracy on the 10,000 test pictures in its config, and returns that top-1 and top-5.
 
-    Calls `on_step(steps done, steps in all, a note)`. Raises ConfigError for an unknown recipe, DataError and
-    CheckpointError.
+    Calls `on_step(steps done, steps in all, a note)`. Raises ConfigError for an unknown recipe or a network that has
+    not ten classes, DataError, CheckpointError, and ZooError for a folder that is in use or may not be written.
     """
     if recipe_name not in RECIPES:
         raise ConfigError(f"unknown recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
+    if config.num_classes != 10:
+        raise ConfigError(f"CIFAR-10 has 10 classes and this network {config.num_classes}: choose one with 10")
     recipe = RECIPES[recipe_name]
     pictures = cifar10_pictures(data, train=True).to(device)
     test = cifar10_pictures(data, train=False).to(device)
@@ -46,7 +49,9 @@ def train_cifar10(
         nonlocal note
         note = f"epoch {epoch.epoch}/{epoch.epochs}, loss {epoch.loss:.3f}"
 
-    train(network, pictures, recipe, seed=seed, folder=folder, on_step=step, on_epoch=epoch_done)
+    # Two trainings in one folder would undo each other; and one that cannot write there ends before its first epoch.
+    with locked(Path(folder) / "training", timeout=0):
+        train(network, pictures, recipe, seed=seed, folder=folder, on_step=step, on_epoch=epoch_done)
     # The accuracy is that of the float16 weights that are written, not of the float32 ones that are thrown away.
     network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
     top1, top5 = evaluate(network, test)
