@@ -212,7 +212,7 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def fusions(arguments: argparse.Namespace) -> None:
-    """Each rewrite left out of those that are used, and each unproven one added: ratios of the medians, in turns."""
+    """Each rewrite left out of those that are used, and each unproven one added: the fastest of all runs, in turns."""
     long = LONG[arguments.provider]
     table = {}
     for name in MODELS[1:] if arguments.rehearse else MODELS:
@@ -222,23 +222,24 @@ def fusions(arguments: argparse.Namespace) -> None:
         chosen = {"all": FUSIONS, "none": ()}
         chosen |= {f"without {f.__name__}": tuple(g for g in FUSIONS if g is not f) for f in FUSIONS}
         chosen |= {f"with {f.__name__}": (*FUSIONS[:-1], f, FUSIONS[-1]) for f in UNPROVEN}
-        sessions = {}
+        best = dict.fromkeys(chosen, float("inf"))
+        x = pictures(size, 1)
         with tempfile.TemporaryDirectory() as folder:
-            for label, some in chosen.items():
-                path = Path(folder) / f"{len(sessions)}.onnx"
-                save(*emit(fuse(graph, some), size), path)
-                options = onnxruntime.SessionOptions()
-                options.log_severity_level = 3
-                options.intra_op_num_threads = 1  # idle pools of several threads would spin beside the one that works
-                providers = [(long, provider_options(long, False, None))]
-                sessions[label] = onnxruntime.InferenceSession(path, options, providers=providers)
-            x, times = pictures(size, 1), {label: [] for label in sessions}
-            for _ in range(3 if arguments.rehearse else arguments.rounds):
-                for label, session in sessions.items():
-                    start = time.perf_counter()
-                    session.run(["logits"], {"image": x})
-                    times[label].append(time.perf_counter() - start)
-        best = {label: min(seconds[1:]) for label, seconds in times.items()}
+            for index, some in enumerate(chosen.values()):
+                save(*emit(fuse(graph, some), size), Path(folder) / f"{index}.onnx")
+            # A session's speed depends on where its memory happens to lie, so each is made anew in every round.
+            for _ in range(2 if arguments.rehearse else max(arguments.rounds // 4, 2)):
+                for index, label in enumerate(chosen):
+                    options = onnxruntime.SessionOptions()
+                    options.log_severity_level = 3
+                    options.intra_op_num_threads = 1
+                    providers = [(long, provider_options(long, False, None))]
+                    session = onnxruntime.InferenceSession(f"{folder}/{index}.onnx", options, providers=providers)
+                    for _ in range(5):
+                        start = time.perf_counter()
+                        session.run(["logits"], {"image": x})
+                        best[label] = min(best[label], time.perf_counter() - start)
+                    del session
         table[name] = {label: {"ms": 1e3 * s, "against_all": s / best["all"]} for label, s in best.items()}
         for label, row in table[name].items():
             print(f"| {name} | {label} | {row['ms']:.1f} | {row['against_all']:.3f} |", flush=True)

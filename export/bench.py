@@ -24,6 +24,7 @@ from .providers import LONG, provider_options
 TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
 CONTENDERS = ("nasnet_zoo", "unfused", "timm", "eager", "compile")
 WARM_UP = 3
+PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
 TORCH_TYPES = {"fp32": "float32", "fp16": "float16"}
 
 
@@ -99,6 +100,7 @@ def bench(
         for done in range(rounds):
             on_round(f"batch {batch}: {done} of {rounds} rounds")
             for contender, (_, pipe) in list(workers.items()):
+                time.sleep(PAUSE)
                 pipe.send("run")
                 status, value = _received(pipe)
                 if status == "seconds":
@@ -222,6 +224,8 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = job.threads
+    # Threads that wait for work do so awake, and would take the processor from whoever's turn is next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     long = LONG[job.provider]
     if job.provider != "cpu":
         onnxruntime.preload_dlls()

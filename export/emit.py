@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from nasnet_zoo.config import Preprocess
+from nasnet_zoo.errors import ExportError
 from nasnet_zoo.images import statistics
 from nasnet_zoo.ops import same_padding
 
@@ -129,6 +130,9 @@ class _Emitter:
         return name
 
     def weight(self, name: str, values: np.ndarray) -> str:
+        largest = np.finfo(self.dtype).max
+        if not np.abs(values).max(initial=0) <= largest:
+            raise ExportError(f"{name} reaches {np.abs(values).max():.3g}, and {self.dtype} holds {largest:g} at most")
         return self.constant(name, values.astype(self.dtype, copy=False))
 
     def size_of(self, node: Node) -> Size | None:

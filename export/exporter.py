@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.files import atomic_folder
+from nasnet_zoo.files import atomic_folder, sha256_file
 from nasnet_zoo.images import ImageSource, prepare, resized
 from nasnet_zoo.labels import label_names
 from nasnet_zoo.models import MODELS
@@ -47,6 +47,7 @@ class ExportReport:
     bytes: int
     seconds: float
     weights_sha256: str
+    model_sha256: str
     data_sha256: str
     checks: tuple[Check, ...]
 
@@ -77,16 +78,20 @@ def to_onnx(
     that do not fit; ImageError for images that cannot be read.
     """
     start = time.perf_counter()
-    config = network.config
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     if precision == "int8" and not images:
         raise ConfigError("int8 has to be calibrated: give a folder of pictures such as it will see (--images)")
-    fixed = None if size == "any" else config.preprocess.size if size == "native" else tuple(size)
-    if fixed is not None and (len(fixed) != 2 or min(fixed) < network.minimum_size):
-        raise ConfigError(f"size {fixed} is too small: this network takes {network.minimum_size} pixels and more")
+    fixed = _fixed_size(network, size)
     if pixels and fixed is None:
         raise ConfigError("pixels in need a fixed size: leave out size 'any', or normalise before the graph")
+    if top < 1:
+        raise ConfigError(f"top {top}: at least one class has to be given")
+    if precision == "int8":
+        with TemporaryDirectory() as passing:  # what int8 rounds away must not hide what is wrong before it
+            on_stage("verifying before int8")
+            write_graph(network, Path(passing), "fp32", fixed, pixels, top, name=name, license=license, source=source)
+            verify(network, passing, images)
     with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
         metadata, nodes = write_graph(
             *(network, folder, precision, fixed, pixels, top, images, on_stage),
@@ -107,6 +112,7 @@ def to_onnx(
             bytes=sum(file.stat().st_size for file in folder.iterdir()),
             seconds=round(time.perf_counter() - start, 2),
             weights_sha256=metadata.weights_sha256,
+            model_sha256=sha256_file(folder / MODEL),
             data_sha256=metadata.data_sha256,
             checks=checks,
         )
@@ -114,6 +120,18 @@ def to_onnx(
         del record["path"]
         (folder / REPORT).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def _fixed_size(network: "Network", size: object) -> tuple[int, int] | None:
+    if size == "any":
+        return None
+    if size == "native":
+        return network.config.preprocess.size
+    if not (isinstance(size, (tuple, list)) and len(size) == 2 and all(type(side) is int for side in size)):
+        raise ConfigError(f"size {size!r} is not 'native', 'any' or (height, width) in whole pixels")
+    if min(size) < network.minimum_size:
+        raise ConfigError(f"size {size} is too small: this network takes {network.minimum_size} pixels and more")
+    return tuple(size)
 
 
 def write_graph(
@@ -161,6 +179,7 @@ def write_graph(
         fixed=size is not None,
         pixels=pixels,
         top=min(top, config.num_classes) if pixels else 0,
+        minimum_size=network.minimum_size,
     )
     onnx.helper.set_model_props(model, metadata.to_props())
     (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))

@@ -45,6 +45,7 @@ def read_export(path: Path) -> ExportFolder:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors come in several kinds
         raise ExportError(f"{path} is damaged or no ONNX graph ({_line(error)}): export it again") from error
+    _check_report(path)
     metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props}, str(path))
     external = list(_external(model))
     if bool(external) != bool(metadata.data_sha256):
@@ -64,6 +65,19 @@ def read_export(path: Path) -> ExportFolder:
         if not same:
             raise ExportError(f"{data} is not the file that {path.name} was exported with: copy both files again")
     return ExportFolder(path, metadata)
+
+
+def _check_report(path: Path) -> None:
+    """The graph against the hash in the export.json beside it; a graph that was copied alone has none."""
+    report = path.with_name(REPORT)
+    if path.name != MODEL or not report.is_file():
+        return
+    try:
+        expected = json.loads(report.read_text(encoding="utf-8"))["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{report} is damaged ({_line(error)}): export again, or copy the folder again") from error
+    if sha256_file(path) != expected:
+        raise ExportError(f"{path} is not the graph that {REPORT} beside it describes: copy the folder again")
 
 
 def _external(message: Any) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """An exported graph against the network it was made from, in each of onnxruntime's providers that works here."""
 
+import copy
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures, between these two
 FEWEST, MOST = 2, 32
+HALF_MAX = 65504.0
 BATCH_SIZE, BATCH_MULTIPLY_ADDS = 4, 20e9  # at most, both: maps are memory too
 # The largest difference of a logit, over the largest logit. In int8 it is the ranking that has to hold.
 TOLERANCE = {("fp32", "cpu"): 1e-5, ("fp32", "cuda"): 1e-4, ("fp32", "tensorrt"): 1e-3, "fp16": 3e-2, "int8": 0.5}
@@ -50,7 +52,15 @@ def verify(network: "Network", folder: str | Path, images: Sequence[ImageSource]
 
     model = Path(folder) / MODEL
     data = read_export(model).metadata
-    batches = [(array, _reference(network, picture)) for picture, array in _inputs(network, data, images)]
+    batches, largest = [], 0.0
+    for picture, array in _inputs(network, data, images):
+        reference, most = _reference(network, picture)
+        batches.append((array, reference))
+        largest = max(largest, most)
+    if data.precision == "fp16" and not largest <= HALF_MAX:  # a CPU computes in float32 and would not notice
+        raise ExportError(
+            f"the maps of {data.name} reach {largest:.3g}, and float16 holds {HALF_MAX:g} at most: export it in fp32"
+        )
     give_back_memory()
     checks = []
     for provider in [SHORT[name] for name in choose(None)]:
@@ -93,7 +103,8 @@ def _inputs(
             elif data.pixels:
                 whole = replace(preprocess, crop=1.0, resize="squash")
                 array = np.stack([resized(source, preprocess, data.channels) for source in some])
-                yield np.stack([prepare(pixels.squeeze(), whole, data.channels) for pixels in array]), array
+                plain = array[..., 0] if data.channels == 1 else array
+                yield np.stack([prepare(pixels, whole, data.channels) for pixels in plain]), array
             else:
                 picture = np.stack([prepare(source, preprocess, data.channels) for source in some])
                 yield picture, picture
@@ -104,14 +115,31 @@ def _made_up(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
 
 
-def _reference(network: "Network", pictures: np.ndarray) -> np.ndarray:
+def _reference(network: "Network", pictures: np.ndarray) -> tuple[np.ndarray, float]:
+    """(torch's float32 logits, the largest value in any map that a fused graph has too)."""
     weight = network.classifier.weight
-    was_training = network.training
+    if weight.dtype != torch.float32:  # the graph is made from the weights, not from what half precision makes of them
+        network = copy.deepcopy(network).float()
+    modes = {module: module.training for module in network.modules()}
+    largest = [0.0]
+
+    def note(module: torch.nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            largest.append(float(output.abs().max()))
+
+    # What a pointwise or dense convolution puts out is not there in a graph: its batch norm is folded into it.
+    kept = [m for m in network.modules() if not isinstance(m, torch.nn.Conv2d) or m.groups > 1]
+    hooks = [module.register_forward_hook(note) for module in kept]
     network.eval()
-    with torch.inference_mode():
-        logits = network(torch.from_numpy(pictures).to(weight.device, weight.dtype))
-    network.train(was_training)
-    return logits.float().cpu().numpy()
+    try:
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(pictures).to(weight.device)).cpu().numpy()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return logits, max(largest)
 
 
 def _compare(pairs: list[tuple[np.ndarray, np.ndarray]], provider: str, version: str, real: bool) -> Check:
