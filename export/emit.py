@@ -21,6 +21,7 @@ OPSET, IR_VERSION = 17, 8  # onnxruntime 1.13 and later
 PIXELS, PROBABILITIES, CLASSES = "pixels", "probabilities", "classes"
 EXTERNAL_BYTES = 64 << 20  # weights of more than this lie in a file of their own, which is mapped, not parsed
 SMALL_BYTES = 1024  # shapes and the like stay in the graph, where shape inference needs them
+HALF_MAX = 65504.0  # float16's largest number
 PAGE = 4096  # what a mapping's offset has to be a multiple of
 
 Size = tuple[int, int]
@@ -130,9 +131,9 @@ class _Emitter:
         return name
 
     def weight(self, name: str, values: np.ndarray) -> str:
-        largest = np.finfo(self.dtype).max
-        if not np.abs(values).max(initial=0) <= largest:
-            raise ExportError(f"{name} reaches {np.abs(values).max():.3g}, and {self.dtype} holds {largest:g} at most")
+        if self.dtype == np.float16 and np.abs(values).max(initial=0) > HALF_MAX:
+            reached = f"{name} reaches {np.abs(values).max():.3g}"
+            raise ExportError(f"{reached}, and float16 holds {HALF_MAX:g} at most: export the network in fp32")
         return self.constant(name, values.astype(self.dtype, copy=False))
 
     def size_of(self, node: Node) -> Size | None:

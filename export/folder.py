@@ -45,7 +45,6 @@ def read_export(path: Path) -> ExportFolder:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors come in several kinds
         raise ExportError(f"{path} is damaged or no ONNX graph ({_line(error)}): export it again") from error
-    _check_report(path)
     metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props}, str(path))
     external = list(_external(model))
     if bool(external) != bool(metadata.data_sha256):
@@ -64,6 +63,7 @@ def read_export(path: Path) -> ExportFolder:
             raise ExportError(f"{data} cannot be read ({_line(error)}): copy both files again") from error
         if not same:
             raise ExportError(f"{data} is not the file that {path.name} was exported with: copy both files again")
+    _check_report(path)
     return ExportFolder(path, metadata)
 
 

@@ -124,6 +124,7 @@ class Session:
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4  # what goes wrong is said here, in one sentence
             options.intra_op_num_threads = self._threads
+            options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch, and gains no time
             try:
                 extra = provider_options(provider, self._cuda_graph and self.metadata.fixed, self._cache)
                 providers = [(provider, extra), *_after(provider)]

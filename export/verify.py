@@ -16,6 +16,7 @@ from nasnet_zoo.errors import ExportError
 from nasnet_zoo.images import ImageSource, prepare, resized
 from nasnet_zoo.kinds import get_kind
 
+from .emit import HALF_MAX
 from .folder import MODEL, read_export
 from .metadata import Metadata
 from .providers import LONG, SHORT, choose
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures, between these two
 FEWEST, MOST = 2, 32
-HALF_MAX = 65504.0
 BATCH_SIZE, BATCH_MULTIPLY_ADDS = 4, 20e9  # at most, both: maps are memory too
 # The largest difference of a logit, over the largest logit. In int8 it is the ranking that has to hold.
 TOLERANCE = {("fp32", "cpu"): 1e-5, ("fp32", "cuda"): 1e-4, ("fp32", "tensorrt"): 1e-3, "fp16": 3e-2, "int8": 0.5}

@@ -156,7 +156,7 @@ def test_another_fixed_size(tiny, tmp_path):
 def test_stages_are_announced(tiny, tmp_path):
     stages = []
     to_onnx(tiny, tmp_path / "out", "int8", images=IMAGES, on_stage=stages.append)
-    assert stages == ["fusing", "writing", "calibrating on 8 pictures", "verifying"]
+    assert stages == ["verifying before int8", "fusing", "writing", "calibrating on 8 pictures", "verifying"]
 
 
 def test_the_network_is_left_as_it_was(tmp_path):
@@ -325,7 +325,11 @@ def test_a_wrong_graph_leaves_the_one_that_was_there(tiny, tmp_path, monkeypatch
 def test_a_network_too_large_for_half_precision(tmp_path):
     network = random_network(GENOTYPES["PNASNet-5"], stages=(1,))
     network.classifier.weight.data *= 6e4 / network.classifier.weight.data.abs().max()
-    assert "is wrong in onnxruntime" in refused(ExportError, network, tmp_path / "out", "fp16")
+    assert "and float16 holds 65504 at most: export it in fp32" in refused(
+        ExportError, network, tmp_path / "out", "fp16"
+    )
+    network.classifier.weight.data *= 2
+    assert "weight reaches 1.2e+05" in refused(ExportError, network, tmp_path / "out", "fp16")
     assert list(tmp_path.iterdir()) == []
     to_onnx(network, tmp_path / "out", "fp32")
 
@@ -356,3 +360,10 @@ def test_without_pictures_some_are_made_up(tiny, tmp_path):
     check = to_onnx(tiny, tmp_path / "out").checks[0]
     assert check.pictures >= 2 and not check.real and check.provider == "cpu"
     assert to_onnx(tiny, tmp_path / "out", images=[Image.open(IMAGES[0])]).checks[0].real
+
+
+def test_what_is_wrong_before_int8_is_not_hidden_by_its_rounding(tiny, tmp_path, monkeypatch):
+    """A tenth more in one layer: within int8's tolerance, but not within float32's."""
+    monkeypatch.setattr(exporter, "fuse", broken(lambda weight: weight * 1.1, Linear))
+    assert "in fp32" in refused(ExportError, tiny, tmp_path / "out", "int8", images=IMAGES)
+    assert list(tmp_path.iterdir()) == []

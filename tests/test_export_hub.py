@@ -233,6 +233,7 @@ def named(exports, tmp_path, name):
     props = {prop.key: prop.value for prop in model.metadata_props}
     onnx.helper.set_model_props(model, {**props, PREFIX + "name": name})
     onnx.save(model, folder / MODEL)
+    (folder / REPORT).unlink()  # it has the graph's hash
     return folder
 
 
