@@ -101,3 +101,24 @@ def test_the_figures_of_fidelity_md_are_the_benchmarks():
     assert f"| load | {seconds['load']:.3f} s | {seconds['timm']:.3f} s | {loading['ratio']:.2f} |" in text
     assert f"{peak['load']:.0f} MiB, {peak['load'] / loading['weights_mib']:.2f} x" in text
     assert f"{loading['import_seconds']:.3f} s" in text
+
+
+def test_the_figures_of_deploy_md_are_the_benchmarks():
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    folder = ROOT / "benchmarks" / "results"
+    results = json.loads((folder / "inference.json").read_text())
+    assert set(results["fidelity"]) == set(nasnet_zoo.list_models())
+    for name, row in results["fidelity"].items():
+        assert f"| {name} | {row['fixed']:.1e} | {row['dynamic']:.1e} |" in text and row["same_bytes_twice"]
+        assert max(row["fixed"], row["dynamic"]) <= 1e-5
+    for row in results["precision"]["cifar"].values():
+        assert f"| {100 * row['top1']:.2f} % | {100 * row['same_class_as_fp32']:.2f} %" in text and row["finite"]
+    for row in results["speed"]:
+        assert f"| {row['p50']:.1f} | {row['fastest']:.1f} | {row['mebibytes']:.0f} | {row['share']:.0%} |" in text
+    for name, rows in results["fusions"].items():
+        for label, row in rows.items():
+            assert f"| {name} | {label} | {row['ms']:.1f} | {row['against_all']:.3f} |" in text
+    cost = results["export"]
+    assert f"takes {cost['seconds']:.1f} s" in text and f"{cost['mebibytes'] / cost['weights']:.2f} times" in text
+    environments = json.loads((folder / "environments.json").read_text())
+    assert environments["without_torch"]["same_top5"] and environments["oldest"] in text
