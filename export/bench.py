@@ -74,6 +74,7 @@ def bench(
     if provider not in LONG or precision not in ("fp32", "fp16", "int8") or batch < 1 or rounds < 1:
         given = f"provider {provider}, precision {precision}, batch {batch}, rounds {rounds}"
         raise ConfigError(f"bench: {given} do not fit: cpu, cuda or tensorrt; fp32, fp16 or int8; at least 1 and 1")
+    _size(name)  # what is not there is said once, not by every contender
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
     failed: dict[str, str] = {}
@@ -211,10 +212,14 @@ def _timm(name: str):
 
 
 def _size(name: str) -> tuple[int, int]:
+    """(height, width) of the network's pictures; raises a ZooError for what is neither in the zoo nor a checkpoint."""
     from nasnet_zoo.config import read_config
-    from nasnet_zoo.models import MODELS
+    from nasnet_zoo.models import MODELS, get_model
 
-    config = MODELS[name].config if name in MODELS else read_config(Path(name) / "config.json")[0]
+    folder = Path(name)
+    config = (
+        read_config(folder / "config.json")[0] if name not in MODELS and folder.is_dir() else get_model(name).config
+    )
     return config.preprocess.size
 
 

@@ -28,7 +28,9 @@ def export(
     triton: Annotated[Path | None, typer.Option(help="Also write the graph into this Triton model repository.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model as an ONNX graph, checked against torch before it is written."""
+    """Export a model as a verified ONNX graph.
+
+    Nothing is written unless onnxruntime gives torch's logits."""
     from .export.exporter import CALIBRATION, origin, to_onnx
     from .export.triton import write_triton
     from .loading import load
@@ -72,7 +74,9 @@ def bench(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time this project's graph against its unfused one, timm's export, torch and torch.compile, in turns."""
+    """Time a model's graph against other ways to run it.
+
+    They take turns: the graph without its fusions, timm's export, torch and torch.compile."""
     from dataclasses import asdict
     from tempfile import TemporaryDirectory
 
@@ -115,7 +119,9 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve; 0 is any free port.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
-    """Serve a page that classifies pictures in the browser, or write it as a static site."""
+    """Run a model in the browser.
+
+    Serves a page that classifies pictures, or writes it as a static site."""
     from tempfile import TemporaryDirectory
 
     from .export.demo import serve

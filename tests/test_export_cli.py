@@ -92,7 +92,9 @@ def test_bench_prints_a_row_per_contender_and_why_others_have_none(run):
     )
 
 
-def test_bench_of_what_is_not_there(tmp_path):
+def test_bench_of_what_is_not_there(tmp_path, run):
+    code, out, err = run("bench", "nasnet-a-cifar-smal")
+    assert code == 2 and "nasnet-a-cifar-small" in err and err.count("\n") == 1 and not out
     for wrong in (dict(provider="tpu"), dict(precision="int4"), dict(batch=0), dict(contenders=["tvm"])):
         with pytest.raises(ConfigError):
             bench(SHIPPED, tmp_path, **wrong)
