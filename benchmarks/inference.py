@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from common import RESULTS, write
+from common import RESULTS, machine, write
 
 import nasnet_zoo
 from nasnet_zoo.cost import cell_cost
@@ -133,6 +133,7 @@ def precision(arguments: argparse.Namespace) -> None:
             session = Session(folder, [arguments.provider])
             batches = test.images[:count].permute(0, 2, 3, 1).contiguous().numpy()
             logits = np.concatenate([session.run(batches[i : i + 250]) for i in range(0, count, 250)])
+            assert session.provider == arguments.provider, "another provider went on in its place"
         rows[kind] = {"top1": float((logits.argmax(1) == labels).mean()), "finite": bool(np.isfinite(logits).all())}
         if kind == "fp32":
             exact = logits
@@ -188,7 +189,7 @@ def speed(arguments: argparse.Namespace) -> None:
     batches = {"nasnet-a-large": (1, 64), "nasnet-a-mobile": (1, 256)} if on_gpu else dict.fromkeys(MODELS, (1,))
     kinds = ("fp32", "fp16") if on_gpu else ("fp32", "int8")
     rows = []
-    for name in MODELS[1:] if arguments.rehearse else MODELS:
+    for name in arguments.models:
         flops = 2 * cell_cost(nasnet_zoo.info(name).config, nasnet_zoo.info(name).config.preprocess.size).multiply_adds
         with tempfile.TemporaryDirectory() as folder:
             for kind in kinds:
@@ -215,7 +216,7 @@ def fusions(arguments: argparse.Namespace) -> None:
     """Each rewrite left out of those that are used, and each unproven one added: the fastest of all runs, in turns."""
     long = LONG[arguments.provider]
     table = {}
-    for name in MODELS[1:] if arguments.rehearse else MODELS:
+    for name in arguments.models:
         network = ruled(nasnet_zoo.create(name))
         size = network.config.preprocess.size
         graph = trace(network.config, {key: value.numpy() for key, value in network.state_dict().items()})
@@ -283,7 +284,13 @@ def record(name: str, arguments: argparse.Namespace, **part: object) -> None:
     path = RESULTS / f"{name}.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     before.pop("machine", None)
-    write(name, before | {"onnxruntime": onnxruntime.__version__} | part)
+    if "speed" in part:  # of other models, measured in another call
+        others = [row for row in before.get("speed", []) if row["model"] not in arguments.models]
+        part["speed"] = others + part["speed"]
+    if "fusions" in part:
+        part["fusions"] = before.get("fusions", {}) | part["fusions"]
+    made_by = {name: f"{machine()}, onnxruntime {onnxruntime.__version__}" for name in part}
+    write(name, before | {"made_by": before.get("made_by", {}) | made_by} | part)
 
 
 def main() -> None:
@@ -294,7 +301,9 @@ def main() -> None:
     parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda", "tensorrt"))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--models", nargs="+", help="of speed and fusions")
     arguments = parser.parse_args()
+    arguments.models = arguments.models or (MODELS[1:] if arguments.rehearse else MODELS)
     if arguments.provider != "cpu":
         onnxruntime.preload_dlls()
     parts[arguments.part](arguments)

@@ -4,6 +4,7 @@ Every contender has a process of its own, so that neither threads nor memory of 
 take turns, run by run.
 """
 
+import hashlib
 import multiprocessing
 import re
 import statistics
@@ -19,12 +20,13 @@ import numpy as np
 
 from nasnet_zoo.errors import ConfigError, SessionError
 
-from .providers import LONG, provider_options
+from .providers import LONG, preload, provider_options
 
 TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
 CONTENDERS = ("nasnet_zoo", "unfused", "timm", "eager", "compile")
 WARM_UP = 3
 PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
+PRECISIONS = ("fp32", "fp16", "int8")
 TORCH_TYPES = {"fp32": "float32", "fp16": "float16"}
 
 
@@ -52,7 +54,7 @@ class Row:
     p50: float
     p99: float
     fastest: float
-    mebibytes: float
+    mebibytes: float | None
     runs: int
 
 
@@ -71,15 +73,18 @@ def bench(
     the numbers that are multiplied make no difference to the time. Raises ConfigError or SessionError."""
     if unknown := sorted(set(contenders) - set(CONTENDERS)):
         raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join(CONTENDERS)}")
-    if provider not in LONG or precision not in ("fp32", "fp16", "int8") or batch < 1 or rounds < 1:
-        given = f"provider {provider}, precision {precision}, batch {batch}, rounds {rounds}"
-        raise ConfigError(f"bench: {given} do not fit: cpu, cuda or tensorrt; fp32, fp16 or int8; at least 1 and 1")
+    if provider not in LONG:
+        raise ConfigError(f"unknown provider {provider!r}: choose one of {', '.join(LONG)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    if batch < 1 or rounds < 1:
+        raise ConfigError(f"batch {batch} and rounds {rounds} must be at least 1")
     _size(name)  # what is not there is said once, not by every contender
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
     failed: dict[str, str] = {}
     times: dict[str, list[float]] = {}
-    memory: dict[str, float] = {}
+    memory: dict[str, float | None] = {}
     try:
         for contender in contenders:
             on_round(f"{contender}: getting ready")
@@ -102,16 +107,15 @@ def bench(
             on_round(f"batch {batch}: {done} of {rounds} rounds")
             for contender, (_, pipe) in list(workers.items()):
                 time.sleep(PAUSE)
-                pipe.send("run")
-                status, value = _received(pipe)
+                status, value = _asked(pipe, "run")
                 if status == "seconds":
                     times[contender].append(value)
                 else:
                     failed[contender] = value
                     del workers[contender], times[contender]
         for contender, (_, pipe) in workers.items():
-            pipe.send("memory")
-            memory[contender] = _received(pipe)[1]
+            status, value = _asked(pipe, "memory")
+            memory[contender] = value if status == "mebibytes" else None
     finally:
         for process, pipe in workers.values():
             with suppress(OSError):
@@ -122,6 +126,14 @@ def bench(
     return [_row(contender, batch, times[contender], memory[contender]) for contender in times], failed
 
 
+def _asked(pipe: Connection, question: str) -> tuple[str, Any]:
+    try:
+        pipe.send(question)
+    except (BrokenPipeError, OSError):
+        return "failed", "its process died"
+    return _received(pipe)
+
+
 def _received(pipe: Connection) -> tuple[str, Any]:
     try:
         return pipe.recv()
@@ -129,7 +141,7 @@ def _received(pipe: Connection) -> tuple[str, Any]:
         return "failed", "its process died"
 
 
-def _row(contender: str, batch: int, seconds: list[float], mebibytes: float) -> Row:
+def _row(contender: str, batch: int, seconds: list[float], mebibytes: float | None) -> Row:
     p50, p99 = 1e3 * statistics.median(seconds), 1e3 * float(np.quantile(seconds, 0.99))
     return Row(contender, batch, 1e3 * batch / p50, p50, p99, 1e3 * min(seconds), mebibytes, len(seconds))
 
@@ -147,13 +159,15 @@ def _prepare(job: Job, pipe: Connection) -> None:
 def _work(job: Job, pipe: Connection) -> None:
     """A contender's process: answers `run` with seconds, `memory` with MiB, until `end`."""
     try:
+        before = _device_memory(job.provider)
         run = {"eager": _torch, "compile": _torch}.get(job.contender, _onnxruntime)(job)
         for _ in range(WARM_UP):
             run()
+        device = _device_memory(job.provider) - before  # the other contenders sleep meanwhile
         pipe.send(("ready", None))
         for message in iter(pipe.recv, "end"):
             if message == "memory":
-                pipe.send(("mebibytes", _memory(job.provider)))
+                pipe.send(("mebibytes", _memory() if job.provider == "cpu" else device))
                 continue
             start = time.perf_counter()
             run()
@@ -183,6 +197,7 @@ def _torch(job: Job) -> Callable[[], Any]:
         raise SessionError(f"torch has no {job.precision} of this network")
     if job.threads:
         torch.set_num_threads(job.threads)
+    torch.backends.cudnn.allow_tf32 = False  # nor do the graphs
     device = "cuda" if job.provider != "cpu" else "cpu"
     options = dict(device=device, dtype=getattr(torch, TORCH_TYPES[job.precision]))
     network = _timm(job.name) if job.name in TIMM else _network(job.name)
@@ -233,10 +248,10 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     long = LONG[job.provider]
     if job.provider != "cpu":
-        onnxruntime.preload_dlls()
-    captured = job.contender == "nasnet_zoo" and job.provider == "cuda"
+        preload(onnxruntime)
+    captured = job.provider == "cuda"  # for all contenders alike: it is no merit of a graph
     extra = provider_options(long, captured, job.folder)
-    session = onnxruntime.InferenceSession(str(_graph(job)), options, providers=[(long, extra)])
+    session = onnxruntime.InferenceSession(str(_graph(job)), options, providers=[(long, extra)], enable_fallback=0)
     if session.get_providers()[0] != long:
         raise SessionError(f"onnxruntime could not start {long}")
     x = np.random.default_rng(0).normal(size=(job.batch, 3, *_size(job.name)))
@@ -259,11 +274,12 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
 
 
 def _graph(job: Job) -> Path:
-    return Path(job.folder) / f"{job.contender}-{Path(job.name).name}-{job.precision}" / "model.onnx"
+    which = hashlib.sha256(str(Path(job.name).resolve()).encode()).hexdigest()[:8]  # names of checkpoints may be alike
+    return Path(job.folder) / f"{job.contender}-{which}-{job.precision}" / "model.onnx"
 
 
 def _make_graph(job: Job, path: Path) -> None:
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if job.contender == "timm":
         return _export_timm(job, path)
     from .exporter import write_graph
@@ -296,13 +312,17 @@ def _made_up(size: tuple[int, int], count: int = 8) -> Iterator[np.ndarray]:
         yield rng.integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def _memory(provider: str) -> float:
-    if provider != "cpu":
-        import torch
+def _device_memory(provider: str) -> float:
+    """MiB in use on the GPU by whatever runs there; 0 on a CPU."""
+    if provider == "cpu":
+        return 0.0
+    import torch
 
-        free, total = torch.cuda.mem_get_info()  # of the whole device: what else runs there counts too
-        return (total - free) / 2**20
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**20
+
+
+def _memory() -> float | None:
+    """The most MiB that this process has had; None where the system does not say."""
     status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
+    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024 if status.exists() else None

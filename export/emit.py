@@ -16,7 +16,7 @@ from nasnet_zoo.ops import same_padding
 
 from .graph import INPUT, OUTPUT, Add, Concat, Conv, Graph, Linear, Mean, Node, Norm, Pool, Relu, Slice, Zero
 
-OPSET, IR_VERSION = 17, 8  # onnxruntime 1.13 and later
+OPSET, IR_VERSION = 17, 8  # what onnxruntime 1.15 takes, and no older one was tried
 
 PIXELS, PROBABILITIES, CLASSES = "pixels", "probabilities", "classes"
 EXTERNAL_BYTES = 64 << 20  # weights of more than this lie in a file of their own, which is mapped, not parsed

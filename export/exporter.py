@@ -78,15 +78,8 @@ def to_onnx(
     that do not fit; ImageError for images that cannot be read.
     """
     start = time.perf_counter()
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    if precision == "int8" and not images:
-        raise ConfigError("int8 has to be calibrated: give a folder of pictures such as it will see (--images)")
+    check_options(precision, size, pixels, top, images)
     fixed = _fixed_size(network, size)
-    if pixels and fixed is None:
-        raise ConfigError("pixels in need a fixed size: leave out size 'any', or normalise before the graph")
-    if top < 1:
-        raise ConfigError(f"top {top}: at least one class has to be given")
     if precision == "int8":
         with TemporaryDirectory() as passing:  # what int8 rounds away must not hide what is wrong before it
             on_stage("verifying before int8")
@@ -120,6 +113,18 @@ def to_onnx(
         del record["path"]
         (folder / REPORT).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def check_options(precision: str, size: object, pixels: bool, top: int, images: Sequence[object]) -> None:
+    """Raises ConfigError for options of `to_onnx` that fit no network."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    if precision == "int8" and not images:
+        raise ConfigError("int8 has to be calibrated: give a folder of pictures such as it will see (--images)")
+    if pixels and size == "any":
+        raise ConfigError("pixels in need a fixed size: leave out size 'any', or normalise before the graph")
+    if top < 1:
+        raise ConfigError(f"top {top}: at least one class has to be given")
 
 
 def _fixed_size(network: "Network", size: object) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.errors import ExportError
+from nasnet_zoo.errors import DownloadError, ExportError
 from nasnet_zoo.files import sha256_file
 
 from .metadata import Metadata
@@ -30,7 +30,10 @@ def find_export(source: str | Path, local_files_only: bool = False) -> ExportFol
     path = Path(source)
     repo = _REPO.fullmatch(str(source))
     if not path.exists() and repo and not str(source).startswith((".", "/")) and path.suffix != ".onnx":
-        path = _from_hub(repo["repo"], repo["revision"], local_files_only)
+        try:
+            path = _from_hub(repo["repo"], repo["revision"], local_files_only)
+        except DownloadError as error:
+            raise DownloadError(f"there is no folder {source}, and {error}") from error
     path = path / MODEL if path.is_dir() else path
     if not path.is_file():
         raise ExportError(f"there is no graph at {path}: `nasnet-zoo export` writes one")

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -34,16 +35,17 @@ def choose(providers: Sequence[str] | None) -> list[str]:
         if name not in there and name not in LONG.values():
             raise SessionError(f"there is no provider {name!r}: choose of {', '.join(LONG)}")
     if not wanted:
-        wanted = [LONG["tensorrt"]] if find_spec("tensorrt_libs") or find_spec("tensorrt") else []
-        wanted += [LONG["cuda"]] if _has_nvidia_gpu() else []
-        wanted = [name for name in wanted if name in there]
+        wanted = []
+        if _has_nvidia_gpu():
+            wanted = [LONG["tensorrt"]] if find_spec("tensorrt_libs") else []
+            wanted = [name for name in (*wanted, LONG["cuda"]) if name in there]
     for name in [name for name in wanted if name not in there]:
         say(f"{SHORT[name]} is not in this onnxruntime ({', '.join(SHORT.get(n, n) for n in there)}): leaving it out")
     wanted = [name for name in wanted if name in there]
     if LONG["cpu"] not in wanted:
         wanted.append(LONG["cpu"])
     if any(name != LONG["cpu"] for name in wanted):
-        _preload(onnxruntime)
+        preload(onnxruntime)
     return wanted
 
 
@@ -61,7 +63,6 @@ def provider_options(provider: str, cuda_graph: bool, cache: str | Path | None) 
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(folder),
             "trt_fp16_enable": "0",  # the graph says what is computed in half precision
-            **({"trt_cuda_graph_enable": "1"} if cuda_graph else {}),
         }
     return {}
 
@@ -92,11 +93,14 @@ def _has_nvidia_gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
-def _preload(onnxruntime: Any) -> None:
-    """Loads CUDA and cuDNN from the packages that pip installed, so that no system-wide CUDA is needed."""
+def preload(onnxruntime: Any) -> None:
+    """Loads CUDA, cuDNN and TensorRT from the packages that pip installed, so that no system-wide ones are needed."""
     if hasattr(onnxruntime, "preload_dlls"):
         try:
             with redirect_stdout(StringIO()):  # it prints what it does not find; then the provider does not start
                 onnxruntime.preload_dlls()
         except (OSError, RuntimeError) as error:
             say(f"CUDA could not be loaded ({error})")
+    if find_spec("tensorrt_libs"):
+        with suppress(ImportError, OSError):  # then TensorRT does not start, and the session says so
+            import_module("tensorrt_libs")

@@ -56,9 +56,6 @@ def quantize(
         return onnx.load(quantized)
     finally:
         root.setLevel(level)
-        for path in folder.glob("*quantized.onnx*"), folder.glob("plain.onnx*"):
-            for file in path:
-                file.unlink()
 
 
 def _batches(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

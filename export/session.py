@@ -1,6 +1,7 @@
 """Runs exported graphs in onnxruntime. Imports no torch."""
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,6 +16,7 @@ from .folder import ExportFolder, find_export
 from .providers import SHORT, choose, provider_options, quiet, say
 
 BATCH_SIZE = 32
+_GRAPH_IDS = count(1)
 BOUND_SHAPES = 8  # for so many shapes of batches memory stays bound on a GPU
 
 
@@ -24,8 +26,8 @@ class Session:
     `source` is the folder that `nasnet-zoo export` wrote, its model.onnx, or a Hub repo "org/repo[@revision]" that has
     it under onnx/. `providers` are onnxruntime's names or "tensorrt", "cuda" and "cpu", in the order in which to try
     them; without it the best that works. One that is absent or dies at its first run is left, and said on stderr.
-    `cuda_graph` captures the run of each batch size once and replays it, on a graph of fixed picture size. Several
-    threads may use one session.
+    With `cuda_graph` the CUDA provider captures the run of each batch size once and replays it, on a graph of fixed
+    picture size. Several threads may use one session.
 
     Raises ExportError for a graph that is not one of ours or damaged, SessionError where no provider works.
     """
@@ -126,7 +128,8 @@ class Session:
             options.intra_op_num_threads = self._threads
             options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch, and gains no time
             try:
-                extra = provider_options(provider, self._cuda_graph and self.metadata.fixed, self._cache)
+                self._captures = self._cuda_graph and self.metadata.fixed and self.provider == "cuda"
+                extra = provider_options(provider, self._captures, self._cache)
                 providers = [(provider, extra), *_after(provider)]
                 with quiet(provider):
                     session = onnxruntime.InferenceSession(
@@ -135,7 +138,11 @@ class Session:
                 if session.get_providers()[0] != provider:
                     raise SessionError(f"onnxruntime could not start {provider}: it lacks a device or its libraries")
             except Exception as error:
-                self._drop(error)
+                if self._captures:  # not every graph can be captured: what a GPU lacks goes to the CPU
+                    say(f"the run cannot be captured ({_last_line(error)}); going on without")
+                    self._cuda_graph = False
+                else:
+                    self._drop(error)
             else:
                 self._session, self._bound = session, {}
                 return
@@ -143,7 +150,7 @@ class Session:
     def _drop(self, error: Exception) -> None:
         """Leaves the first candidate, or raises SessionError if it is the last."""
         failed, *others = self._candidates
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        reason = _last_line(error)
         if not others:
             raise SessionError(f"{SHORT.get(failed, failed)} cannot run {self.folder.model}: {reason}") from error
         self._candidates = others
@@ -157,7 +164,7 @@ class Session:
             bound = self._bound.pop(array.shape, None) or _Bound(self._session, array, self.metadata.classes)
             logits = bound(array)
             self._bound[array.shape] = bound
-            if len(self._bound) > BOUND_SHAPES and not self._cuda_graph:  # a captured graph keeps its addresses
+            if len(self._bound) > BOUND_SHAPES and not self._captures:  # a captured graph keeps its addresses
                 del self._bound[next(iter(self._bound))]
             return logits
 
@@ -174,8 +181,8 @@ class _Bound:
         self.binding.bind_ortvalue_input(session.get_inputs()[0].name, self.input)
         self.binding.bind_ortvalue_output("logits", self.output)
         self.options = onnxruntime.RunOptions()
-        # A captured graph belongs to one shape, and its number tells them apart.
-        self.options.add_run_config_entry("gpu_graph_id", str(len(array)))
+        # A captured graph belongs to one binding's memory, and its number tells them apart.
+        self.options.add_run_config_entry("gpu_graph_id", str(next(_GRAPH_IDS)))
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         self.input.update_inplace(array)
@@ -191,10 +198,14 @@ def _after(provider: str) -> list[str]:
     return after.get(provider, [] if provider == "CPUExecutionProvider" else ["CPUExecutionProvider"])
 
 
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+
+
 def _out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(
-        sign in text for sign in ("failed to allocate", "bad_alloc", "bad allocation", "out of memory")
+        sign in text for sign in ("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
     )
 
 

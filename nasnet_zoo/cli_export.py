@@ -23,7 +23,7 @@ def export(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Take uint8 pictures (batch, height, width, 3), give the top classes too.")
     ] = False,
-    top: Annotated[int, typer.Option(min=1, help="How many classes --pixels gives.")] = 5,
+    top: Annotated[int | None, typer.Option(min=1, help="How many classes --pixels gives; 5 unless said.")] = None,
     images: ImagesOption = None,
     triton: Annotated[Path | None, typer.Option(help="Also write the graph into this Triton model repository.")] = None,
     as_json: JsonOption = False,
@@ -31,14 +31,17 @@ def export(
     """Export a model as a verified ONNX graph.
 
     Nothing is written unless onnxruntime gives torch's logits."""
-    from .export.exporter import CALIBRATION, origin, to_onnx
+    from .export.exporter import CALIBRATION, check_options, origin, to_onnx
     from .export.triton import write_triton
     from .loading import load
 
+    if top is not None and not pixels:
+        raise ConfigError("--top says how many classes a graph with --pixels gives: add --pixels or leave it out")
     pictures = _pictures(images, CALIBRATION) if images is not None else []
+    check_options(precision, _size(size), pixels, top or 5, pictures)  # before anything is fetched
     about = origin(model)
     out = out or Path(f"{about['name']}-{precision}")
-    options = dict(size=_size(size), pixels=pixels, top=top, images=pictures)
+    options = dict(size=_size(size), pixels=pixels, top=top or 5, images=pictures)
     with Console(stderr=True).status("loading") as status:
         report = to_onnx(load(model), out, precision, **options, **about, on_stage=status.update)
     if triton is not None:
@@ -96,11 +99,18 @@ def bench(
                 rows, failed = bench(
                     *(name, Path(folder), chosen, precision, size, rounds, only or CONTENDERS), on_round=status.update
                 )
-                failures |= {f"{name}, {contender}": reason for contender, reason in failed.items()}
+                failures |= {f"{name}, batch {size}, {contender}": reason for contender, reason in failed.items()}
                 for row in rows:
                     records.append({"model": name, "provider": chosen, "precision": precision, **asdict(row)})
                     speed, times = f"{row.images_per_second:,.1f}", (f"{row.p50:,.2f}", f"{row.p99:,.2f}")
-                    table.add_row(name, str(size), row.contender, speed, *times, f"{row.mebibytes:,.0f}")
+                    table.add_row(
+                        name,
+                        str(size),
+                        row.contender,
+                        speed,
+                        *times,
+                        "" if row.mebibytes is None else f"{row.mebibytes:,.0f}",
+                    )
     if as_json:
         _print_json({"rows": records, "left_out": failures})
         return
@@ -126,11 +136,12 @@ def demo(
 
     from .export.demo import serve
     from .export.demo.network import build_demo
-    from .export.exporter import CALIBRATION, origin
+    from .export.exporter import CALIBRATION, check_options, origin
     from .loading import load
 
+    check_options(precision, "native", False, 1, [images] if images else [])
     calibration = _pictures(images, CALIBRATION) if images is not None else []
-    shown = _pictures(examples, 12) if examples is not None else []
+    shown = _pictures(examples, 12, "--examples") if examples is not None else []
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"
         with Console(stderr=True).status("exporting"):
@@ -151,15 +162,15 @@ def _size(text: str) -> Any:
     return int(sides[0]), int(sides[-1])
 
 
-def _pictures(folder: Path, count: int) -> list[Path]:
+def _pictures(folder: Path, count: int, option: str = "--images") -> list[Path]:
     """At most `count` pictures of a folder and those below it, evenly spaced in the order of their names."""
     from PIL import Image
 
     if not folder.is_dir():
-        raise ConfigError(f"--images {folder}: there is no such folder; give one that holds pictures")
+        raise ConfigError(f"{option} {folder}: there is no such folder; give one that holds pictures")
     Image.init()
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in Image.EXTENSION and path.is_file())
     if not found:
-        raise ConfigError(f"--images {folder}: there is no picture in it")
+        raise ConfigError(f"{option} {folder}: there is no picture in it")
     step = max(len(found) / count, 1)
     return [found[int(i * step)] for i in range(min(count, len(found)))]

@@ -64,7 +64,8 @@ def test_export_takes_its_options(run):
         (["--size", "7"], "takes 8 pixels and more"),
         (["--size", "x7"], "write native, any"),
         (["--size", "any", "--pixels"], "pixels in need a fixed size"),
-        (["--images", "nowhere"], "there is no such folder"),
+        (["--images", "nowhere"], "--images nowhere: there is no such folder"),
+        (["--top", "3"], "add --pixels or leave it out"),
         (["--images", "empty"], "there is no picture in it"),
         (["-o", "mine"], "mine holds thesis.tex, which would be lost"),
     ],
@@ -85,7 +86,7 @@ def test_a_model_that_is_not_there(run):
 
 def test_bench_prints_a_row_per_contender_and_why_others_have_none(run):
     code, out, _ = run("bench", SHIPPED, "--rounds", 2, "--provider", "cpu", "--only", "nasnet_zoo", "--only", "timm")
-    assert code == 0 and "left out: nasnet-a-cifar-small, timm: timm has no nasnet-a-cifar-small" in out
+    assert code == 0 and "left out: nasnet-a-cifar-small, batch 1, timm: timm has no nasnet-a-cifar-small" in out
     (row,) = [line.split() for line in out.splitlines() if line.startswith(f" {SHIPPED}")]
     assert (
         row[1:3] == ["1", "nasnet_zoo"] and 0 < float(row[4]) <= float(row[5]) and float(row[6].replace(",", "")) > 50
@@ -115,6 +116,16 @@ def test_demo_builds_a_site(run):
     assert len(card["examples"]) == len(list(IMAGES.glob("*.png")))
     normal, reduction = (Path("site", cell["file"]).read_text() for cell in card["cells"])
     assert "Normal cell" in normal and "Reduction cell" not in normal and "Reduction cell" in reduction
+
+
+def test_a_demo_with_bad_options_is_one_sentence(run):
+    for options, sentence in (
+        (["--precision", "int8"], "int8 has to be calibrated"),
+        (["--precision", "int4"], "unknown precision"),
+        (["--examples", "nowhere"], "--examples nowhere: there is no such folder"),
+    ):
+        code, out, err = run("demo", "--build", "site", *options)
+        assert code == 2 and sentence in err and err.count("\n") == 1 and not out and not Path("site").exists()
 
 
 def test_a_network_with_too_many_weights_for_a_page(tmp_path, monkeypatch):

@@ -95,6 +95,17 @@ print(bool(((made.bn_1.running_var - exact.var(1)).abs() / exact.var(1) < 1e-2).
     assert said == "True\n"
 
 
+def test_what_is_not_a_number_stays_visible():
+    said = interpreted("""
+x = picture(2, 4, 5, 5)
+x[0, 1, 2, 2] = float("nan")
+made = chain(separable(3, 4, 4, 1, 1))
+made.separable = run_fused
+print(bool(made(State(x.requires_grad_())).isnan().any()))
+""")
+    assert said == "True\n"
+
+
 def test_a_network_trained_by_the_kernels_is_the_one_that_torch_trains():
     said = interpreted("""
 from nasnet_zoo.config import CellScale, NetworkConfig

@@ -28,6 +28,10 @@ class TrainingStep:
             images = images.contiguous(memory_format=torch.channels_last)
         if images.device.type != "cuda":
             return self.eager(images, labels)
+        with torch.cuda.device(images.device):  # streams, captures and Triton go to the current one
+            return self.captured(images, labels)
+
+    def captured(self, images: Tensor, labels: Tensor) -> Tensor:
         shape = images.shape
         self.seen[shape] = self.seen.get(shape, 0) + 1
         if self.seen[shape] <= WARMUP_STEPS:
