@@ -194,7 +194,9 @@ def speed(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for kind in kinds:
                 for batch in batches[name]:
-                    contenders = ["nasnet_zoo", "unfused", "timm", "eager"] + (["compile"] if on_gpu else [])
+                    contenders = ["nasnet_zoo", "unfused", "torch_onnx", "timm", "eager"] + (
+                        ["compile"] if on_gpu else []
+                    )
                     rounds = 3 if arguments.rehearse else arguments.rounds
                     rate = peak(arguments.provider, kind)
                     done, failed = bench(name, Path(folder), arguments.provider, kind, batch, rounds, contenders)

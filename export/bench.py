@@ -23,7 +23,7 @@ from nasnet_zoo.errors import ConfigError, SessionError
 from .providers import LONG, preload, provider_options
 
 TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
-CONTENDERS = ("nasnet_zoo", "unfused", "timm", "eager", "compile")
+CONTENDERS = ("nasnet_zoo", "unfused", "torch_onnx", "timm", "eager", "compile")
 WARM_UP = 3
 PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -280,8 +280,8 @@ def _graph(job: Job) -> Path:
 
 def _make_graph(job: Job, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if job.contender == "timm":
-        return _export_timm(job, path)
+    if job.contender in ("timm", "torch_onnx"):
+        return _export_by_torch(job, path)
     from .exporter import write_graph
     from .fuse import FUSIONS
 
@@ -292,14 +292,14 @@ def _make_graph(job: Job, path: Path) -> None:
     write_graph(_network(job.name), path.parent, job.precision, size, fusions=fusions, **options)
 
 
-def _export_timm(job: Job, path: Path) -> None:
-    """What timm's own onnx_export does: torch's exporter on the model as it is."""
+def _export_by_torch(job: Job, path: Path) -> None:
+    """What timm's own onnx_export does: torch's exporter on timm's model, or on this project's, as it is."""
     import torch
 
     if job.precision not in TORCH_TYPES:
-        raise SessionError(f"timm exports no {job.precision}")
+        raise SessionError(f"torch exports no {job.precision}")
     dtype = getattr(torch, TORCH_TYPES[job.precision])
-    model = _timm(job.name).to(dtype)
+    model = (_timm(job.name) if job.contender == "timm" else _network(job.name)).to(dtype)
     x = torch.randn(2, 3, *_size(job.name), dtype=dtype)
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.onnx.export(model, (x,), dynamo=True, dynamic_shapes=shapes, verbose=False)

@@ -52,6 +52,10 @@ def verify(network: "Network", folder: str | Path, images: Sequence[ImageSource]
 
     model = Path(folder) / MODEL
     data = read_export(model).metadata
+    weight = network.classifier.weight
+    # The graph is made from the weights, not from what half precision makes of them, nor a GPU's TF32.
+    if weight.dtype != torch.float32 or weight.device.type != "cpu":
+        network = copy.deepcopy(network).float().cpu()
     batches, largest = [], 0.0
     for picture, array in _inputs(network, data, images):
         reference, most = _reference(network, picture)
@@ -119,10 +123,6 @@ def _made_up(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
 
 def _reference(network: "Network", pictures: np.ndarray) -> tuple[np.ndarray, float]:
     """(torch's float32 logits, the largest value in any map that a fused graph has too)."""
-    weight = network.classifier.weight
-    # The graph is made from the weights, not from what half precision makes of them, nor a GPU's TF32.
-    if weight.dtype != torch.float32 or weight.device.type != "cpu":
-        network = copy.deepcopy(network).float().cpu()
     modes = {module: module.training for module in network.modules()}
     largest = [0.0]
 

@@ -73,13 +73,14 @@ def bench(
     batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; may be given several times.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 20,
     only: Annotated[
-        list[str] | None, typer.Option(help="nasnet_zoo, unfused, timm, eager, compile: some of them.")
+        list[str] | None, typer.Option(help="nasnet_zoo, unfused, torch_onnx, timm, eager, compile: some of them.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time a model's graph against other ways to run it.
 
-    They take turns: the graph without its fusions, timm's export, torch and torch.compile."""
+    They take turns: the graph without its fusions, torch's own export of the network and of timm's, torch and
+    torch.compile."""
     from dataclasses import asdict
     from tempfile import TemporaryDirectory
 
