@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.errors import ConfigError, SessionError
+from nasnet_zoo.errors import ConfigError, SessionError, first_line
 
+from .metadata import PRECISIONS
 from .providers import LONG, preload, provider_options
 
 TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
 CONTENDERS = ("nasnet_zoo", "unfused", "torch_onnx", "timm", "eager", "compile")
 WARM_UP = 3
 PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
-PRECISIONS = ("fp32", "fp16", "int8")
 TORCH_TYPES = {"fp32": "float32", "fp16": "float16"}
 
 
@@ -40,7 +40,6 @@ class Job:
     precision: str
     batch: int
     folder: str
-    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,6 @@ def bench(
     batch: int = 1,
     rounds: int = 20,
     contenders: Sequence[str] = CONTENDERS,
-    threads: int = 0,
     on_round: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Row], dict[str, str]]:
     """(a row per contender, why the others have none). Weights are fresh ones unless `name` is a checkpoint folder:
@@ -88,7 +86,7 @@ def bench(
     try:
         for contender in contenders:
             on_round(f"{contender}: getting ready")
-            job = Job(contender, name, provider, precision, batch, str(folder), threads)
+            job = Job(contender, name, provider, precision, batch, str(folder))
             # The graph is made in another process than runs it, whose memory would be counted.
             for task in (_prepare, _work):
                 here, there = context.Pipe()
@@ -153,7 +151,7 @@ def _prepare(job: Job, pipe: Connection) -> None:
             _make_graph(job, _graph(job))
         pipe.send(("made", None))
     except BaseException as error:
-        pipe.send(("failed", _reason(error)))
+        pipe.send(("failed", first_line(error)))
 
 
 def _work(job: Job, pipe: Connection) -> None:
@@ -175,12 +173,7 @@ def _work(job: Job, pipe: Connection) -> None:
     except (EOFError, KeyboardInterrupt):
         pass
     except BaseException as error:
-        pipe.send(("failed", _reason(error)))
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        pipe.send(("failed", first_line(error)))
 
 
 def _network(name: str):
@@ -195,8 +188,6 @@ def _torch(job: Job) -> Callable[[], Any]:
 
     if job.precision not in TORCH_TYPES:
         raise SessionError(f"torch has no {job.precision} of this network")
-    if job.threads:
-        torch.set_num_threads(job.threads)
     torch.backends.cudnn.allow_tf32 = False  # nor do the graphs
     device = "cuda" if job.provider != "cpu" else "cpu"
     options = dict(device=device, dtype=getattr(torch, TORCH_TYPES[job.precision]))
@@ -243,7 +234,6 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = job.threads
     # Threads that wait for work do so awake, and would take the processor from whoever's turn is next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     long = LONG[job.provider]

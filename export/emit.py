@@ -245,20 +245,19 @@ class _Emitter:
 
     def norm(self, node: Node, name: str, value: str) -> None:
         op, weights = node.op, node.weights
-        names = {key: self.weight(f"{node.name}.{key}", array) for key, array in weights.items()}
-        if op.over == "batch":
-            self.node("BatchNormalization", name, value, *names.values(), epsilon=op.eps)
-        elif op.over == "instance":
-            self.node("InstanceNormalization", name, value, *names.values(), epsilon=op.eps)
-        else:  # the norm of one channel that is all of them
-            flat = self.node("Reshape", f"{name}.flat", value, self.constant(f"{name}.one", np.array([0, 1, -1])))
-            plain = [self.weight(f"{name}.unit.{i}", np.full(1, i, np.float32)) for i in (1, 0)]
-            normed = self.node("InstanceNormalization", f"{name}.normed", flat, *plain, epsilon=op.eps)
-            shape = self.node("Shape", f"{name}.shape", value)
-            normed = self.node("Reshape", f"{name}.map", normed, shape)
-            scale, shift = (self.weight(f"{name}.{key}.map", weights[key][:, None, None]) for key in weights)
-            del self.constants[names["weight"]], self.constants[names["bias"]]
-            self.node("Add", name, self.node("Mul", f"{name}.scaled", normed, scale), shift)
+        if op.over != "layer":
+            kind = "BatchNormalization" if op.over == "batch" else "InstanceNormalization"
+            names = [self.weight(f"{node.name}.{key}", array) for key, array in weights.items()]
+            self.node(kind, name, value, *names, epsilon=op.eps)
+            return
+        # The norm of one channel that is all of them.
+        flat = self.node("Reshape", f"{name}.flat", value, self.constant(f"{name}.one", np.array([0, 1, -1])))
+        plain = [self.weight(f"{name}.unit.{i}", np.full(1, i, np.float32)) for i in (1, 0)]
+        normed = self.node("InstanceNormalization", f"{name}.normed", flat, *plain, epsilon=op.eps)
+        shape = self.node("Shape", f"{name}.shape", value)
+        normed = self.node("Reshape", f"{name}.map", normed, shape)
+        scale, shift = (self.weight(f"{name}.{key}.map", weights[key][:, None, None]) for key in weights)
+        self.node("Add", name, self.node("Mul", f"{name}.scaled", normed, scale), shift)
 
     def zero(self, node: Node, name: str, value: str) -> None:
         batch = self.slice(f"{name}.batch", self.node("Shape", f"{name}.whole_shape", value), 0, 1)

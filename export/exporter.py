@@ -22,14 +22,13 @@ from .emit import OPSET, emit, write
 from .folder import DATA, MODEL, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .graph import trace
-from .metadata import Metadata
+from .metadata import PRECISIONS, Metadata
 from .quantize import quantize
 from .verify import Check, give_back_memory, verify
 
 if TYPE_CHECKING:
     from nasnet_zoo.network import Network
 
-PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION = 128  # pictures
 
 

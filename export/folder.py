@@ -1,20 +1,19 @@
 """The folder that an export is: model.onnx, model.onnx.data where the weights are large, export.json. No torch."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.errors import DownloadError, ExportError
+from nasnet_zoo.errors import DownloadError, ExportError, first_line
 from nasnet_zoo.files import sha256_file
+from nasnet_zoo.hub import hub_files, parse_repo
 
 from .metadata import Metadata
 
 MODEL, DATA, REPORT = "model.onnx", "model.onnx.data", "export.json"
 HUB_FOLDER = "onnx"
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,10 @@ class ExportFolder:
 def find_export(source: str | Path, local_files_only: bool = False) -> ExportFolder:
     """The export at a folder, a model.onnx or a Hub repo; see Session. Raises ExportError or DownloadError."""
     path = Path(source)
-    repo = _REPO.fullmatch(str(source))
-    if not path.exists() and repo and not str(source).startswith((".", "/")) and path.suffix != ".onnx":
+    repo = parse_repo(str(source))
+    if not path.exists() and repo and path.suffix != ".onnx":
         try:
-            path = _from_hub(repo["repo"], repo["revision"], local_files_only)
+            path = _from_hub(*repo, local_files_only)
         except DownloadError as error:
             raise DownloadError(f"there is no folder {source}, and {error}") from error
     path = path / MODEL if path.is_dir() else path
@@ -47,7 +46,7 @@ def read_export(path: Path) -> ExportFolder:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors come in several kinds
-        raise ExportError(f"{path} is damaged or no ONNX graph ({_line(error)}): export it again") from error
+        raise ExportError(f"{path} is damaged or no ONNX graph ({first_line(error)}): export it again") from error
     metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props}, str(path))
     external = list(_external(model))
     if bool(external) != bool(metadata.data_sha256):
@@ -63,7 +62,7 @@ def read_export(path: Path) -> ExportFolder:
         try:
             same = sha256_file(data) == metadata.data_sha256
         except OSError as error:
-            raise ExportError(f"{data} cannot be read ({_line(error)}): copy both files again") from error
+            raise ExportError(f"{data} cannot be read ({first_line(error)}): copy both files again") from error
         if not same:
             raise ExportError(f"{data} is not the file that {path.name} was exported with: copy both files again")
     _check_report(path)
@@ -78,7 +77,9 @@ def _check_report(path: Path) -> None:
     try:
         expected = json.loads(report.read_text(encoding="utf-8"))["model_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{report} is damaged ({_line(error)}): export again, or copy the folder again") from error
+        raise ExportError(
+            f"{report} is damaged ({first_line(error)}): export again, or copy the folder again"
+        ) from error
     if sha256_file(path) != expected:
         raise ExportError(f"{path} is not the graph that {REPORT} beside it describes: copy the folder again")
 
@@ -95,13 +96,7 @@ def _external(message: Any) -> Iterator[Any]:
                 yield from _external(part)
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _from_hub(repo: str, revision: str | None, local_files_only: bool) -> Path:
-    from nasnet_zoo.hub import hub_files
-
     report = f"{HUB_FOLDER}/{REPORT}"
     folder = hub_files(repo, [report], revision, local_files_only=local_files_only)
     try:

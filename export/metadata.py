@@ -14,6 +14,7 @@ from nasnet_zoo.errors import ConfigError, ExportError
 
 PREFIX = "nasnet_zoo."
 FORMAT_VERSION = 1
+PRECISIONS = ("fp32", "fp16", "int8")
 _PREPROCESS = tuple(field.name for field in fields(Preprocess))
 
 

@@ -38,10 +38,10 @@ def export(
     if top is not None and not pixels:
         raise ConfigError("--top says how many classes a graph with --pixels gives: add --pixels or leave it out")
     pictures = _pictures(images, CALIBRATION) if images is not None else []
-    check_options(precision, _size(size), pixels, top or 5, pictures)  # before anything is fetched
+    options = dict(size=_size(size), pixels=pixels, top=top or 5, images=pictures)
+    check_options(precision, **options)  # before anything is fetched
     about = origin(model)
     out = out or Path(f"{about['name']}-{precision}")
-    options = dict(size=_size(size), pixels=pixels, top=top or 5, images=pictures)
     with Console(stderr=True).status("loading") as status:
         report = to_onnx(load(model), out, precision, **options, **about, on_stage=status.update)
     if triton is not None:
@@ -103,15 +103,9 @@ def bench(
                 failures |= {f"{name}, batch {size}, {contender}": reason for contender, reason in failed.items()}
                 for row in rows:
                     records.append({"model": name, "provider": chosen, "precision": precision, **asdict(row)})
-                    speed, times = f"{row.images_per_second:,.1f}", (f"{row.p50:,.2f}", f"{row.p99:,.2f}")
-                    table.add_row(
-                        name,
-                        str(size),
-                        row.contender,
-                        speed,
-                        *times,
-                        "" if row.mebibytes is None else f"{row.mebibytes:,.0f}",
-                    )
+                    memory = "" if row.mebibytes is None else f"{row.mebibytes:,.0f}"
+                    figures = (f"{row.images_per_second:,.1f}", f"{row.p50:,.2f}", f"{row.p99:,.2f}", memory)
+                    table.add_row(name, str(size), row.contender, *figures)
     if as_json:
         _print_json({"rows": records, "left_out": failures})
         return
@@ -140,8 +134,8 @@ def demo(
     from .export.exporter import CALIBRATION, check_options, origin
     from .loading import load
 
-    check_options(precision, "native", False, 1, [images] if images else [])
     calibration = _pictures(images, CALIBRATION) if images is not None else []
+    check_options(precision, "native", False, 1, calibration)
     shown = _pictures(examples, 12, "--examples") if examples is not None else []
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"

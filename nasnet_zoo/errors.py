@@ -5,6 +5,11 @@ class ZooError(Exception):
     """Base of all errors a user can cause; the CLI prints its sentence and exits with 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, or its name: what fits into a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class GenotypeError(ZooError):
     """A genotype that is malformed or refers to something that does not exist; names the cell and block."""
 

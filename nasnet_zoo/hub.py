@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import DownloadError
+from .errors import DownloadError, first_line
 from .files import sha256_file
 
 log = logging.getLogger("nasnet_zoo")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+def parse_repo(source: str) -> tuple[str, str | None] | None:
+    """(repo, revision) of "org/repo" or "org/repo@revision"; None for what is rather a path."""
+    match = _REPO.fullmatch(source)
+    return None if match is None or source.startswith((".", "/")) else (match["repo"], match["revision"])
 
 
 def hub_files(repo: str, names: Sequence[str], revision: str | None = None, *, local_files_only: bool = False) -> Path:
@@ -43,10 +50,9 @@ def hub_files(repo: str, names: Sequence[str], revision: str | None = None, *, l
         if cached is not None and isinstance(error, TransportError):
             log.info("%s from the cache, for the Hub cannot be reached: %s", repo, error)
             return cached
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
-            f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({reason}); check the name, the "
-            f"network, and for a private repo your token"
+            f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({first_line(error)}); check the "
+            f"name, the network, and for a private repo your token"
         ) from error
     for path in paths:
         _check_blob(path)

@@ -1,7 +1,6 @@
 """`load` and `create`: from a name, folder, repo or config to a network."""
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import torch
 from .checkpoint import load_folder
 from .config import NetworkConfig
 from .errors import ConfigError, UnknownModelError
+from .hub import parse_repo
 from .models import MODELS, get_model
 from .network import Network, build
 from .pretrained import hub_folder, pretrained_folder
-
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def load(
@@ -50,9 +48,8 @@ def _folder(source: str, local_files_only: bool) -> Path:
         return pretrained_folder(get_model(name), tag, local_files_only=local_files_only)
     if Path(source).exists():
         return Path(source)
-    repo = _REPO.fullmatch(source)
-    if repo and not source.startswith((".", "/")):
-        return hub_folder(repo["repo"], repo["revision"], local_files_only=local_files_only)
+    if repo := parse_repo(source):
+        return hub_folder(*repo, local_files_only=local_files_only)
     if "/" in source or "\\" in source:
         raise UnknownModelError(f"there is no folder {source}, and it is no Hub repo's org/repo[@revision] either")
     get_model(name if dot and not tag.isdigit() else source)  # raises, with the nearest names

@@ -11,7 +11,7 @@ from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.images import ImageSource
 
 from ..exporter import to_onnx
-from ..folder import MODEL, find_export
+from ..folder import MODEL
 from .site import build_site
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ def build_demo(
     the options and errors."""
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         folder = Path(temporary)
-        to_onnx(network, folder / "graph", precision, images=images, name=name, license=license, source=source)
-        data = find_export(folder / "graph").metadata
-        if data.data_sha256:
+        about = dict(name=name, license=license, source=source)
+        if to_onnx(network, folder / "graph", precision, images=images, **about).data_sha256:
             raise ConfigError(f"{name} has too many weights for a page in {precision}: try int8, or a smaller network")
-        card = asdict(data.preprocess) | {"name": name, "precision": precision, "channels": data.channels}
-        card |= {"labels": data.labels, "license": license or "not stated", "accuracy": None}
+        config = network.config
+        card = asdict(config.preprocess) | {"name": name, "precision": precision, "channels": config.in_channels}
+        card |= {"labels": network.labels, "license": license or "not stated", "accuracy": None}
         card["source"] = f"The weights are those of {source}"
         drawings = {}
         for part in ("normal", "reduction"):
-            draw_genotype(network.config.architecture, folder / f"{part}.svg", only=part)
+            draw_genotype(config.architecture, folder / f"{part}.svg", only=part)
             drawings[f"{part} cell"] = (folder / f"{part}.svg").read_text(encoding="utf-8")
         build_site(out, (folder / "graph" / MODEL).read_bytes(), card, drawings, examples)
