@@ -2,60 +2,105 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from .emit import write
+from .emit import SHARE, write
 
 BATCH_SIZE = 16
+TYPES = ["Conv", "Gemm", "Add", "Mul", "Relu", "Concat", "MaxPool", "GlobalAveragePool"]
+SHARE_STEP = 1 / 16  # of what windows of 3 x 3 are multiplied with at an edge: 1.5, 2.25, 3, 4.5 and 9
 
 
 def quantize(
     model: onnx.ModelProto, constants: dict[str, np.ndarray], pictures: Iterable[np.ndarray], folder: Path
 ) -> onnx.ModelProto:
-    """The model with convolutions, sums, pools and the classifier in int8, weights included.
+    """The model, which has to be emitted as quantizable, with convolutions, sums, pools and the classifier in int8,
+    weights included.
 
     `pictures` are what the graph takes, one by one; `folder` is for files in passing. Weights have seven bits: on x86
     processors without VNNI the sum of two products of eight bits does not fit where it is kept.
     """
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import QDQQuantizer, QuantType, create_calibrator
 
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.batches = _batches(pictures)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {model.graph.input[0].name: batch}
-
-    plain, quantized = folder / "plain.onnx", folder / "quantized.onnx"
+    plain = folder / "plain.onnx"
     write(model, constants, plain)
     onnx.save(model, plain)
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it advises a preprocessing that the graph has had
-    try:
-        quantize_static(
-            *(plain, quantized, Reader()),
-            quant_format=QuantFormat.QDQ,
+    with _quiet():
+        calibrator = create_calibrator(plain, TYPES, str(folder / "augmented.onnx"))
+        calibrator.collect_data(_Reader(model.graph.input[0].name, pictures))
+        ranges = calibrator.compute_data()
+        del calibrator
+        _share_ranges(model, ranges)
+        shares = {name for node in model.graph.node for name in node.input if name.endswith(SHARE)}
+        exact = dict(scale=np.array(SHARE_STEP, np.float32), zero_point=np.array(0, np.uint8))
+        quantizer = QDQQuantizer(
+            onnx.load(plain),
             per_channel=True,
             reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            op_types_to_quantize=["Conv", "Gemm", "Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"],
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=ranges,
+            nodes_to_quantize=[],
+            nodes_to_exclude=[node.name for node in model.graph.node if _stays_float(node)],
+            op_types_to_quantize=TYPES,
+            extra_options={
+                "TensorQuantOverrides": {name: [exact] for name in shares},
+                "OpTypesToExcludeOutputQuantization": ["Gemm"],  # logits past those of the calibration would be cut
+            },
         )
-        return onnx.load(quantized)
+        quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    return quantizer.model.model
+
+
+def _stays_float(node: onnx.NodeProto) -> bool:
+    """What normalises, and what counts the pixels in a pool's windows."""
+    if node.op_type == "Mul":
+        return not any(name.endswith(SHARE) for name in node.input)
+    return node.output[0].endswith(".covered")
+
+
+def _share_ranges(model: onnx.ModelProto, ranges: Any) -> None:
+    """Gives the parts of a concatenation the whole's range, so that it copies them, and an average pool's sum the
+    average's, so that it is rounded but once where no window is cut off."""
+    same: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.op_type == "Concat" or (node.op_type == "Mul" and not _stays_float(node)):
+            names = [name for name in (*node.input, *node.output) if name in ranges and not name.endswith(SHARE)]
+            joined = sorted({member for name in names for member in same.get(name, [name])})
+            same |= dict.fromkeys(joined, joined)
+    for names in same.values():
+        lowest, highest = zip(*(ranges[name].range_value for name in names))
+        for name in names:
+            ranges[name] = type(ranges[name])(lowest=np.min(lowest), highest=np.max(highest))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime advises a preprocessing that the graph has had."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
         root.setLevel(level)
+
+
+class _Reader:
+    """The pictures in batches, as onnxruntime's calibration asks for them."""
+
+    def __init__(self, entry: str, pictures: Iterable[np.ndarray]) -> None:
+        self.entry, self.batches = entry, _batches(pictures)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else {self.entry: batch}
 
 
 def _batches(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,75 @@ def test_int8_is_static_qdq_per_channel(exports):
         assert values.dtype == np.int8 and scales.shape == values.shape[:1] and np.abs(values).max() <= 64
     assert not any("Dynamic" in node.op_type for node in model.graph.node)
     assert exports["int8"][0].bytes < exports["fp32"][0].bytes
+
+
+def test_int8_rectifies_without_leaving_int8_and_joins_maps_without_rounding_them_again(exports):
+    """Every ReLU of a map that nothing else reads is in the rounding; what is joined has one scale; nothing averages
+    in onnxruntime's slow way, and where no window is cut off, an average is multiplied with exactly 1."""
+    model = onnx.load(exports["int8"][1] / MODEL)
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    made = {output: node for node in model.graph.node for output in node.output}
+    readers = Counter(name for node in model.graph.node for name in node.input)
+
+    def scale(name):
+        return tensors[made[name].input[1]]
+
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["AveragePool"] == 0 and kinds["Concat"] > 5 and kinds["Mul"] > 5
+    quantized = {node.input[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    plain = 0
+    for node in model.graph.node:
+        match node.op_type:
+            case "Relu":
+                assert made[node.input[0]].op_type == "DequantizeLinear" and readers[node.input[0]] > 1
+            case "Concat":
+                whole = tensors[quantized[node.output[0]].input[1]]
+                assert {float(scale(name)) for name in node.input} == {float(whole)}
+            case "Mul":
+                average, share = node.input
+                if average.startswith(node.output[0]):  # else a ReLU is in its rounding, and its range is smaller
+                    assert scale(average) == tensors[quantized[node.output[0]].input[1]]
+                    plain += 1
+                exact = tensors[made[share].input[0]].astype(float) * scale(share)
+                assert exact.min() == 1 and set(exact.ravel()) <= {1, 1.5, 2.25, 3, 4.5, 9}
+    assert plain > 2
+
+
+def test_int8_logits_are_not_rounded_nor_cut_at_the_calibrations_largest(exports):
+    model = onnx.load(exports["int8"][1] / MODEL)
+    (last,) = [node for node in model.graph.node if "logits" in node.output]
+    assert last.op_type == "Gemm"
+
+
+def test_int8_of_any_size_counts_the_pixels_in_its_windows_exactly(tmp_path):
+    torch.manual_seed(0)
+    network = random_network(GENOTYPES["NASNet-A"], stages=(1,))
+    report = to_onnx(network, tmp_path / "out", "int8", size="any", images=IMAGES)
+    assert all(check.relative_error < 0.1 for check in report.checks)
+    model = onnx.load(tmp_path / "out" / MODEL)
+    made = {output: node for node in model.graph.node for output in node.output}
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    windows = [node for node in model.graph.node if node.op_type == "Reciprocal"]
+    assert windows and all(made[node.input[0]].input[1] in tensors for node in windows)  # float32, not rounded
+    steps = {float(tensors[made[node.input[1]].input[1]]) for node in model.graph.node if node.op_type == "Mul"}
+    assert steps == {1 / 16}
+
+
+def test_channels_are_padded_for_what_computes_a_precision(tiny, tmp_path):
+    """float16 for a GPU's matrix units and no further."""
+    widths = {}
+    for precision, multiple in (("fp32", 16), ("fp16", 8), ("int8", 16)):
+        (tmp_path / precision).mkdir()
+        options = dict(images=IMAGES, name="tiny", license="", source="")
+        exporter.write_graph(tiny, tmp_path / precision, precision, (32, 32), **options)
+        model = onnx.load(tmp_path / precision / MODEL)
+        made = {output: node for node in model.graph.node for output in node.output}
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+        weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+        sizes = [shapes[name if name in shapes else made[name].input[0]][0] for name in weights]
+        assert all(size % multiple == 0 for size in sizes)
+        widths[precision] = sum(sizes)
+    assert widths["fp16"] < widths["fp32"] <= widths["int8"]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -187,16 +187,21 @@ def test_a_concatenation_that_is_also_read_as_it_is_keeps_its_relu():
     assert fusing.relu_before_concat(Graph(nodes, 3)).nodes == nodes
 
 
-def test_every_width_is_a_multiple_of_eight(network):
-    graph = fuse(graph_of(network))
+@pytest.mark.parametrize("multiple", [8, 16])
+def test_every_width_is_a_multiple_of_what_a_processor_takes_at_a_time(multiple, network):
+    before = fuse(graph_of(network), FUSIONS[:-1])
+    assert {node.op.c_out % multiple for node in before if isinstance(node.op, Conv)} != {0}
+    graph = fusing.pad_channels(before, multiple)
     convs = [node for node in graph if isinstance(node.op, Conv)]
-    assert all(node.op.c_out % 8 == 0 and (node.op.c_in % 8 == 0 or INPUT in node.inputs) for node in convs)
+    assert all(
+        node.op.c_out % multiple == 0 and (node.op.c_in % multiple == 0 or INPUT in node.inputs) for node in convs
+    )
     assert all(
         node.weights["weight"].shape[0] == node.op.c_out == len(node.weights["bias"])
         for node in convs
         if "bias" in node.weights
     )
-    assert {node.op.c_out % 8 for node in fuse(graph_of(network), FUSIONS[:-1]) if isinstance(node.op, Conv)} != {0}
+    assert_same(graph, network, [(9, 14)])
 
 
 def test_sums_of_halves_and_wholes_have_their_zeros_at_the_same_places():
@@ -205,7 +210,7 @@ def test_sums_of_halves_and_wholes_have_their_zeros_at_the_same_places():
     cell = Cell((first, second), (2, 3))
     network = random_network(Genotype(cell, cell), style="nds")
     padded = fusing.pad_channels(fusing.fold_batch_norm(graph_of(network)))
-    assert {node.op.c_out % 8 for node in padded if isinstance(node.op, Conv)} == {0}
+    assert {node.op.c_out % 16 for node in padded if isinstance(node.op, Conv)} == {0}
     assert_same(padded, network, [(9, 14)])
 
 
