@@ -16,11 +16,15 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def machine() -> str:
-    """The processor (and the GPU if one is used), cores, and torch's version."""
+    """The processor with the instruction sets that make a difference (and the GPU if one is used), cores, and torch's
+    version."""
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+        said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        name = said.get("model name", name)
+        sets = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
+        name += "".join(f" {sets[flag]}" for flag in sets if flag in said.get("flags", "").split())
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{name}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
 

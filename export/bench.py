@@ -240,7 +240,7 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
     if job.provider != "cpu":
         preload(onnxruntime)
     captured = job.provider == "cuda"  # for all contenders alike: it is no merit of a graph
-    extra = provider_options(long, captured, job.folder)
+    extra = provider_options(long, _graph(job), job.precision, captured, job.folder)
     session = onnxruntime.InferenceSession(str(_graph(job)), options, providers=[(long, extra)], enable_fallback=0)
     if session.get_providers()[0] != long:
         raise SessionError(f"onnxruntime could not start {long}")

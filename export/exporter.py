@@ -25,12 +25,13 @@ from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .graph import trace
 from .metadata import PRECISIONS, Metadata
 from .quantize import quantize
-from .verify import Check, give_back_memory, verify
+from .verify import Check, enough_memory, give_back_memory, verify
 
 if TYPE_CHECKING:
     from nasnet_zoo.network import Network
 
 CALIBRATION = 128  # pictures
+CALIBRATION_BATCH, CALIBRATION_PIXELS = 16, 400_000  # at most, both: no map's memory is freed before the run's end
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,14 @@ def to_onnx(
     start = time.perf_counter()
     check_options(precision, size, pixels, top, images)
     fixed = _fixed_size(network, size)
-    if precision == "int8":
-        with TemporaryDirectory() as passing:  # what int8 rounds away must not hide what is wrong before it
-            on_stage("verifying before int8")
-            write_graph(network, Path(passing), "fp32", fixed, pixels, top, name=name, license=license, source=source)
-            verify(network, passing, images)
+    about = dict(name=name, license=license, source=source)
     with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
-        metadata, nodes = write_graph(
-            *(network, folder, precision, fixed, pixels, top, images, on_stage),
-            name=name,
-            license=license,
-            source=source,
-        )
+        if precision == "int8":  # whose rounding must not hide what is wrong before it
+            with TemporaryDirectory(dir=folder) as passing:
+                on_stage("verifying before int8")
+                write_graph(network, Path(passing), "fp32", fixed, pixels, top, quantizable=True, **about)
+                verify(network, passing, images)
+        metadata, nodes = write_graph(network, folder, precision, fixed, pixels, top, images, on_stage, **about)
         on_stage("verifying")
         checks = verify(network, folder, images)
         report = ExportReport(
@@ -149,9 +146,11 @@ def write_graph(
     images: Sequence[ImageSource] = (),
     on_stage: Callable[[str], None] = lambda stage: None,
     fusions: Sequence[Fusion] = FUSIONS,
+    quantizable: bool = False,
     **about: str,
 ) -> tuple[Metadata, int]:
-    """Writes the graph alone, unverified, and returns its metadata and how many nodes it has; see `to_onnx`."""
+    """Writes the graph alone, unverified, and returns its metadata and how many nodes it has; see `to_onnx`. With
+    `quantizable` it is the one that int8 is made from."""
     config = network.config
     prepared = config.preprocess if size is None else replace(config.preprocess, size=size)
     state = {key: value.detach().float().cpu().numpy() for key, value in network.state_dict().items()}
@@ -164,14 +163,15 @@ def write_graph(
     graph = fuse(graph, [narrow if fusion is pad_channels and precision == "fp16" else fusion for fusion in fusions])
     on_stage("writing")
     dtype = np.float16 if precision == "fp16" else np.float32
-    model, constants = emit(graph, size, dtype, prepared if pixels else None, top, precision == "int8")
+    model, constants = emit(graph, size, dtype, prepared if pixels else None, top, quantizable or precision == "int8")
     del graph
     if precision == "int8":
         on_stage(f"calibrating on {min(len(images), CALIBRATION)} pictures")
         shrink = resized if pixels else prepare
         pictures = (shrink(image, prepared, config.in_channels) for image in images[:CALIBRATION])
-        with TemporaryDirectory() as passing:
-            model, constants = quantize(model, constants, pictures, Path(passing)), {}
+        with TemporaryDirectory(dir=folder) as passing, enough_memory(about["name"], "calibrating"):
+            batch = max(min(CALIBRATION_PIXELS // (prepared.size[0] * prepared.size[1]), CALIBRATION_BATCH), 1)
+            model, constants = quantize(model, constants, pictures, batch, Path(passing))
     metadata = Metadata(
         **about,
         precision=precision,
@@ -200,7 +200,8 @@ def origin(source: str) -> dict[str, str]:
     name = source if source in MODELS else source.rpartition(".")[0]
     if name in MODELS:
         return {"name": name, "license": MODELS[name].license, "source": f"nasnet_zoo.load({source!r})"}
-    return {"name": Path(source.partition("@")[0]).resolve().name, "license": "", "source": source}
+    folder = source if Path(source).exists() else source.partition("@")[0]  # else of a Hub repo's revision
+    return {"name": Path(folder).resolve().name, "license": "", "source": source}
 
 
 def _digest(state: dict[str, np.ndarray]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo.errors import SessionError
-from nasnet_zoo.files import cache_root
+from nasnet_zoo.files import cache_root, sha256_file
 
 LONG = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -21,9 +21,10 @@ LONG = {
 SHORT = {long: short for short, long in LONG.items()}
 
 
-def choose(providers: Sequence[str] | None) -> list[str]:
-    """onnxruntime's names of the providers to try, in order: those asked for, or all that may work here. What was
-    asked for and is not in this onnxruntime is left out, and said; SessionError if nothing is left."""
+def choose(providers: Sequence[str] | None, precision: str) -> list[str]:
+    """onnxruntime's names of the providers to try, in order: those asked for, or all that may work here with graphs of
+    a precision. What was asked for and is not in this onnxruntime, or takes no such graph, is left out, and said;
+    SessionError if nothing is left."""
     import onnxruntime
 
     if providers is not None and not providers:
@@ -37,8 +38,11 @@ def choose(providers: Sequence[str] | None) -> list[str]:
     if not wanted:
         wanted = []
         if _has_nvidia_gpu():
-            wanted = [LONG["tensorrt"]] if find_spec("tensorrt_libs") else []
+            wanted = [LONG["tensorrt"]] if find_spec("tensorrt_libs") and precision != "int8" else []
             wanted = [name for name in (*wanted, LONG["cuda"]) if name in there]
+    if precision == "int8" and LONG["tensorrt"] in wanted:
+        say("tensorrt takes no int8 graph with zero points: leaving it out")
+        wanted.remove(LONG["tensorrt"])
     for name in [name for name in wanted if name not in there]:
         say(f"{SHORT[name]} is not in this onnxruntime ({', '.join(SHORT.get(n, n) for n in there)}): leaving it out")
     wanted = [name for name in wanted if name in there]
@@ -49,20 +53,24 @@ def choose(providers: Sequence[str] | None) -> list[str]:
     return wanted
 
 
-def provider_options(provider: str, cuda_graph: bool, cache: str | Path | None) -> dict[str, Any]:
-    """Options of a provider. `cache` is where TensorRT keeps its engines, which take minutes to make."""
+def provider_options(
+    provider: str, model: str | Path, precision: str, cuda_graph: bool = False, cache: str | Path | None = None
+) -> dict[str, Any]:
+    """Options of a provider that is to run the graph in the file `model`. `cache` is where TensorRT keeps its engines,
+    which take minutes to make."""
     if provider == LONG["cuda"]:
         options = {"cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1", "use_tf32": "0"}
         return options | ({"enable_cuda_graph": "1"} if cuda_graph else {})
     if provider == LONG["tensorrt"]:
-        folder = Path(cache) if cache is not None else cache_root() / "tensorrt"
+        # It knows an engine by the graph's file and node names alone, which other weights have too.
+        folder = (Path(cache) if cache is not None else cache_root() / "tensorrt") / sha256_file(model)
         folder.mkdir(parents=True, exist_ok=True)
         return {
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(folder),
-            "trt_fp16_enable": "0",  # the graph says what is computed in half precision
+            "trt_fp16_enable": str(int(precision == "fp16")),  # allowed: the graph says what is computed in it
         }
     return {}
 

@@ -3,43 +3,49 @@
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from .emit import SHARE, write
 
-BATCH_SIZE = 16
 TYPES = ["Conv", "Gemm", "Add", "Mul", "Relu", "Concat", "MaxPool", "GlobalAveragePool"]
 SHARE_STEP = 1 / 16  # of what windows of 3 x 3 are multiplied with at an edge: 1.5, 2.25, 3, 4.5 and 9
 
 
 def quantize(
-    model: onnx.ModelProto, constants: dict[str, np.ndarray], pictures: Iterable[np.ndarray], folder: Path
-) -> onnx.ModelProto:
-    """The model, which has to be emitted as quantizable, with convolutions, sums, pools and the classifier in int8,
-    weights included.
+    model: onnx.ModelProto,
+    constants: dict[str, np.ndarray],
+    pictures: Iterable[np.ndarray],
+    batch_size: int,
+    folder: Path,
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """(model, its constants), which have to be emitted as quantizable, with convolutions, sums, pools and the
+    classifier in int8, weights included.
 
     `pictures` are what the graph takes, one by one; `folder` is for files in passing. Weights have seven bits: on x86
     processors without VNNI the sum of two products of eight bits does not fit where it is kept.
     """
     from onnxruntime.quantization import QDQQuantizer, QuantType, create_calibrator
+    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
     plain = folder / "plain.onnx"
     write(model, constants, plain)
     onnx.save(model, plain)
     with _quiet():
         calibrator = create_calibrator(plain, TYPES, str(folder / "augmented.onnx"))
-        calibrator.collect_data(_Reader(model.graph.input[0].name, pictures))
+        calibrator.collect_data(_Reader(model.graph.input[0].name, _batches(pictures, batch_size)))
         ranges = calibrator.compute_data()
         del calibrator
         _share_ranges(model, ranges)
         shares = {name for node in model.graph.node for name in node.input if name.endswith(SHARE)}
         exact = dict(scale=np.array(SHARE_STEP, np.float32), zero_point=np.array(0, np.uint8))
         quantizer = QDQQuantizer(
-            onnx.load(plain),
+            load_model_with_shape_infer(plain),  # in this folder; a model without shapes goes to the system's own
             per_channel=True,
             reduce_range=True,
             weight_qType=QuantType.QInt8,
@@ -55,7 +61,10 @@ def quantize(
         )
         quantizer.quantize_model()
     quantizer.model.topological_sort()
-    return quantizer.model.model
+    quantized = quantizer.model.model
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    del quantized.graph.initializer[:]
+    return quantized, constants
 
 
 def _stays_float(node: onnx.NodeProto) -> bool:
@@ -67,15 +76,18 @@ def _stays_float(node: onnx.NodeProto) -> bool:
 
 def _share_ranges(model: onnx.ModelProto, ranges: Any) -> None:
     """Gives the parts of a concatenation the whole's range, so that it copies them, and an average pool's sum the
-    average's, so that it is rounded but once where no window is cut off."""
+    average's, so that it is rounded but once where no window is cut off. A maximum has its input's range anyway."""
     same: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.op_type == "Concat" or (node.op_type == "Mul" and not _stays_float(node)):
+        if node.op_type in ("Concat", "MaxPool") or (node.op_type == "Mul" and not _stays_float(node)):
             names = [name for name in (*node.input, *node.output) if name in ranges and not name.endswith(SHARE)]
             joined = sorted({member for name in names for member in same.get(name, [name])})
             same |= dict.fromkeys(joined, joined)
+    rectified = {name for node in model.graph.node if node.op_type == "Relu" for name in node.output}
     for names in same.values():
         lowest, highest = zip(*(ranges[name].range_value for name in names))
+        if min(lowest) < 0 and rectified & set(names):
+            continue  # a ReLU is done by the rounding, to a range that begins at zero
         for name in names:
             ranges[name] = type(ranges[name])(lowest=np.min(lowest), highest=np.max(highest))
 
@@ -95,20 +107,15 @@ def _quiet() -> Iterator[None]:
 class _Reader:
     """The pictures in batches, as onnxruntime's calibration asks for them."""
 
-    def __init__(self, entry: str, pictures: Iterable[np.ndarray]) -> None:
-        self.entry, self.batches = entry, _batches(pictures)
+    def __init__(self, entry: str, batches: Iterator[np.ndarray]) -> None:
+        self.entry, self.batches = entry, batches
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.batches, None)
         return None if batch is None else {self.entry: batch}
 
 
-def _batches(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    batch = []
-    for picture in pictures:
-        batch.append(picture)
-        if len(batch) == BATCH_SIZE:
-            yield np.stack(batch)
-            batch = []
-    if batch:
+def _batches(pictures: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    remaining = iter(pictures)
+    while batch := list(islice(remaining, size)):
         yield np.stack(batch)

@@ -45,7 +45,7 @@ class Session:
         self.folder: ExportFolder = find_export(source, local_files_only)
         self.metadata = self.folder.metadata
         self._threads, self._cuda_graph, self._cache = threads, cuda_graph, cache
-        self._candidates = choose(providers)
+        self._candidates = choose(providers, self.metadata.precision)
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._lock = Lock()  # around what is bound, and around the choice of another provider
         self._start()
@@ -86,11 +86,11 @@ class Session:
             try:
                 return self._run(np.ascontiguousarray(array))
             except Exception as error:  # onnxruntime's errors have no common base
-                if _out_of_memory(error):
+                if out_of_memory(error):
                     raise _too_large(len(array), f"{self.provider} has") from error
                 with self._lock:
                     if session is self._session:  # no other thread has left it already
-                        self._drop(error)
+                        self._leave(error)
                         self._start()
 
     def _prepared(self, sources: list[ImageSource], index: int) -> np.ndarray:
@@ -129,26 +129,25 @@ class Session:
             options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch, and gains no time
             try:
                 self._captures = self._cuda_graph and self.metadata.fixed and self.provider == "cuda"
-                extra = provider_options(provider, self._captures, self._cache)
+                model, precision = self.folder.model, self.metadata.precision
+                extra = provider_options(provider, model, precision, self._captures, self._cache)
                 providers = [(provider, extra), *_after(provider)]
                 with quiet(provider):
-                    session = onnxruntime.InferenceSession(
-                        str(self.folder.model), options, providers=providers, enable_fallback=0
-                    )
+                    session = onnxruntime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
                 if session.get_providers()[0] != provider:
                     raise SessionError(f"onnxruntime could not start {provider}: it lacks a device or its libraries")
             except Exception as error:
-                if self._captures:  # not every graph can be captured: what a GPU lacks goes to the CPU
-                    say(f"the run cannot be captured ({_last_line(error)}); going on without")
-                    self._cuda_graph = False
-                else:
-                    self._drop(error)
+                self._leave(error)
             else:
                 self._session, self._bound = session, {}
                 return
 
-    def _drop(self, error: Exception) -> None:
-        """Leaves the first candidate, or raises SessionError if it is the last."""
+    def _leave(self, error: Exception) -> None:
+        """Gives up capturing, or else the first candidate; raises SessionError if it is the last."""
+        if self._captures:  # not every graph can be captured: what a GPU lacks goes to the CPU
+            say(f"the run cannot be captured ({_last_line(error)}); going on without")
+            self._cuda_graph = False
+            return
         failed, *others = self._candidates
         reason = _last_line(error)
         if not others:
@@ -202,11 +201,13 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether onnxruntime, torch or numpy means that with its error, or a session's error comes from it."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        sign in text for sign in ("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
-    )
+    signs = ("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed", "allocate memory")
+    if isinstance(error, MemoryError) or any(sign in text for sign in (*signs, "not enough memory")):
+        return True
+    return isinstance(error, SessionError) and error.__cause__ is not None and out_of_memory(error.__cause__)
 
 
 def _too_large(count: int, memory: str) -> SessionError:

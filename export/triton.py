@@ -14,6 +14,12 @@ MAX_BATCH_SIZE = 64
 _NAME = re.compile(r"\w[\w.@+-]*")  # it becomes a folder's
 
 
+def check_triton_name(name: str) -> None:
+    """Raises ExportError where a model of Triton's cannot be called that."""
+    if not _NAME.fullmatch(name):
+        raise ExportError(f"{name!r} is no name for a model of Triton's: rename the folder that it is loaded from")
+
+
 def write_triton(export: str | Path, repository: str | Path) -> Path:
     """Writes repository/NAME with the graph as version 1 and returns that folder; replaces the one that is there.
 
@@ -21,8 +27,7 @@ def write_triton(export: str | Path, repository: str | Path) -> Path:
     """
     found = find_export(export)
     data = found.metadata
-    if not _NAME.fullmatch(data.name):
-        raise ExportError(f"{data.name!r} is no name for a model of Triton's: export it under another one")
+    check_triton_name(data.name)
     target = Path(repository) / data.name
     size = list(data.preprocess.size) if data.fixed else [-1, -1]
     if data.pixels:

@@ -32,7 +32,7 @@ def export(
 
     Nothing is written unless onnxruntime gives torch's logits."""
     from .export.exporter import CALIBRATION, check_options, origin, to_onnx
-    from .export.triton import write_triton
+    from .export.triton import check_triton_name, write_triton
     from .loading import load
 
     if top is not None and not pixels:
@@ -41,16 +41,25 @@ def export(
     options = dict(size=_size(size), pixels=pixels, top=top or 5, images=pictures)
     check_options(precision, **options)  # before anything is fetched
     about = origin(model)
+    if triton is not None:
+        check_triton_name(about["name"])
     out = out or Path(f"{about['name']}-{precision}")
     with Console(stderr=True).status("loading") as status:
         report = to_onnx(load(model), out, precision, **options, **about, on_stage=status.update)
-    if triton is not None:
-        where = write_triton(out, triton)
     if as_json:
         from dataclasses import asdict
 
         _print_json(asdict(report))
-        return
+    else:
+        _print_report(report, out)
+    if triton is not None:
+        where = write_triton(out, triton)
+        if not as_json:
+            console.print(f"wrote {where}", soft_wrap=True)
+
+
+def _print_report(report: Any, out: Path) -> None:
+    precision = report.precision
     taken = "any size" if report.size is None else f"{report.size[0]} x {report.size[1]} px"
     made = f"{report.nodes} nodes, {report.bytes / 1e6:,.1f} MB, {report.seconds:.1f} s"
     console.print(f"wrote {out}: {precision}, {taken}, {made}", soft_wrap=True)
@@ -61,8 +70,6 @@ def export(
             f"the same class for {check.top1_agreement:.0%} of {of}",
             soft_wrap=True,
         )
-    if triton is not None:
-        console.print(f"wrote {where}", soft_wrap=True)
 
 
 @app.command()
@@ -89,7 +96,7 @@ def bench(
     from .export.bench import CONTENDERS, bench
     from .export.providers import SHORT, choose
 
-    chosen = provider or SHORT[choose(None)[0]]
+    chosen = provider or SHORT[choose(None, precision)[0]]
     table = Table(box=None)
     for column in ("model", "batch", "what", "images/s", "ms p50", "ms p99", "MiB"):
         table.add_column(column, justify="left" if column in ("model", "what") else "right", no_wrap=True)

@@ -72,9 +72,9 @@ def graph_of(network):
     return trace(network.config, {key: value.numpy() for key, value in network.state_dict().items()})
 
 
-def session_of(graph, size, dtype=np.float32):
+def session_of(graph, size, dtype=np.float32, **options):
     """onnxruntime's session of a graph that onnx's checker approves of."""
-    model, constants = emit(graph, size, dtype)
+    model, constants = emit(graph, size, dtype, **options)
     assert write(model, constants, Path("no-file")) == ""
     onnx.checker.check_model(model, full_check=True)
     return plain_session(model.SerializeToString())

@@ -413,10 +413,17 @@ def test_int8_that_ranks_other_classes_first_is_refused(tiny, tmp_path, monkeypa
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_close_logits_with_other_best_classes_are_refused_on_real_pictures_alone(exports, precision):
     data = find_export(exports[precision][1]).metadata
-    check = verifying.Check("cpu", "1.0", 1e-9, 0.5, 8, real=True)
+    reference = np.zeros((2, 10), np.float32)
+    reference[:, :2] = [1, 1 - 1.5 * verifying.CLOSE[precision]]
+    swapped = reference.copy()
+    swapped[0, 1] = 1.01
+    pairs = [(swapped, reference)]
+    check = dataclasses.replace(verifying._compare(pairs, "cpu", "1.0", True), relative_error=1e-9)
     with pytest.raises(ExportError, match="50% of the best classes"):
-        verifying._judge(check, data, Path(MODEL))
-    verifying._judge(dataclasses.replace(check, real=False), data, Path(MODEL))
+        verifying._judge(check, pairs, data, Path(MODEL))
+    verifying._judge(dataclasses.replace(check, real=False), pairs, data, Path(MODEL))
+    reference[:, 1] = 1 - 0.5 * verifying.CLOSE[precision]  # so close that either may be the first
+    verifying._judge(check, pairs, data, Path(MODEL))
 
 
 def test_what_else_a_folder_holds_is_not_lost(tiny, tmp_path):
@@ -427,9 +434,57 @@ def test_what_else_a_folder_holds_is_not_lost(tiny, tmp_path):
 
 
 def test_without_pictures_some_are_made_up(tiny, tmp_path):
-    check = to_onnx(tiny, tmp_path / "out").checks[0]
+    check = to_onnx(tiny, tmp_path / "out").checks[-1]
     assert check.pictures >= 2 and not check.real and check.provider == "cpu"
     assert to_onnx(tiny, tmp_path / "out", images=[Image.open(IMAGES[0])]).checks[0].real
+
+
+def test_a_wrong_average_of_what_int8_is_made_from_is_not_hidden_by_its_rounding(tmp_path, monkeypatch):
+    """A tenth more wherever an average pool is a convolution: on odd sizes only what is made for int8 has those."""
+    network, weight = random_network(GENOTYPES["NASNet-A"], stages=(1,)), emit._Emitter.weight
+
+    def more(self, name, values):
+        return weight(self, name, values * 1.1 if name.endswith(emit.SHARE) else values)
+
+    monkeypatch.setattr(emit._Emitter, "weight", more)
+    to_onnx(network, tmp_path / "out", size=(33, 33))
+    assert "in fp32" in refused(ExportError, network, tmp_path / "int8", "int8", size=(33, 33), images=IMAGES)
+
+
+def test_too_little_memory_is_one_sentence(tiny, tmp_path, monkeypatch):
+    def reference(*arguments):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(verifying, "_reference", reference)
+    said = refused(ExportError, tiny, tmp_path / "out", name="tiny", size=(64, 64))
+    assert said == "verifying tiny needs more memory than there is: choose a smaller size"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_classifier_of_zeros_is_right_where_it_gives_zeros(tmp_path, recwarn):
+    network = random_network(GENOTYPES["PNASNet-5"], stages=(1,))
+    nn.init.zeros_(network.classifier.weight)
+    nn.init.zeros_(network.classifier.bias)
+    for precision in PRECISIONS:
+        report = to_onnx(network, tmp_path / precision, precision, images=IMAGES)
+        assert all(check.relative_error == 0 for check in report.checks)
+    assert not [warning for warning in recwarn if "divide" in str(warning.message)]
+
+
+def test_files_in_passing_lie_where_the_export_will(tiny, tmp_path, monkeypatch):
+    """A system's own folder for temporaries may be small, and int8 has several copies of the weights there."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    to_onnx(tiny, tmp_path / "out", "int8", images=IMAGES)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [REPORT, MODEL]
+
+
+def test_a_folder_with_an_at_sign_keeps_its_name(tmp_path, monkeypatch):
+    (tmp_path / "nasnet-a-5@1536").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert exporter.origin("nasnet-a-5@1536")["name"] == "nasnet-a-5@1536"
+    assert exporter.origin(str(tmp_path / "nasnet-a-5@1536"))["name"] == "nasnet-a-5@1536"
+    assert exporter.origin("somebody/nasnet@main")["name"] == "nasnet"
 
 
 def test_what_is_wrong_before_int8_is_not_hidden_by_its_rounding(tiny, tmp_path, monkeypatch):

@@ -37,11 +37,18 @@ def run(monkeypatch, tmp_path, capsys):
 def test_export_writes_a_folder_that_predicts_what_the_network_predicts(run):
     code, out, _ = run("export", SHIPPED, "--triton", "models")
     assert code == 0 and "logits within" in out and "wrote models/nasnet-a-cifar-small" in out.replace("\n", "")
-    assert json.loads(Path(f"{SHIPPED}-fp32/export.json").read_text())["checks"][0]["provider"] == "cpu"
+    assert json.loads(Path(f"{SHIPPED}-fp32/export.json").read_text())["checks"][-1]["provider"] == "cpu"
     found = Session(f"{SHIPPED}-fp32").predict(IMAGES / "cat.png")
     expected = nasnet_zoo.load(SHIPPED).predict(IMAGES / "cat.png")
     assert [p.label for p in found] == [p.label for p in expected]
     assert Path(f"models/{SHIPPED}/1/model.onnx").read_bytes() == Path(f"{SHIPPED}-fp32/model.onnx").read_bytes()
+
+
+def test_a_name_that_triton_does_not_take_is_said_before_the_work(run):
+    nasnet_zoo.save(nasnet_zoo.create(SHIPPED, filters=4), "my model")
+    code, out, err = run("export", "my model", "--triton", "models")
+    assert code == 2 and out == "" and "'my model' is no name for a model of Triton's: rename the folder" in err
+    assert [path.name for path in Path().iterdir()] == ["my model"]
 
 
 def test_export_takes_its_options(run):

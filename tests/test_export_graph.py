@@ -117,16 +117,17 @@ def test_torchs_own_exporter_agrees(tmp_path):
 # Single layers
 
 
+@pytest.mark.parametrize("quantizable", [True, False], ids=["for int8", "plain"])
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "any"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [2, 3])
 @pytest.mark.parametrize("size", [(4, 4), (5, 6), (7, 8), (1, 2)])
-def test_averages_at_the_border(size, kernel, stride, fixed):
+def test_averages_at_the_border(size, kernel, stride, fixed, quantizable):
     """One picture per pixel, with that pixel alone: their means say how much each pixel counts."""
     graph = Graph((Node("pool", Pool("avg", kernel, stride), (INPUT,)), *head("pool", 1)), 1)
     images = torch.eye(size[0] * size[1]).reshape(-1, 1, *size)
     expected = layers.SamePool2d("avg", kernel, stride)(images).mean((2, 3)).numpy()
-    got = logits_of(session_of(graph, size if fixed else None), images)
+    got = logits_of(session_of(graph, size if fixed else None, quantizable=quantizable), images)
     np.testing.assert_allclose(got, expected, atol=1e-7)
 
 

@@ -325,6 +325,41 @@ def test_a_provider_that_dies_at_its_first_run_is_left(folder, session, capfd, d
     assert capfd.readouterr().err == "nasnet-zoo: cuda does not work here (on node Conv_3); going on with cpu\n"
 
 
+def test_a_run_that_cannot_be_captured_is_first_tried_without(folder, session, capfd, dying_cuda):
+    dying = Session(folder / "image", ["cuda"], cuda_graph=True)
+    array = np.ones((2, 3, 32, 32), np.float32)
+    np.testing.assert_array_equal(dying.run(array), session.run(array))
+    captured, without = capfd.readouterr().err.splitlines()
+    assert captured == "nasnet-zoo: the run cannot be captured (on node Conv_3); going on without"
+    assert without == "nasnet-zoo: cuda does not work here (on node Conv_3); going on with cpu"
+
+
+def test_tensorrt_is_not_tried_with_int8(folder, capfd, monkeypatch):
+    there = list(providers.LONG.values())
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(providers, "_has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(providers, "find_spec", lambda name: name)
+    monkeypatch.setattr(providers, "preload", lambda onnxruntime: None)
+    assert providers.choose(None, "fp16") == there and providers.choose(None, "int8") == there[1:]
+    assert capfd.readouterr().err == ""
+    assert providers.choose(["tensorrt"], "int8") == [CPU]
+    assert capfd.readouterr().err == "nasnet-zoo: tensorrt takes no int8 graph with zero points: leaving it out\n"
+
+
+def test_tensorrts_engines_of_two_graphs_of_one_name_lie_apart(tmp_path):
+    """It tells engines apart by the names in a graph, which other weights have too."""
+    options = []
+    for content, precision in ((b"one", "fp32"), (b"two", "fp16"), (b"one", "fp32")):
+        (tmp_path / MODEL).write_bytes(content)
+        options.append(
+            providers.provider_options(providers.LONG["tensorrt"], tmp_path / MODEL, precision, cache=tmp_path)
+        )
+    first, second, again = options
+    assert first == again and first["trt_engine_cache_path"] != second["trt_engine_cache_path"]
+    assert first["trt_engine_cache_path"].startswith(str(tmp_path))
+    assert (first["trt_fp16_enable"], second["trt_fp16_enable"]) == ("0", "1")
+
+
 def test_threads_that_see_a_provider_die_leave_it_once(folder, session, capfd, dying_cuda):
     dying = Session(folder / "image", ["cuda"])
     array, results = np.ones((1, 3, 32, 32), np.float32), []
