@@ -105,6 +105,13 @@ def test_the_figures_of_fidelity_md_are_the_benchmarks():
 
 def test_the_figures_of_deploy_md_are_the_benchmarks():
     text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    said = {
+        ("nasnet-a-large", "timm"): "large is {:.2f} times as fast as timm's export",
+        ("nasnet-a-large", "unfused"): "export and {:.2f} times as fast as unfused",
+        ("nasnet-a-mobile", "unfused"): "mobile is {:.2f} times as fast as unfused",
+        ("nasnet-a-mobile", "torch_onnx"): "{:.2f} times as fast as what torch's exporter makes of the same network",
+        ("nasnet-a-mobile", "eager"): "{:.2f} times as fast as torch.",
+    }
     folder = ROOT / "benchmarks" / "results"
     results = json.loads((folder / "inference.json").read_text())
     assert set(results["fidelity"]) == set(nasnet_zoo.list_models())
@@ -115,6 +122,15 @@ def test_the_figures_of_deploy_md_are_the_benchmarks():
         assert f"| {100 * row['top1']:.2f} % | {100 * row['same_class_as_fp32']:.2f} %" in text and row["finite"]
     for row in results["speed"]:
         assert f"| {row['p50']:.1f} | {row['fastest']:.1f} | {row['mebibytes']:.0f} | {row['share']:.0%} |" in text
+    ms = {(row["model"], row["precision"], row["contender"]): row["p50"] for row in results["speed"]}
+    for (name, contender), sentence in said.items():
+        ratio = ms[name, "fp32", contender] / ms[name, "fp32", "nasnet_zoo"]
+        assert sentence.format(ratio) in text.replace("\n", " ")
+    large = [ms["nasnet-a-large", precision, "nasnet_zoo"] for precision in ("fp32", "int8")]
+    assert "large from {:.0f} to {:.0f} ms, {:.2f} times as fast".format(*large, large[0] / large[1]) in text
+    over_timm = [ms["nasnet-a-large", "fp32", "timm"] / each for each in large]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert "{:.2f} times as fast as timm's export of it, and {:.2f} times in int8".format(*over_timm) in readme
     for name, rows in results["fusions"].items():
         for label, row in rows.items():
             assert f"| {name} | {label} | {row['ms']:.1f} | {row['against_all']:.3f} |" in text
