@@ -42,6 +42,14 @@ def find_architecture(what: str) -> tuple[str, Any, str]:
     return "cell", read_genotype(path), path.stem
 
 
+def find_style(what: str, genotype: Genotype) -> str:
+    """The style of the config that `what` names, or else of the zoo's models of this genotype: "slim" without any."""
+    if what in MODELS or (Path(what).exists() and (Path(what).is_dir() or _is_config(Path(what)))):
+        return find_config(what).scale.style
+    of_this = (info.config for info in MODELS.values() if info.config.architecture == genotype)
+    return next((config.scale.style for config in of_this), "slim")
+
+
 def read_found(path: Path) -> tuple[Genotype, str] | None:
     """(genotype, style) of what a search found, in its best.json; None if the file is no such thing.
 

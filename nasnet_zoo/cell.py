@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .config import NetworkConfig
+from .errors import ConfigError
 from .layers import BatchNorm, Chain, State
 from .network import Network
 from .ops import Conv, Norm, ReLU
@@ -61,6 +62,7 @@ class AuxiliaryHead(nn.Module):
     def __init__(self, channels: int, size: tuple[int, int], num_classes: int, eps: float) -> None:
         super().__init__()
         kernel = tuple((n - 5) // 3 + 1 for n in size)
+        self.size, self.least = size, tuple(3 * (n - 1) + 5 for n in kernel)
         self.pool = nn.AvgPool2d(5, 3)
         layers = (Conv("conv", channels, 128, (1, 1)), Norm("bn", 128), ReLU("relu"))
         self.project = Chain(layers, eps)
@@ -69,6 +71,11 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, num_classes)
 
     def forward(self, state: State) -> Tensor:
+        if state.relu.shape[2] < self.least[0] or state.relu.shape[3] < self.least[1]:
+            raise ConfigError(
+                f"the auxiliary head was made for maps of {self.size} and gets {tuple(state.relu.shape[2:])}: train on "
+                f"larger pictures, or set aux_size to the size of the maps"
+            )
         x = self.reduce(State(self.project(State(self.pool(state.relu)))))
         return self.classifier(x.mean((2, 3)))
 

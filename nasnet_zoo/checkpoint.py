@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .config import NetworkConfig, read_config
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .files import atomic_folder, sha256_file
 from .network import Network, build
 
@@ -32,7 +33,9 @@ ALWAYS_HASHED_BYTES = 64 << 20  # up to here a hash takes less time than it save
 def save(network: Network, folder: str | Path, dtype: torch.dtype | None = None, **metadata: Any) -> None:
     """Writes the network as a checkpoint folder, replacing the one that is there; `metadata` must fit into JSON.
 
-    With a `dtype` the floating-point weights are stored in it; `load` gives float32 back unless told otherwise.
+    With a `dtype` the floating-point weights are stored in it; `load` gives float32 back unless told otherwise. A
+    README.md, .gitattributes and onnx/ that the folder has, as one from the Hub does, stay. Raises CheckpointError for
+    weights that the dtype cannot hold, and ZooError where the folder cannot be written.
     """
     write_checkpoint(network.state_dict(), network.config, folder, dtype, **metadata)
 
@@ -42,7 +45,19 @@ def write_checkpoint(
 ) -> None:
     """`save` for a state_dict and its config."""
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    for key, value in tensors.items():
+        if value.is_floating_point() and value.dtype != state[key].dtype and not value.isfinite().all():
+            if state[key].isfinite().all():
+                raise CheckpointError(
+                    f"{key} reaches {float(state[key].abs().max()):.3g}, which {dtype} cannot hold: save it as float32"
+                )
     with atomic_folder(folder, (CONFIG, WEIGHTS, *PUBLISHED)) as temporary:
+        for name in PUBLISHED:
+            kept = Path(folder) / name
+            if kept.is_dir():
+                shutil.copytree(kept, temporary / name)
+            elif kept.exists():
+                shutil.copy2(kept, temporary / name)
         with os_errors(temporary / WEIGHTS):
             save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         record = {"network": config.to_json(), "weights": {"sha256": sha256_file(temporary / WEIGHTS), **metadata}}
@@ -65,12 +80,16 @@ def load_folder(
     folder: str | Path,
     *,
     num_classes: int | None = None,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     verify: bool = False,
 ) -> Network:
     """The network of a checkpoint folder, in eval mode; see nasnet_zoo.load for the options and errors."""
+    if in_channels is not None and in_channels < 1:
+        raise ConfigError(f"in_channels {in_channels} must be at least 1")
+    if dtype is not None and not dtype.is_floating_point:
+        raise ConfigError(f"weights are floating-point numbers, not {dtype}: give torch.float32, float16 or bfloat16")
     folder = Path(folder)
     path = folder / WEIGHTS
     for needed in (folder / CONFIG, path):
@@ -94,7 +113,7 @@ def load_folder(
         network.to(device)
     if num_classes is not None and num_classes != config.num_classes:
         network.reset_classifier(num_classes)
-    if in_channels != config.in_channels:
+    if in_channels is not None and in_channels != config.in_channels:
         adapt_input(network, in_channels)
     return network.eval()
 

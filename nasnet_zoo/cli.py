@@ -197,12 +197,13 @@ def eval_command(
         str, typer.Option(help="cifar10, or a folder: CIFAR-10's, one subfolder per class, or labels.csv.")
     ],
     model: ModelOption = SHIPPED,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 250,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; of a folder at most 32.")] = 250,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model's top-1 and top-5 accuracy on labelled pictures."""
     from .datasets import CIFAR_FOLDER, cifar10_pictures, evaluate_folder, labelled_folder
+    from .train.data import check_cifar10
     from .train.loop import evaluate
 
     network = _loaded(model, device)
@@ -213,10 +214,7 @@ def eval_command(
             progress.update(task, completed=done, total=total)
 
         if data == "cifar10" or (Path(data) / CIFAR_FOLDER).is_dir():
-            if network.config.num_classes != 10:
-                raise ZooError(
-                    f"{model} has {network.config.num_classes} classes, CIFAR-10 has 10: choose a model of it"
-                )
+            check_cifar10(network.config)
             pictures = cifar10_pictures(None if data == "cifar10" else data, train=False)
             pictures, count = pictures.to(next(network.parameters()).device), len(pictures)
             top1, top5 = evaluate(network, pictures, batch_size, on_batch)
@@ -276,7 +274,7 @@ def _device(device: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=device).item()  # "meta" is there, but holds no numbers
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ZooError(
             f"the device {device!r} is not there ({str(error).splitlines()[0]}): try --device cpu"
         ) from error

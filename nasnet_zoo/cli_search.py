@@ -175,7 +175,7 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
 
 def _found(source: str) -> tuple[Any, Literal["slim", "nds"]]:
     """(genotype, style) of a best.json, a run folder, or whatever `draw` takes."""
-    from .architectures import find_architecture, read_found
+    from .architectures import find_architecture, find_style, read_found
 
     path = Path(source)
     found = read_found(path / "best.json" if (path / "best.json").is_file() else path)
@@ -184,7 +184,7 @@ def _found(source: str) -> tuple[Any, Literal["slim", "nds"]]:
     kind, architecture, _ = find_architecture(source)
     if kind != "cell":
         raise ZooError(f"{source} is of kind {kind!r}, and only cells are transferred")
-    return architecture, "slim"
+    return architecture, find_style(source, architecture)
 
 
 def _amount(text: str | None, option: str) -> float | None:

@@ -80,6 +80,10 @@ class CellScale:
 
     def __post_init__(self) -> None:
         check_choices(self, "scale")
+        counts = (self.filters, self.stem_channels, *(self.stages if isinstance(self.stages, (tuple, list)) else "?"))
+        if not all(type(count) is int for count in counts):
+            raise ConfigError("scale: filters and stem_channels are whole numbers, and stages several of them")
+        object.__setattr__(self, "stages", tuple(self.stages))
         if not 1 <= self.filters <= MAX_CHANNELS or not 2 <= self.stem_channels <= MAX_CHANNELS:
             raise ConfigError(
                 f"scale: filters {self.filters} and stem_channels {self.stem_channels} must lie between 2 and "

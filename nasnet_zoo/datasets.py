@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .errors import DataError
-from .files import cache_root
+from .files import atomic_folder, cache_root, locked
 from .images import Transform
 from .network import Network
 from .train.data import Pictures, load_cifar10
@@ -23,21 +23,28 @@ def cifar10_folder() -> Path:
 
     Raises DataError, saying how to get it.
     """
-    cached = cache_root() / "data"
-    for folder in (Path(os.environ.get("NASNET_ZOO_DATA") or "data"), cached):
+    cached, own = cache_root() / "data", Path(os.environ.get("NASNET_ZOO_DATA") or "data")
+    for folder in (own, cached):
         if (folder / CIFAR_FOLDER).is_dir():
             return folder
     from .download import offline
 
     how = f"put {CIFAR_FOLDER} (from cifar-10-python.tar.gz) into a folder and name it with --data or NASNET_ZOO_DATA"
     if offline():
-        raise DataError(f"CIFAR-10 is neither in ./data nor in {cached}, and downloads are switched off: {how}")
+        raise DataError(f"CIFAR-10 is neither in {own} nor in {cached}, and downloads are switched off: {how}")
     from torchvision.datasets import CIFAR10
 
-    try:
-        CIFAR10(str(cached), download=True)  # checks the archive's MD5
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"CIFAR-10 cannot be downloaded ({error}): {how}") from error
+    with locked(cached / CIFAR_FOLDER):
+        if not (cached / CIFAR_FOLDER).is_dir():  # else another process has fetched it while this one waited
+            with atomic_folder(cached / CIFAR_FOLDER) as temporary:
+                try:
+                    CIFAR10(str(temporary), download=True)  # checks the archive's MD5
+                except (OSError, RuntimeError) as error:
+                    raise DataError(f"CIFAR-10 cannot be downloaded ({error}): {how}") from error
+                for path in (temporary / CIFAR_FOLDER).iterdir():
+                    path.rename(temporary / path.name)
+                (temporary / CIFAR_FOLDER).rmdir()
+                (temporary / CIFAR10.filename).unlink()
     return cached
 
 
@@ -63,14 +70,14 @@ def labelled_folder(folder: str | Path, network: Network) -> Labelled:
 
 def _from_table(table: Path) -> Labelled:
     try:
-        rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
+        rows = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table} is not a table of comma-separated values: {error}") from error
     pictures = []
     for line, row in enumerate(rows, 1):
         if len(row) >= 2 and row[1].strip().isdecimal():
             pictures.append((table.parent / row[0], int(row[1])))
-        elif line > 1 and row:
+        elif row and (line > 1 or (table.parent / row[0]).is_file()):  # else it is the heading
             raise DataError(f"{table}, line {line}: expected a file and a class index, got {row[:3]}")
     return pictures
 

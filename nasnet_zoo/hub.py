@@ -32,7 +32,12 @@ def hub_files(repo: str, names: Sequence[str], revision: str | None = None, *, l
 
     from .download import offline
 
-    found = [try_to_load_from_cache(repo, name, revision=revision) for name in names]
+    try:
+        found = [try_to_load_from_cache(repo, name, revision=revision) for name in names]
+    except ValueError as error:
+        raise DownloadError(
+            f"{repo} is neither a folder nor a name that the Hub allows ({first_line(error)})"
+        ) from error
     cached = _folder(found[0], names[0]) if all(isinstance(path, str) for path in found) else None
     if local_files_only or offline():  # hf_hub_download may open connections of its own even then
         if cached is None:

@@ -1,6 +1,7 @@
 """`load` and `create`: from a name, folder, repo or config to a network."""
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def load(
     source: str | Path,
     *,
     num_classes: int | None = None,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     local_files_only: bool = False,
@@ -29,8 +30,8 @@ def load(
 
     `source` is a zoo name ("nasnet-a-mobile"), a name and a tag ("nasnet-a-mobile.keras") that picks one source of its
     weights, a Hub repo ("org/repo" or "org/repo@revision"), or a checkpoint folder. With `num_classes` other than its
-    own the network gets a fresh classifier, with `in_channels` other than 3 its first filters are averaged. Weights
-    come back as float32 unless `dtype` says otherwise. With `local_files_only`, or HF_HUB_OFFLINE set, no connection
+    own the network gets a fresh classifier, with other `in_channels` its first filters are averaged. Weights come
+    back as float32 unless `dtype` says otherwise. With `local_files_only`, or HF_HUB_OFFLINE set, no connection
     is opened. Hashes are checked when weights are fetched or converted; `verify` checks them again.
 
     Raises a ZooError: UnknownModelError, DownloadError, CheckpointError, ConversionError or ConfigError.
@@ -46,8 +47,9 @@ def _folder(source: str, local_files_only: bool) -> Path:
     name, dot, tag = source.rpartition(".")
     if dot and name in MODELS:
         return pretrained_folder(get_model(name), tag, local_files_only=local_files_only)
-    if Path(source).exists():
-        return Path(source)
+    with suppress(OSError):  # a name may be too long for a path
+        if Path(source).exists():
+            return Path(source)
     if repo := parse_repo(source):
         return hub_folder(*repo, local_files_only=local_files_only)
     if "/" in source or "\\" in source:

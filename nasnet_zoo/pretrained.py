@@ -58,7 +58,7 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
         if source.form == "package":
             return Path(__file__).parent / "weights" / source.address
     if tag in (None, ZOO):
-        sources = [WeightSource(ZOO, "hub", f"{hub_owner()}/{model.name}"), *sources]
+        sources = [WeightSource(ZOO, "hub", f"{hub_owner()}/{model.name.replace('@', '-')}"), *sources]
     cached = [cache_root() / model.name / source.tag for source in sources]
     for folder in cached:
         if (folder / CONFIG).is_file():

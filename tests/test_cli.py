@@ -146,7 +146,13 @@ def test_eval_on_cifar10(run, cifar10, monkeypatch, data):
 def test_eval_on_cifar10_needs_ten_classes(run, tmp_path):
     nasnet_zoo.save(nasnet_zoo.create("nasnet-a-cifar", filters=2, stages=(1,), num_classes=3), tmp_path / "net")
     code, _, err = run("eval", "--data", "cifar10", "--model", tmp_path / "net", "--device", "cpu")
-    assert code == 2 and "3 classes" in err and err.count("\n") == 1
+    assert code == 2 and "this network 3" in err and err.count("\n") == 1
+
+
+def test_eval_on_cifar10_needs_a_network_for_its_pictures(run, tmp_path):
+    nasnet_zoo.save(nasnet_zoo.create("nasnet-a-mobile", filters=8, num_classes=10), tmp_path / "net")
+    code, _, err = run("eval", "--data", "cifar10", "--model", tmp_path / "net", "--device", "cpu")
+    assert code == 2 and "this network takes 224 x 224 in 3" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

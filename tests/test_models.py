@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import nasnet_zoo
+from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.labels import label_names
 from nasnet_zoo.models import MODELS
 from nasnet_zoo.network import build
@@ -130,6 +131,17 @@ def test_unknown_names_get_the_nearest():
         nasnet_zoo.load("nasnet-a-mobil")
     with pytest.raises(nasnet_zoo.ZooError, match="list_models"):
         nasnet_zoo.info("zzzz")
+
+
+@pytest.mark.parametrize("wrong", [dict(filters="16"), dict(stages=3), dict(stages=(1, 2.0)), dict(stages=None)])
+def test_create_rejects_scales_of_other_kinds(wrong):
+    with pytest.raises(ConfigError, match="scale: filters and stem_channels are whole numbers, and stages several"):
+        nasnet_zoo.create("nasnet-a-cifar", **wrong)
+
+
+def test_stages_given_as_a_list_make_the_same_config():
+    first, second = (nasnet_zoo.create("nasnet-a-cifar-small", stages=stages).config for stages in ([1, 1], (1, 1)))
+    assert first == second and hash(first) == hash(second)
 
 
 def test_create_rejects_unknown_scale():

@@ -674,6 +674,52 @@ def test_a_grey_picture_gives_the_same_whatever_the_channels(folder, channels):
         assert len(network.predict(IMAGES / "cat.png")) == 5
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_network_comes_back_with_the_channels_that_it_was_saved_with(tmp_path, channels):
+    network = build(dataclasses.replace(CIFAR, in_channels=channels))
+    nasnet_zoo.save(network, tmp_path / "net")
+    back = nasnet_zoo.load(tmp_path / "net")
+    assert back.config.in_channels == channels
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in back.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"in_channels": 0}, "in_channels 0 must be at least 1"), ({"dtype": torch.int8}, "not torch.int8")],
+)
+def test_load_options_that_make_no_sense(folder, options, said):
+    with pytest.raises(ConfigError, match=said):
+        nasnet_zoo.load(folder, **options)
+
+
+@pytest.mark.parametrize("name", ["runs/my--net", "runs/my..net", "runs/net.", "a" * 5000])
+def test_a_name_that_is_neither_a_folder_nor_one_of_the_hubs(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ZooError) as caught:
+        nasnet_zoo.load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path):
+    network = build(CIFAR)
+    key = next(key for key in network.state_dict() if key.endswith("running_var"))
+    network.state_dict()[key].fill_(1e5)
+    with pytest.raises(CheckpointError, match=f"{key} reaches 1e\\+05, which torch.float16 cannot hold"):
+        nasnet_zoo.save(network, tmp_path / "net", torch.float16)
+    assert not list(tmp_path.iterdir())
+    nasnet_zoo.save(network, tmp_path / "net", torch.bfloat16)
+
+
+def test_a_save_leaves_the_card_and_the_graphs_of_a_repo(folder):
+    (folder / "README.md").write_text("a card")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(b"a graph")
+    nasnet_zoo.save(build(CIFAR), folder)
+    assert (folder / "README.md").read_text() == "a card"
+    assert (folder / "onnx" / "model.onnx").read_bytes() == b"a graph"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors", "onnx"]
+
+
 def test_a_save_takes_the_place_of_the_old_folder(folder):
     nasnet_zoo.save(build(dataclasses.replace(CIFAR, num_classes=3, labels=None)), folder)
     assert nasnet_zoo.load(folder).config.num_classes == 3

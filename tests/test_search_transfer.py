@@ -149,3 +149,13 @@ def test_only_cells_that_can_be_built_are_transferred(tmp_path):
     path.write_text(json.dumps({"kind": None, "architecture": "|a~0|", "tokens": [], "space": "nasbench201"}))
     with pytest.raises(ConfigError, match="looked up but not built"):
         find_architecture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("source", "style"),
+    [("darts-v2-mobile", "nds"), ("DARTS-V2", "nds"), ("nasnet-a-mobile", "slim"), ("NASNet-A", "slim")],
+)
+def test_a_cell_keeps_the_rules_of_its_family(source, style):
+    from nasnet_zoo.cli_search import _found
+
+    assert _found(source)[1] == style

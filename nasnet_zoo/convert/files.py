@@ -19,7 +19,7 @@ def convert_file(source: str | Path, config: NetworkConfig, out: str | Path, hal
 
     Raises ConversionError or CheckpointError.
     """
-    source = Path(source)
+    source = Path(source).resolve()
     form, state = _converted(source, config)
     hashed = source if source.is_file() else source.with_name(source.name + ".index")
     origin = {"origin": source.name, "origin_form": form}

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import Preprocess
-from ..errors import DataError
+from ..config import NetworkConfig, Preprocess
+from ..errors import ConfigError, DataError
 from .recipe import Recipe
 
 
@@ -51,6 +51,18 @@ def load_cifar10(folder: str | Path, train: bool) -> Pictures:
     return Pictures(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
 
 
+def check_cifar10(config: NetworkConfig) -> None:
+    """ConfigError for a network that CIFAR-10's pictures, as they are, are not for."""
+    if config.num_classes != 10:
+        raise ConfigError(f"CIFAR-10 has 10 classes and this network {config.num_classes}: choose one with 10")
+    size, channels = config.preprocess.size, config.in_channels
+    if size != (32, 32) or channels != 3:
+        raise ConfigError(
+            f"CIFAR-10's pictures are of 32 x 32 pixels in 3 channels, and this network takes {size[0]} x {size[1]} in "
+            f"{channels}: choose one for them, as `nasnet-zoo list` shows"
+        )
+
+
 def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
     """uint8 (n, 3, h, w) to float32, as Preprocess says."""
     mean = torch.tensor(preprocess.mean, device=images.device).view(1, -1, 1, 1)
@@ -73,7 +85,9 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
 
     padded = F.pad(images, (pad, pad, pad, pad))
     if recipe.enlarge:
-        padded = F.interpolate(images, (height + 2 * pad, width + 2 * pad), mode="bilinear")
+        size = (height + 2 * pad, width + 2 * pad)
+        # On a GPU torch interpolates no bytes.
+        padded = F.interpolate(images.float(), size, mode="bilinear").round().clamp(0, 255).to(images.dtype)
     rows = draw(2 * pad + 1).view(n, 1, 1) + torch.arange(height, device=device).view(1, height, 1)
     columns = torch.arange(width, device=device).expand(n, width)
     if recipe.flip:
@@ -82,11 +96,12 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
     batch = torch.arange(n, device=device).view(n, 1, 1)
     out = padded.permute(0, 2, 3, 1)[batch, rows, columns].permute(0, 3, 1, 2)
     if recipe.cutout:
-        half = recipe.cutout // 2
-        y, x = draw(height).view(n, 1, 1), draw(width).view(n, 1, 1)
-        inside_y = (torch.arange(height, device=device).view(1, height, 1) - y).abs() < half
-        inside_x = (torch.arange(width, device=device).view(1, 1, width) - x).abs() < half
-        out = out * ~(inside_y & inside_x).unsqueeze(1)
+        top = draw(height).view(n, 1, 1) - recipe.cutout // 2
+        left = draw(width).view(n, 1, 1) - recipe.cutout // 2
+        down = torch.arange(height, device=device).view(1, height, 1) - top
+        right = torch.arange(width, device=device).view(1, 1, width) - left
+        inside = (down >= 0) & (down < recipe.cutout) & (right >= 0) & (right < recipe.cutout)
+        out = out * ~inside.unsqueeze(1)
     return out
 
 

@@ -192,7 +192,7 @@ class _Session:
 
         try:
             with safe_open(self.path, "pt") as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
             tensors = load_file(self.path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{self.path} is damaged ({error}): delete it to start over") from error

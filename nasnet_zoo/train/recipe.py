@@ -9,7 +9,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum and one cosine period (NASNet paper, appendix A.6), and what goes with it.
+    """SGD with momentum (in Nesterov's form) and one cosine period (NASNet paper, appendix A.6), and what goes with it.
 
     `sizes` are (epoch, side) pairs: from that epoch on pictures are trained at that many pixels, which lets a CPU
     see them more often before it sees them sharp; empty means full size throughout. `bn_momentum` is torch's, one
@@ -48,6 +48,19 @@ class Recipe:
             raise ConfigError("recipe: epochs must be at least 1, batch_size at least 2 and learning_rate above 0")
         if not 0 < self.drop_path_keep <= 1 or not 0 <= self.dropout < 1:
             raise ConfigError("recipe: drop_path_keep must lie in (0, 1] and dropout in [0, 1)")
+        if not 0 < self.momentum < 1 or not 0 <= self.label_smoothing < 1 or not 0 < self.bn_momentum <= 1:
+            raise ConfigError(
+                "recipe: momentum must lie in (0, 1), label_smoothing in [0, 1) and bn_momentum in (0, 1]"
+            )
+        if (
+            min(self.pad, self.cutout, self.weight_decay, self.aux_weight, self.warmup_epochs) < 0
+            or self.clip_norm <= 0
+        ):
+            raise ConfigError(
+                "recipe: pad, cutout, weight_decay, aux_weight and warmup_epochs must be at least 0, clip_norm above 0"
+            )
+        if not all(start >= 0 and side >= 1 for start, side in self.sizes):
+            raise ConfigError("recipe: sizes are pairs of an epoch, from 0, and a side of at least one pixel")
 
     def side(self, epoch: int, full: int) -> int:
         """The side in pixels at which an epoch is trained."""
@@ -55,7 +68,8 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    # NASNet-A on CIFAR-10 as the paper has it: 600 epochs, batch 32, lr 0.025, drop path 0.6.
+    # NASNet-A on CIFAR-10 with TF-slim's figures, drop path 0.6 and cutout: 600 epochs, batch 32, lr 0.025. Its
+    # auxiliary loss counts where the config has a head (aux_size 16 x 16), which the zoo's nasnet-a-cifar has not.
     "nasnet-cifar": Recipe(
         600, 32, 0.025, warmup_epochs=0, drop_path_keep=0.6, cutout=16, bn_momentum=0.1, channels_last=True
     ),

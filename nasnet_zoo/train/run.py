@@ -12,6 +12,7 @@ from ..datasets import cifar10_pictures
 from ..errors import ConfigError
 from ..files import locked
 from ..network import build
+from .data import check_cifar10
 from .loop import Epoch, evaluate, train
 from .recipe import RECIPES
 
@@ -28,13 +29,13 @@ def train_cifar10(
     """Trains on CIFAR-10's 50,000 training pictures, writes `folder/checkpoint` (float16) with the recipe and the
     accuracy on the 10,000 test pictures in its config, and returns that top-1 and top-5.
 
-    Calls `on_step(steps done, steps in all, a note)`. Raises ConfigError for an unknown recipe or a network that has
-    not ten classes, DataError, CheckpointError, and ZooError for a folder that is in use or may not be written.
+    Calls `on_step(steps done, steps in all, a note)`. Raises ConfigError for an unknown recipe or a network that is
+    not for CIFAR-10's pictures, DataError, CheckpointError, and ZooError for a folder that is in use or may not be
+    written.
     """
     if recipe_name not in RECIPES:
         raise ConfigError(f"unknown recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
-    if config.num_classes != 10:
-        raise ConfigError(f"CIFAR-10 has 10 classes and this network {config.num_classes}: choose one with 10")
+    check_cifar10(config)
     recipe = RECIPES[recipe_name]
     pictures = cifar10_pictures(data, train=True).to(device)
     test = cifar10_pictures(data, train=False).to(device)
