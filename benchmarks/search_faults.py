@@ -74,7 +74,7 @@ class Search:
 
     @property
     def config(self) -> SearchConfig:
-        fleet = FleetSettings(self.kind, ("cpu",), per_device=2, threads=1)
+        fleet = FleetSettings(self.kind, ("cpu",), per_device=1 if self.kind == "inline" else 2, threads=1)
         return SearchConfig(str(self.folder / "run"), children=self.children, fleet=fleet, seed=self.seed)
 
     def drive(self) -> None:

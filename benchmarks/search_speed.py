@@ -166,6 +166,9 @@ def main() -> None:
     record |= {"batch": recipe.batch_size, "device": device, "epoch_seconds": rows}
     record["ratio"] = statistics.geometric_mean(row["ratio"] for row in rows.values())
     print(f"geometric mean: {record['ratio']:.2f} x")
+    name = "search_speed" + ("_gpu" if device == "cuda" else "")
+    if not arguments.rehearse:
+        write(name, record)  # also if the long child comes to nothing
     if arguments.paper:
         record["paper"] = paper_child(arguments.data, device, arguments.rehearse)
         record["paper"]["children_per_hour"] = 3600 / record["paper"]["seconds"]
@@ -173,7 +176,7 @@ def main() -> None:
         for key, value in record["paper"].items():
             print(f"the paper's child, {key}: {value:,.4g}")
     if not arguments.rehearse:
-        write("search_speed" + ("_gpu" if device == "cuda" else ""), record)
+        write(name, record)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .devices import check_device
 from .errors import ZooError
 from .models import MODELS, get_model, list_models
 
@@ -268,16 +269,11 @@ def train(
 
 
 def _device(device: str | None) -> str:
-    import torch
-
     if device is None:
+        import torch
+
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device).item()  # "meta" is there, but holds no numbers
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ZooError(
-            f"the device {device!r} is not there ({str(error).splitlines()[0]}): try --device cpu"
-        ) from error
+    check_device(device)
     return device
 
 

@@ -26,8 +26,8 @@ def search(
     children: Annotated[int | None, typer.Option(help="How many children to evaluate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the searcher and the children.")] = None,
     fleet: Annotated[str | None, typer.Option(help="Where children run: inline, processes or ray.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Workers per device.")] = None,
-    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:0, ...; all GPUs if there are any.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers per device, of --fleet processes and ray.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:0, ...; else the GPUs, inline the first.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: --set controller.learning_rate=0.001.")
     ] = None,
@@ -36,7 +36,7 @@ def search(
 ) -> None:
     """Search for cells. Interrupted, `nasnet-zoo search FOLDER` goes on where it stopped."""
     from .search import run
-    from .search.presets import changed
+    from .search.presets import changed, parsed
     from .search.progress import Progress
 
     given = {"data": data, "searcher": searcher, "space.name": space, "children": children, "seed": seed}
@@ -47,7 +47,7 @@ def search(
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
-        changes[key] = value
+        changes[key] = parsed(value)
     start = _start(folder, preset, config)
     try:
         with Progress() as progress:
@@ -169,7 +169,10 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
         table.add_row(str(entry["child"]), f"{entry['reward']:.4f}", f"{entry['accuracy']:.4f}")
     console.print(table)
     agreed = "cannot be said" if result.tau is None else f"{result.tau:.2f} (p = {result.p:.2g})"
-    console.print(f"Kendall's rank correlation of the two: {agreed}; all of it in {folder / RERANK}", soft_wrap=True)
+    for child, why in result.failed.items():
+        console.print(f"child {child} could not be trained: {why}", soft_wrap=True, markup=False)
+    where = folder / RERANK.format(epochs)
+    console.print(f"Kendall's rank correlation of the two: {agreed}; all of it in {where}", soft_wrap=True)
     return str(folder / BEST_RERANKED)
 
 

@@ -2,12 +2,13 @@
 
 import os
 import socket
+import sys
 import time
 import traceback
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nasnet_zoo.errors import ZooError
+from nasnet_zoo.errors import SearchError, ZooError
 
 FAILURES = ("nan", "oom", "timeout", "error", "lost")
 
@@ -18,6 +19,10 @@ class ChildFailure(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class BrokenDevice(SearchError):
+    """A GPU on which this process can compute nothing any more: a worker has to end, or it would fail every child."""
 
 
 class Child(Protocol):
@@ -53,7 +58,8 @@ class Result:
 
 
 def run_task(child: Child, task: Task, worker: str) -> Result:
-    """Runs a child and says how it ended, whatever happens to it. A ZooError is the user's to mend and passes."""
+    """Runs a child and says how it ended, whatever happens to it. A ZooError is the user's to mend and passes; raises
+    BrokenDevice where the child's failure has left nothing to compute with."""
     start = time.monotonic()
     try:
         metrics, status, message = child(task.architecture, task.seed), "done", ""
@@ -62,10 +68,30 @@ def run_task(child: Child, task: Task, worker: str) -> Result:
     except ZooError:
         raise
     except Exception as error:
-        memory = isinstance(error, MemoryError) or "memory" in str(error).lower() and isinstance(error, RuntimeError)
-        metrics, status = {}, "oom" if memory else "error"
+        metrics, status = {}, "oom" if _out_of_memory(error) else "error"
+        _check_device(error)
         message = "".join(traceback.format_exception(error)[-3:]).strip()[-2000:]
     return Result(task.child, status, metrics, message, time.monotonic() - start, worker)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    signs = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(sign in text for sign in signs))
+
+
+def _check_device(error: Exception) -> None:
+    """After an illegal address and the like every later call of the process on a GPU fails too."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as broken:
+        raise BrokenDevice(
+            f"the GPU can compute no more in this process ({str(error).splitlines()[0]}): run the search again, and "
+            f"if that comes back, look at the GPU"
+        ) from broken
 
 
 def worker_name(device: str) -> str:

@@ -12,6 +12,8 @@ from .config import ControllerSettings
 from .searcher import Observation, Proposal
 from .space import Space
 
+LEAST_DEVIATION = 1e-5  # of a batch of rewards
+
 
 class Policy(nn.Module):
     """A one-layer LSTM with one softmax, and one embedding of what was chosen, per decision.
@@ -108,7 +110,9 @@ class Controller:
             self.baseline = mean  # an average that started at zero would praise every early child
         advantages = rewards - self.baseline
         self.baseline = settings.baseline_decay * self.baseline + (1 - settings.baseline_decay) * mean
-        if settings.normalise and len(rewards) > 1:
+        # Of a batch of equal rewards, as of failures alone, the deviation says nothing: divided by it, they would
+        # outweigh all others in Adam's moments for thousands of steps.
+        if settings.normalise and len(rewards) > 1 and rewards.std() > LEAST_DEVIATION:
             advantages = advantages / (rewards.std() + 1e-8)
         for _ in range(settings.epochs if self.ppo else 1):
             log_p = self.policy.log_probabilities(tokens)

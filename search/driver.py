@@ -267,6 +267,7 @@ class Driver:
             seen = set(body["children"])
             self.unobserved = deque(child for child in self.unobserved if child not in seen)
             self.statistics = body["statistics"]
+            self.on_update(len(self.finished), self.statistics)
 
 
 def replay(events: Sequence[Event], searcher: Searcher, after: int, driver: Driver) -> None:

@@ -73,8 +73,7 @@ def preset(name: str) -> SearchConfig:
 
 
 def changed(config: SearchConfig, changes: dict[str, Any]) -> SearchConfig:
-    """The config with some of its fields, named like "controller.batch", set to other values. Text that is JSON
-    counts as what it stands for. Raises ConfigError."""
+    """The config with some of its fields, named like "controller.batch", set to other values. Raises ConfigError."""
     value = json.loads(json.dumps(config.to_json()))
     for path, new in changes.items():
         *above, last = path.split(".")
@@ -83,13 +82,12 @@ def changed(config: SearchConfig, changes: dict[str, Any]) -> SearchConfig:
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
             raise ConfigError(f"a search has no setting {path!r}; its config.json shows them all")
-        place[last] = _parsed(new)
+        place[last] = new
     return SearchConfig.from_json(value)
 
 
-def _parsed(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
+def parsed(text: str) -> Any:
+    """What a setting's text stands for: JSON, or else the text itself."""
     try:
         return json.loads(text)
     except ValueError:

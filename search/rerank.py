@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo.errors import DataError, SearchError
-from nasnet_zoo.files import atomic_file
+from nasnet_zoo.files import atomic_file, locked
 
-from .child import Child
+from .child import Child, Task, run_task
 from .driver import Record, child_seed
 from .history import read_history
 from .run import best_record, make_child
 
-RERANK, BEST_RERANKED = "rerank.json", "reranked-best.json"
+RERANK, BEST_RERANKED = "rerank-{}.json", "reranked-best.json"
 
 
 @dataclass(frozen=True)
 class Reranked:
     """`children`, the best first, have the `reward` of the search and the `accuracy` after the longer training.
-    `tau` is Kendall's rank correlation between the two, None where it has no meaning, and `p` its p-value."""
+    `tau` is Kendall's rank correlation between the two, None where it has no meaning, and `p` its p-value. `failed`
+    says of the children, by number, that have no accuracy why; the next call trains them again."""
 
     children: list[dict[str, Any]]
+    failed: dict[int, str]
     epochs: int
     tau: float | None
     p: float | None
@@ -39,11 +41,14 @@ def rerank(
     on_child: Callable[[int, int], None] = lambda done, of: None,
 ) -> Reranked:
     """Trains the `count` best distinct architectures of a finished or running search for `epochs` epochs, keeps the
-    results in the run folder's rerank.json after each, and writes the best as reranked-best.json, in best.json's form.
-    Interrupted, it goes on. `data` is where CIFAR-10 lies, if not where it lay for the search.
+    results in the run folder's rerank-EPOCHS.json after each, and writes the best as reranked-best.json, in best.json's
+    form. Interrupted, or called for more of them, it goes on. `data` is where CIFAR-10 lies, if not where it lay for
+    the search.
 
-    Raises SearchError, JournalError or DataError.
+    Raises SearchError, JournalError or DataError, and ZooError while another process is at it.
     """
+    if count < 2:
+        raise SearchError(f"to rerank {count} of the cells says nothing about their order: take at least two")
     folder = Path(folder)
     history = read_history(folder)
     best = distinct_best(history.finished, count)
@@ -55,21 +60,33 @@ def rerank(
     longer = replace(settings, data=data or settings.data, seconds=None, recipe=replace(settings.recipe, epochs=epochs))
     child = child or make_child(replace(history.config, child=longer), history.space)
     child.prepare(device)
-    done = _known(folder, epochs)
-    for place, record in enumerate(best):
-        on_child(place, len(best))
-        if record.hash not in done:
+    path, failed = folder / RERANK.format(epochs), {}
+    with locked(path, timeout=1.0):
+        done = _known(path)
+        for place, record in enumerate(best):
+            on_child(place, len(best))
+            if record.hash in done:
+                continue
             architecture = history.space.decode(record.tokens)
-            metrics = child(architecture, child_seed(history.config.seed, record.child))
+            task = Task(record.child, architecture, child_seed(history.config.seed, record.child))
+            result = run_task(child, task, device)
+            if result.status != "done":
+                failed[record.child] = f"{result.status}: {(result.message or 'no more is known').splitlines()[-1]}"
+                continue
             entry = best_record(history.config, history.space, record)
-            done[record.hash] = {**entry, "accuracy": metrics["accuracy"], "longer": metrics}
-            _write(folder / RERANK, {"epochs": epochs, "children": list(done.values())})
-    on_child(len(best), len(best))
-    children = sorted((done[record.hash] for record in best), key=lambda entry: -entry["accuracy"])
-    tau, p = _kendall([(entry["reward"], entry["accuracy"]) for entry in children])
-    _write(folder / RERANK, {"epochs": epochs, "tau": tau, "p": p, "children": children})
-    _write(folder / BEST_RERANKED, children[0])
-    return Reranked(children, epochs, tau, p)
+            done[record.hash] = {**entry, "accuracy": result.metrics["accuracy"], "longer": result.metrics}
+            _write(path, {"epochs": epochs, "children": list(done.values())})
+        on_child(len(best), len(best))
+        chosen = {record.hash for record in best} & done.keys()
+        if len(chosen) < 2:
+            first = next(iter(failed))
+            raise SearchError(f"only {len(chosen)} of the cells can be trained (child {first}: {failed[first]})")
+        children = sorted((done[key] for key in chosen), key=lambda entry: (-entry["accuracy"], entry["child"]))
+        tau, p = _kendall([(entry["reward"], entry["accuracy"]) for entry in children])
+        others = [entry for key, entry in done.items() if key not in chosen]  # of another call: as costly as these
+        _write(path, {"epochs": epochs, "tau": tau, "p": p, "children": children, "others": others})
+        _write(folder / BEST_RERANKED, children[0])
+    return Reranked(children, failed, epochs, tau, p)
 
 
 def distinct_best(finished: list[Record], count: int) -> list[Record]:
@@ -81,15 +98,14 @@ def distinct_best(finished: list[Record], count: int) -> list[Record]:
     return sorted(best.values(), key=lambda record: (-record.reward, record.child))[:count]
 
 
-def _known(folder: Path, epochs: int) -> dict[str, dict[str, Any]]:
-    """What an earlier call with the same number of epochs has trained, by hash."""
-    path = folder / RERANK
+def _known(path: Path) -> dict[str, dict[str, Any]]:
+    """What earlier calls with the same number of epochs have trained, by hash."""
     if not path.is_file():
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return {entry["hash"]: entry for entry in value["children"]} if value["epochs"] == epochs else {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {entry["hash"]: entry for entry in (*value["children"], *value.get("others", ()))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} cannot be read ({error}): delete it to train these children anew") from error
 
 

@@ -132,6 +132,9 @@ def _shares(cost: Cost, target: Target) -> list[float]:
 def _config(
     genotype: Genotype, cells: int, filters: int, stem: str, style: str, size: int | None, num_classes: int | None
 ) -> NetworkConfig:
+    least = 8 if stem == "cifar" else 32
+    if size is not None and size < least:
+        raise SearchError(f"transfer: the {stem} stem takes pictures of at least {least} pixels, not {size}")
     stages = (cells,) * 3
     if stem == "cifar":
         scale = CellScale("cifar", 3 * filters, filters, stages, style=style, bn_eps=1e-5)

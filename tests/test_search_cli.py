@@ -13,7 +13,7 @@ from nasnet_zoo.cli import app
 from nasnet_zoo.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, ZooError
 from nasnet_zoo.search.config import SearchConfig
-from nasnet_zoo.search.presets import PRESETS, changed, preset
+from nasnet_zoo.search.presets import PRESETS, changed, parsed, preset
 from nasnet_zoo.search.regenerate import regenerate
 from nasnet_zoo.search.spaces import get_space
 
@@ -148,8 +148,10 @@ def test_the_papers_values():
     assert len(config.space.space().decisions) == 50
 
 
-def test_changed_reads_values_as_json():
-    config = changed(preset("nasnet"), {"controller.learning_rate": "0.01", "space.ops": '["identity", "conv_3x3"]'})
+def test_settings_are_read_as_json_and_the_folder_as_it_is():
+    texts = {"controller.learning_rate": "0.01", "space.ops": '["identity", "conv_3x3"]'}
+    config = changed(preset("nasnet"), {key: parsed(text) for key, text in texts.items()} | {"folder": "1"})
+    assert config.folder == "1"
     assert config.controller.learning_rate == 0.01 and config.space.ops == ("identity", "conv_3x3")
     with pytest.raises(ConfigError, match="learning_rate"):
         changed(preset("nasnet"), {"controller.learning_rate": "fast"})

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from toy_children import BrokenChild, CrashingChild, DatalessChild, ToyChild, toy_accuracy
 
-from nasnet_zoo.errors import DataError, SearchError
-from nasnet_zoo.search.child import Result, Task
+from nasnet_zoo.errors import ConfigError, DataError, SearchError, ZooError
+from nasnet_zoo.search.child import Result, Task, run_task
 from nasnet_zoo.search.config import FleetSettings
 from nasnet_zoo.search.fleet import Fleet, base, make_fleet
 
@@ -21,7 +21,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
 def make(kind: str, child: ToyChild, workers: int = 2) -> Fleet:
-    return make_fleet(FleetSettings(kind, ("cpu",), workers, threads=1), child)
+    return make_fleet(FleetSettings(kind, ("cpu",), 1 if kind == "inline" else workers, threads=1), child)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,45 @@ def test_a_dead_worker_is_replaced_and_its_task_lost(kind, fleet):
     results = gather(fleet, ["die", "a", "die", "b", "c"])
     assert [result.status for result in results] == ["lost", "done", "lost", "done", "done"]
     assert "died" in results[0].message
+
+
+def test_a_worker_whose_gpu_computes_no_more_is_replaced(kind, fleet):
+    """It would fail every child that it is given."""
+    if kind == "inline":
+        pytest.skip("its worker is the driver")
+    results = gather(fleet, ["a", "illegal access", "b", "c", "d"])
+    assert [result.status for result in results] == ["done", "lost", "done", "done", "done"]
+
+
+def test_the_driver_ends_when_its_own_gpu_computes_no_more(monkeypatch, tmp_path):
+    import torch
+
+    for name in ("is_initialized", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, getattr(torch.cuda, name))  # the child changes them
+    child = ToyChild(str(tmp_path))
+    with make_fleet(FleetSettings("inline", ("cpu",)), child) as fleet, pytest.raises(SearchError) as caught:
+        gather(fleet, ["illegal access"])
+    assert "can compute no more in this process (CUDA error: an illegal memory access" in str(caught.value)
+
+
+def test_an_illegal_memory_access_is_not_too_little_memory():
+    def child(architecture, seed):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    assert run_task(child, Task(0, "a", 1), "here").status == "error"
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta"])
+@pytest.mark.parametrize("where", ["inline", "processes"])
+def test_a_device_that_is_not_there(where, device):
+    with pytest.raises(ZooError, match=f"the device '{device}' is not there"):
+        make_fleet(FleetSettings(where, (device,)), ToyChild("."))
+
+
+@pytest.mark.parametrize("settings", [dict(per_device=2), dict(devices=("cpu", "cpu"))])
+def test_inline_has_one_worker_and_says_so(settings):
+    with pytest.raises(ConfigError, match="choose --fleet processes"):
+        make_fleet(FleetSettings("inline", **settings), ToyChild("."))
 
 
 @posix

@@ -315,3 +315,14 @@ def test_a_space_without_a_choice_has_nothing_to_mutate():
     searcher = evolution(1, 1, space=CellSpace("test", ("identity",), 1, inputs=1))
     searcher.observe([Observation(searcher.propose(1)[0], 0.5)])
     assert searcher.propose(2) == [Proposal((0,) * 8)] * 2
+
+
+def test_a_batch_of_failures_alone_does_not_drown_what_comes_after():
+    settings = ControllerSettings(hidden=16, learning_rate=0.02, batch=10, normalise=True)
+    searcher = make_searcher(replace(QUICK, searcher="ppo", controller=settings), SPACE)
+    searcher.observe(observed(searcher.propose(10)))
+    before = [p.detach().clone() for p in searcher.policy.parameters()]
+    searcher.observe([Observation(proposal, 0.0) for proposal in searcher.propose(10)])
+    moments = [state["exp_avg_sq"].max().item() for state in searcher.optimizer.state.values()]
+    assert max(moments) < 10  # 1e10 where the advantages are divided by a deviation of zero
+    assert any(not torch.equal(p, old) for p, old in zip(searcher.policy.parameters(), before))

@@ -12,6 +12,7 @@ import nasnet_zoo
 from nasnet_zoo.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SearchError
 from nasnet_zoo.genotypes import GENOTYPES
+from nasnet_zoo.search.child import ChildFailure
 from nasnet_zoo.search.rerank import BEST_RERANKED, RERANK, distinct_best, rerank
 from nasnet_zoo.search.spaces import SPACES, get_space
 from nasnet_zoo.search.transfer import MAX_CELLS, Target, ladder, measured, transfer
@@ -122,7 +123,39 @@ def test_rerank_trains_the_best_and_says_how_well_they_were_ranked(tmp_path, sig
     assert (best["child"] == result.best.child) == (sign == 1)
     again = Longer(sign)
     assert rerank(tmp_path / "run", 5, epochs=3, child=again).children and again.calls == 1  # the four are known
-    assert json.loads((tmp_path / "run" / RERANK).read_text())["epochs"] == 3
+    assert rerank(tmp_path / "run", 2, epochs=3, child=again).children and again.calls == 1
+    assert rerank(tmp_path / "run", 2, epochs=9, child=again).epochs == 9 and again.calls == 3
+    assert rerank(tmp_path / "run", 5, epochs=3, child=again).children and again.calls == 3  # nothing was forgotten
+    assert json.loads((tmp_path / "run" / RERANK.format(3)).read_text())["epochs"] == 3
+
+
+def test_a_child_that_fails_in_the_longer_training_is_named_and_the_others_ranked(tmp_path):
+    toy_run(tmp_path / "run", 40, keep_distinct=True)
+
+    class Failing(Longer):
+        def __call__(self, architecture, seed):
+            metrics = super().__call__(architecture, seed)
+            if self.calls == 2:
+                raise ChildFailure("nan", "the loss of epoch 3 is nan")
+            return metrics
+
+    child = Failing(1)
+    found = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert len(found.children) == 3 and list(found.failed.values()) == ["nan: the loss of epoch 3 is nan"]
+    found = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert len(found.children) == 4 and not found.failed and child.calls == 5
+
+
+def test_one_cell_cannot_be_ranked(tmp_path):
+    toy_run(tmp_path / "run", 40)
+    with pytest.raises(SearchError, match="take at least two"):
+        rerank(tmp_path / "run", 1, epochs=1, child=Longer(1))
+
+
+@pytest.mark.parametrize(("stem", "size", "least"), [("imagenet", 31, 32), ("cifar", 7, 8)])
+def test_pictures_that_the_stem_cannot_take(stem, size, least):
+    with pytest.raises(SearchError, match=f"at least {least} pixels, not {size}"):
+        transfer(GENOTYPES["NASNet-A"], Target(cells=1, penultimate=240), stem=stem, size=size)
 
 
 def test_rerank_of_too_little(tmp_path):

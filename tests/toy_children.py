@@ -35,11 +35,24 @@ class ToyChild:
                 raise ValueError("a bug in the child")
             case "data":
                 raise DataError("the data went away")
+            case "illegal access":
+                raise_cuda_error_for_good()
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "sleep" | "sleep long":
                 time.sleep(600 if architecture == "sleep long" else 2)
         return {"accuracy": toy_accuracy(architecture, seed)}
+
+
+def raise_cuda_error_for_good() -> None:
+    """What an illegal access on a GPU does to a process: its torch, in which a GPU is feigned, works no more."""
+    import torch
+
+    def fails(*arguments):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    torch.cuda.is_initialized, torch.cuda.synchronize = (lambda: True), fails
+    fails()
 
 
 def toy_accuracy(architecture: object, seed: int) -> float:

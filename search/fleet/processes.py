@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import Any
 
 from nasnet_zoo.errors import SearchError, ZooError
 
-from ..child import Child, Result, Task, run_task, worker_name
+from ..child import BrokenDevice, Child, Result, Task, run_task, worker_name
 from .base import MAX_DEATHS, Fleet, hung, limit_threads
 
 
@@ -27,7 +29,7 @@ class _Worker:
 
     @property
     def name(self) -> str:
-        return f"{self.process.pid}:{self.device}"
+        return f"{socket.gethostname()}:{self.process.pid}:{self.device}"
 
 
 class ProcessFleet(Fleet):
@@ -151,6 +153,9 @@ def _work(connection: Connection, lifeline: Connection, child: Child, device: st
         connection.send(None)
         while True:
             connection.send(run_task(child, connection.recv(), worker_name(device)))
+    except BrokenDevice as error:  # the fleet replaces this process, and its child is trained again
+        print(f"nasnet-zoo: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
     except ZooError as error:
         connection.send(error)
     except (EOFError, OSError, KeyboardInterrupt):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from nasnet_zoo.errors import SearchError, ZooError
 
-from ..child import Child, Result, Task, run_task, worker_name
+from ..child import BrokenDevice, Child, Result, Task, run_task, worker_name
 from ..config import FleetSettings
 from .base import MAX_DEATHS, Fleet, cores, hung, limit_threads
 
@@ -43,6 +43,7 @@ class _Worker:
     actor: Any
     node: str
     pending: Any  # the reference of what it is at, or None
+    name: str = ""  # host, process and device, once it is prepared
     prepared: bool = False
     task: Task | None = None
     forgotten: bool = False  # whether the task's result is wanted no more
@@ -176,7 +177,7 @@ class RayFleet(Fleet):
         for worker in list(self.workers):
             if worker.pending in ready and worker in self.workers:  # another's end may have been that of its node
                 results += self._collect(worker)
-            elif worker.task and (result := hung(worker.task, worker.since, self._host(worker.node))):
+            elif worker.task and (result := hung(worker.task, worker.since, worker.name)):
                 self._end(worker)
                 results += self._ended(worker, result)
         return results
@@ -190,7 +191,7 @@ class RayFleet(Fleet):
             return self._leave_out(worker.node, answer)
         worker.pending = None
         if not worker.prepared:
-            worker.prepared = True
+            worker.prepared, worker.name = True, answer
             return []
         self.deaths[worker.node] = 0
         return self._ended(worker, answer)
@@ -222,8 +223,8 @@ class RayFleet(Fleet):
         self._end(worker)
         if not worker.task:
             return []
-        seconds, where = time.monotonic() - worker.since, self._host(worker.node)
-        return self._ended(worker, Result(worker.task.child, "lost", message=why, seconds=seconds, worker=where))
+        seconds = time.monotonic() - worker.since
+        return self._ended(worker, Result(worker.task.child, "lost", message=why, seconds=seconds, worker=worker.name))
 
     def _end(self, worker: _Worker) -> None:
         ray.kill(worker.actor)  # one that hangs or cannot be reached would keep its share of the device
@@ -259,17 +260,22 @@ class RayFleet(Fleet):
 class _Actor:
     """A worker. A ZooError is returned, because Ray wraps those that are raised."""
 
-    def prepare(self, child: Child, device: str, threads: int) -> ZooError | None:
-        self.child, self.name = child, worker_name(device)
+    def prepare(self, child: Child, device: str, threads: int) -> ZooError | str:
+        """The worker's name, in which the device is the node's: in the process every GPU is "cuda"."""
+        given = ray.get_gpu_ids() if device == "cuda" else ()
+        self.child, self.name = child, worker_name(f"cuda:{given[0]}" if given else device)
         try:
             limit_threads(threads)
             child.prepare(device)
         except ZooError as error:
             return error
+        return self.name
 
     def run(self, task: Task) -> Result | ZooError:
         try:
             return run_task(self.child, task, self.name)
+        except BrokenDevice:
+            os._exit(1)  # the fleet replaces this process, and its child is trained again
         except ZooError as error:
             return error
 
