@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .config import NetworkConfig, read_config
+from .devices import check_device
 from .errors import CheckpointError, ConfigError
 from .files import atomic_folder, sha256_file
 from .network import Network, build
@@ -60,7 +61,7 @@ def write_checkpoint(
                 shutil.copy2(kept, temporary / name)
         with os_errors(temporary / WEIGHTS):
             save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        record = {"network": config.to_json(), "weights": {"sha256": sha256_file(temporary / WEIGHTS), **metadata}}
+        record = {"network": config.to_json(), "weights": {**metadata, "sha256": sha256_file(temporary / WEIGHTS)}}
         (temporary / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -90,6 +91,8 @@ def load_folder(
         raise ConfigError(f"in_channels {in_channels} must be at least 1")
     if dtype is not None and not dtype.is_floating_point:
         raise ConfigError(f"weights are floating-point numbers, not {dtype}: give torch.float32, float16 or bfloat16")
+    if device is not None:
+        check_device(str(device))
     folder = Path(folder)
     path = folder / WEIGHTS
     for needed in (folder / CONFIG, path):

@@ -19,6 +19,7 @@ from .spaces import get_space
 
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
+MAX_HIDDEN = 10_000
 Action = Literal["floor", "retry", "skip"]
 
 
@@ -58,6 +59,8 @@ class ControllerSettings:
             raise ConfigError(
                 "controller: hidden, batch and epochs must be at least 1, learning_rate above 0 and clip in (0, 1)"
             )
+        if self.hidden > MAX_HIDDEN:
+            raise ConfigError(f"controller: hidden {self.hidden} is more than the {MAX_HIDDEN} units that make sense")
         if not 0 <= self.baseline_decay < 1 or min(self.entropy_weight, self.initial) < 0:
             raise ConfigError(
                 "controller: baseline_decay must lie in [0, 1) and entropy_weight and initial must not be negative"

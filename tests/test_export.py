@@ -426,6 +426,16 @@ def test_close_logits_with_other_best_classes_are_refused_on_real_pictures_alone
     verifying._judge(check, pairs, data, Path(MODEL))
 
 
+def test_means_of_very_large_maps_may_round_more(exports):
+    data = find_export(exports["fp32"][1]).metadata
+    pairs = [(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))]
+    check = dataclasses.replace(verifying._compare(pairs, "cpu", "1.0", True), relative_error=2e-5)
+    huge = dataclasses.replace(data, preprocess=dataclasses.replace(data.preprocess, size=(3000, 3000)))
+    verifying._judge(check, pairs, huge, Path(MODEL))
+    with pytest.raises(ExportError, match="at most 1e-05"):
+        verifying._judge(check, pairs, data, Path(MODEL))
+
+
 def test_what_else_a_folder_holds_is_not_lost(tiny, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years")

@@ -685,10 +685,14 @@ def test_a_network_comes_back_with_the_channels_that_it_was_saved_with(tmp_path,
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"in_channels": 0}, "in_channels 0 must be at least 1"), ({"dtype": torch.int8}, "not torch.int8")],
+    [
+        ({"in_channels": 0}, "in_channels 0 must be at least 1"),
+        ({"dtype": torch.int8}, "not torch.int8"),
+        ({"device": "nonsense"}, "the device 'nonsense' is not there"),
+    ],
 )
 def test_load_options_that_make_no_sense(folder, options, said):
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ZooError, match=said):
         nasnet_zoo.load(folder, **options)
 
 

@@ -645,6 +645,7 @@ def test_a_damaged_journal(tmp_path):
         (lambda: FailureSettings(attempts=0), "failures: attempts and stop must be at least 1"),
         (lambda: EvolutionSettings(5, 6), "evolution: sample 6 must lie between 1 and population 5"),
         (lambda: ControllerSettings(batch=0), "controller: hidden, batch and epochs must be at least 1"),
+        (lambda: ControllerSettings(hidden=10**7), "controller: hidden 10000000 is more than the 10000 units"),
         (lambda: ControllerSettings(initial=-1.0), "controller: .* initial must not be negative"),
         (lambda: ControllerSettings(baseline_decay=1.0), "controller: baseline_decay must lie in"),
         (lambda: ChildSettings("imagenet"), "child: unknown task 'imagenet'; choose one of cifar10, nasbench201"),
