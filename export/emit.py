@@ -44,8 +44,8 @@ def emit(
 
     A fixed size has its padding written out, and where the two sides of an average pool differ, its windows' counts:
     averages with unequal padding are wrong in onnxruntime's CUDA provider before the fix of its pull request 29631.
-    A `quantizable` graph has them at every average pool: onnxruntime's convolution in int8 takes a seventh of the time
-    of its average pool in int8.
+    A `quantizable` graph has them at every average pool: in int8 onnxruntime's convolution is much faster than its
+    average pool.
     """
     emitter = _Emitter(graph, size, np.dtype(dtype), quantizable)
     return emitter.model(preprocess, top), emitter.constants

@@ -63,13 +63,14 @@ def provider_options(
         return options | ({"enable_cuda_graph": "1"} if cuda_graph else {})
     if provider == LONG["tensorrt"]:
         # It knows an engine by the graph's file and node names alone, which other weights have too.
-        folder = (Path(cache) if cache is not None else cache_root() / "tensorrt") / sha256_file(model)
+        timings = Path(cache) if cache is not None else cache_root() / "tensorrt"
+        folder = timings / sha256_file(model)
         folder.mkdir(parents=True, exist_ok=True)
         return {
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(folder),
+            "trt_timing_cache_path": str(timings),  # of layers, whichever graph they are in
             "trt_fp16_enable": str(int(precision == "fp16")),  # allowed: the graph says what is computed in it
         }
     return {}

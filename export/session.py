@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.errors import ImageError, SessionError
+from nasnet_zoo.errors import ImageError, SessionError, out_of_memory
 from nasnet_zoo.images import ImageSource, prepare, resized
 from nasnet_zoo.prediction import Prediction, ranked
 
@@ -199,15 +199,6 @@ def _after(provider: str) -> list[str]:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether onnxruntime, torch or numpy means that with its error, or a session's error comes from it."""
-    text = str(error).lower()
-    signs = ("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed", "allocate memory")
-    if isinstance(error, MemoryError) or any(sign in text for sign in (*signs, "not enough memory")):
-        return True
-    return isinstance(error, SessionError) and error.__cause__ is not None and out_of_memory(error.__cause__)
 
 
 def _too_large(count: int, memory: str) -> SessionError:

@@ -112,7 +112,7 @@ class CellNetwork(Network):
             sum(plan.cells[step - len(plan.stem)].parts) if step >= len(plan.stem) else plan.stem[step][-1].channels
             for step in plan.features
         )
-        self.minimum_size = 8 if scale.stem == "cifar" else 32
+        self.minimum_size = scale.minimum_size
         self.drop_path_keep = 1.0
         self.checkpointing = False
         self.register_buffer("progress", torch.ones((), device="cpu"), persistent=False)

@@ -47,11 +47,10 @@ def write_checkpoint(
     """`save` for a state_dict and its config."""
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     for key, value in tensors.items():
-        if value.is_floating_point() and value.dtype != state[key].dtype and not value.isfinite().all():
-            if state[key].isfinite().all():
-                raise CheckpointError(
-                    f"{key} reaches {float(state[key].abs().max()):.3g}, which {dtype} cannot hold: save it as float32"
-                )
+        if value.dtype != state[key].dtype and not value.isfinite().all() and state[key].isfinite().all():
+            raise CheckpointError(
+                f"{key} reaches {float(state[key].abs().max()):.3g}, which {dtype} cannot hold: save it as float32"
+            )
     with atomic_folder(folder, (CONFIG, WEIGHTS, *PUBLISHED)) as temporary:
         for name in PUBLISHED:
             kept = Path(folder) / name

@@ -98,6 +98,11 @@ class CellScale:
         if self.aux_size is not None and (len(self.stages) < 2 or min(self.aux_size) < 5):
             raise ConfigError("scale: an auxiliary head needs at least two stages and a map of at least 5x5")
 
+    @property
+    def minimum_size(self) -> int:
+        """The least side of a picture, in pixels, that the stem takes."""
+        return 8 if self.stem == "cifar" else 32
+
 
 @dataclass(frozen=True)
 class NetworkConfig:

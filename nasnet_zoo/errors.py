@@ -56,3 +56,13 @@ class ExportError(ZooError):
 
 class SessionError(ZooError):
     """A graph that cannot be run as asked: wrong shape or type, a provider that is absent, too little memory."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch, onnxruntime or numpy means that with its error, or a session's error comes from one that does."""
+    signs = ("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
+    signs += ("allocate memory", "not enough memory")
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in text for sign in signs):
+        return True
+    return isinstance(error, SessionError) and error.__cause__ is not None and out_of_memory(error.__cause__)

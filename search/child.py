@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nasnet_zoo.errors import SearchError, ZooError
+from nasnet_zoo.errors import SearchError, ZooError, out_of_memory
 
 FAILURES = ("nan", "oom", "timeout", "error", "lost")
 
@@ -68,16 +68,11 @@ def run_task(child: Child, task: Task, worker: str) -> Result:
     except ZooError:
         raise
     except Exception as error:
-        metrics, status = {}, "oom" if _out_of_memory(error) else "error"
+        memory = isinstance(error, (MemoryError, RuntimeError)) and out_of_memory(error)
+        metrics, status = {}, "oom" if memory else "error"
         _check_device(error)
         message = "".join(traceback.format_exception(error)[-3:]).strip()[-2000:]
     return Result(task.child, status, metrics, message, time.monotonic() - start, worker)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    signs = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(sign in text for sign in signs))
 
 
 def _check_device(error: Exception) -> None:
@@ -94,5 +89,6 @@ def _check_device(error: Exception) -> None:
         ) from broken
 
 
-def worker_name(device: str) -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{device}"
+def worker_name(device: str, pid: int | None = None) -> str:
+    """host:process:device, of this process unless another is named."""
+    return f"{socket.gethostname()}:{pid or os.getpid()}:{device}"

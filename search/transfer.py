@@ -132,23 +132,24 @@ def _shares(cost: Cost, target: Target) -> list[float]:
 def _config(
     genotype: Genotype, cells: int, filters: int, stem: str, style: str, size: int | None, num_classes: int | None
 ) -> NetworkConfig:
-    least = 8 if stem == "cifar" else 32
-    if size is not None and size < least:
-        raise SearchError(f"transfer: the {stem} stem takes pictures of at least {least} pixels, not {size}")
     stages = (cells,) * 3
     if stem == "cifar":
         scale = CellScale("cifar", 3 * filters, filters, stages, style=style, bn_eps=1e-5)
         preprocess = dataclasses.replace(CIFAR10, size=(size or 32,) * 2)
-        return NetworkConfig(genotype, scale, preprocess, num_classes or 10)
-    wide = filters >= WIDE
-    if style == "nds":
-        scale = CellScale("imagenet-nds", filters, filters, stages, style=style)
+        config = NetworkConfig(genotype, scale, preprocess, num_classes or 10)
     else:
-        scale = CellScale("imagenet", 96 if wide else 32, filters, stages, skip_reduction_input=wide)
-    labels = "imagenet-1k" if num_classes in (None, 1000) else None
-    return NetworkConfig(
-        genotype, scale, Preprocess((size or 224,) * 2, **INCEPTION), num_classes or 1000, labels=labels
-    )
+        wide = filters >= WIDE
+        if style == "nds":
+            scale = CellScale("imagenet-nds", filters, filters, stages, style=style)
+        else:
+            scale = CellScale("imagenet", 96 if wide else 32, filters, stages, skip_reduction_input=wide)
+        labels = "imagenet-1k" if num_classes in (None, 1000) else None
+        preprocess = Preprocess((size or 224,) * 2, **INCEPTION)
+        config = NetworkConfig(genotype, scale, preprocess, num_classes or 1000, labels=labels)
+    if min(preprocess.size) < scale.minimum_size:
+        least = scale.minimum_size
+        raise SearchError(f"transfer: the {stem} stem takes pictures of at least {least} pixels, not {size}")
+    return config
 
 
 def measured(config: NetworkConfig) -> Variant:

@@ -357,6 +357,7 @@ def test_tensorrts_engines_of_two_graphs_of_one_name_lie_apart(tmp_path):
     first, second, again = options
     assert first == again and first["trt_engine_cache_path"] != second["trt_engine_cache_path"]
     assert first["trt_engine_cache_path"].startswith(str(tmp_path))
+    assert first["trt_timing_cache_path"] == second["trt_timing_cache_path"] == str(tmp_path)
     assert (first["trt_fp16_enable"], second["trt_fp16_enable"]) == ("0", "1")
 
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import socket
 import sys
 import threading
 import time
@@ -29,7 +28,7 @@ class _Worker:
 
     @property
     def name(self) -> str:
-        return f"{socket.gethostname()}:{self.process.pid}:{self.device}"
+        return worker_name(self.device, self.process.pid)
 
 
 class ProcessFleet(Fleet):
