@@ -28,11 +28,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 card: $(STAMP)
-	$(BIN)/python -m nasnet_zoo.card > MODEL_CARD.md
+	$(BIN)/python tools/family_card.py > MODEL_CARD.md
 
 # The search that found the shipped cell, again: half an hour on two cores. DATA is the folder that holds CIFAR-10.
 regenerate: $(STAMP)
-	$(BIN)/python -m nasnet_zoo.search.regenerate runs/regenerated $(if $(DATA),--data $(DATA))
+	$(BIN)/python tools/regenerate.py runs/regenerated $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

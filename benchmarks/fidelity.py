@@ -13,10 +13,10 @@ import torch
 from common import SHARED, write
 
 from nasnet_zoo import convert, info, list_models
+from nasnet_zoo.arch.cost import cell_cost
 from nasnet_zoo.convert.names import slim_sources, torch_name
 from nasnet_zoo.convert.tf_checkpoint import read
-from nasnet_zoo.cost import cell_cost
-from nasnet_zoo.network import build
+from nasnet_zoo.networks.build import build
 
 GOLDEN = SHARED / "golden"
 

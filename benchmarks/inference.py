@@ -27,7 +27,7 @@ import torch
 from common import RESULTS, machine, write
 
 import nasnet_zoo
-from nasnet_zoo.cost import cell_cost
+from nasnet_zoo.arch.cost import cell_cost
 from nasnet_zoo.export.bench import bench
 from nasnet_zoo.export.emit import emit
 from nasnet_zoo.export.emit import write as write_model
@@ -36,7 +36,7 @@ from nasnet_zoo.export.fuse import FUSIONS, UNPROVEN, fuse
 from nasnet_zoo.export.graph import trace
 from nasnet_zoo.export.providers import LONG, provider_options
 from nasnet_zoo.export.session import Session
-from nasnet_zoo.network import Network
+from nasnet_zoo.networks.network import Network
 
 MODELS = ("nasnet-a-large", "nasnet-a-mobile")
 PEAK_SIDE = 2048
@@ -121,7 +121,7 @@ def save(model, constants, path: Path) -> str:
 
 def precision(arguments: argparse.Namespace) -> None:
     """Top-1 of the shipped network's graphs on CIFAR-10's test pictures; float16 with golden weights."""
-    from nasnet_zoo.datasets import cifar10_pictures
+    from nasnet_zoo.data.cifar import cifar10_pictures
 
     test, train = (cifar10_pictures(arguments.data, train=train) for train in (False, True))
     count = 500 if arguments.rehearse else len(test)

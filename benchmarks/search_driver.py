@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 from common import write
+from simulated_fleet import SimulatedFleet
 
-from nasnet_zoo.search.child import Task
+from nasnet_zoo.search.children.base import Task
 from nasnet_zoo.search.config import SearchConfig
 from nasnet_zoo.search.driver import Driver
-from nasnet_zoo.search.fleet.simulated import SimulatedFleet
+from nasnet_zoo.search.folder import open_journal
 from nasnet_zoo.search.presets import preset
-from nasnet_zoo.search.run import open_journal
-from nasnet_zoo.search.searchers import make_searcher
+from nasnet_zoo.search.searchers.table import make_searcher
 
 SHORTEST, LONGEST = 30.0, 300.0
 
@@ -44,7 +44,7 @@ def seconds(task: Task) -> float:
 
 def proposals_per_second(config: SearchConfig, updates: bool) -> float:
     """In batches of 20, with the searcher's learning from each batch or without."""
-    from nasnet_zoo.search.searcher import Observation
+    from nasnet_zoo.search.searchers.base import Observation
 
     searcher = make_searcher(config, config.space.space())
     rounds, rng = 30, random.Random(0)

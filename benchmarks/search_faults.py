@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo.search import FleetSettings, SearchConfig, run
-from nasnet_zoo.search.child import Result, Task
+from nasnet_zoo.search.children.base import Result, Task
 from nasnet_zoo.search.driver import Driver, child_seed
-from nasnet_zoo.search.fleet import Fleet
+from nasnet_zoo.search.fleet.base import Fleet
 from nasnet_zoo.search.journal import Event, read_events
-from nasnet_zoo.search.searchers import make_searcher
+from nasnet_zoo.search.searchers.table import make_searcher
 
 EARLY, EARLY_SECONDS = 0.2, 8.0  # so many of the drivers' deaths come within so long after the start
 GONE_SECONDS = 30.0  # by then a dead driver's processes must be gone

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from common import write
 
-from nasnet_zoo.genotypes import GENOTYPES
+from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.search import ChildSettings, ControllerSettings, FleetSettings, SearchConfig, SpaceSettings, run
-from nasnet_zoo.search.cifar import CifarChild
+from nasnet_zoo.search.children.cifar import CifarChild
 from nasnet_zoo.search.history import read_history
-from nasnet_zoo.search.rerank import distinct_best
-from nasnet_zoo.train.recipe import Recipe
+from nasnet_zoo.search.reranking import distinct_best
+from nasnet_zoo.training.recipe import Recipe
 
 PROXIES = {
     "short": (

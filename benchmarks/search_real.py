@@ -16,11 +16,11 @@ import torch
 from common import write
 
 from nasnet_zoo.search.config import SearchConfig
-from nasnet_zoo.search.controller import Controller
 from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.presets import preset
-from nasnet_zoo.search.run import run
-from nasnet_zoo.search.searcher import Observation
+from nasnet_zoo.search.runner import run
+from nasnet_zoo.search.searchers.base import Observation
+from nasnet_zoo.search.searchers.controller import Controller
 
 LAST = 100
 # Of 16 random children, each trained twice: mean accuracy, its deviation between cells and between seeds.

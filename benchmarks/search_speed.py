@@ -23,14 +23,15 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from nasnet_zoo.genotypes import GENOTYPES
-from nasnet_zoo.network import Network, build
-from nasnet_zoo.search.cifar import CifarChild
+from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.networks.build import build
+from nasnet_zoo.networks.network import Network
+from nasnet_zoo.search.children.cifar import CifarChild
 from nasnet_zoo.search.config import ChildSettings
 from nasnet_zoo.search.presets import preset
-from nasnet_zoo.search.spaces import get_space
-from nasnet_zoo.train.loop import train
-from nasnet_zoo.train.recipe import Recipe
+from nasnet_zoo.search.spaces.table import get_space
+from nasnet_zoo.training.loop import train
+from nasnet_zoo.training.recipe import Recipe
 
 
 def plain_epoch(network: Network, loader: DataLoader, optimizer: torch.optim.Optimizer, device: str) -> float:

@@ -16,11 +16,11 @@ import torch
 from common import RESULTS, write
 from scipy.stats import mannwhitneyu
 
+from nasnet_zoo.search.children.nasbench import read_table
 from nasnet_zoo.search.config import SearchConfig
 from nasnet_zoo.search.presets import preset
-from nasnet_zoo.search.searcher import Observation
-from nasnet_zoo.search.searchers import make_searcher
-from nasnet_zoo.search.tables import read_table
+from nasnet_zoo.search.searchers.base import Observation
+from nasnet_zoo.search.searchers.table import make_searcher
 
 SEARCHERS = ("random", "evolution", "ppo", "reinforce")
 

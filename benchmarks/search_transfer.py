@@ -13,9 +13,9 @@ import torch
 from common import write
 
 import nasnet_zoo
-from nasnet_zoo.config import NetworkConfig
-from nasnet_zoo.search.spaces import SPACES, get_space
-from nasnet_zoo.search.transfer import Target, measured, transfer
+from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.search.scaling import Target, measured, transfer
+from nasnet_zoo.search.spaces.table import SPACES, get_space
 
 MULTIPLY_ADDS = 600e6
 

@@ -178,7 +178,7 @@ def _work(job: Job, pipe: Connection) -> None:
 
 def _network(name: str):
     import nasnet_zoo
-    from nasnet_zoo.models import MODELS
+    from nasnet_zoo.registry import MODELS
 
     return nasnet_zoo.create(name).eval() if name in MODELS else nasnet_zoo.load(name)
 
@@ -219,8 +219,8 @@ def _timm(name: str):
 
 def _size(name: str) -> tuple[int, int]:
     """(height, width) of the network's pictures; raises a ZooError for what is neither in the zoo nor a checkpoint."""
-    from nasnet_zoo.config import read_config
-    from nasnet_zoo.models import MODELS, get_model
+    from nasnet_zoo.arch.config import read_config
+    from nasnet_zoo.registry import MODELS, get_model
 
     folder = Path(name)
     config = (

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nasnet_zoo.config import Preprocess
+from nasnet_zoo.arch.config import Preprocess
+from nasnet_zoo.arch.ops import same_padding
+from nasnet_zoo.data.images import statistics
 from nasnet_zoo.errors import ExportError
-from nasnet_zoo.images import statistics
-from nasnet_zoo.ops import same_padding
 
 from .graph import INPUT, OUTPUT, Add, Concat, Conv, Graph, Linear, Mean, Node, Norm, Pool, Relu, Slice, Zero
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import onnx
 
+from nasnet_zoo.data.images import ImageSource, prepare, resized
+from nasnet_zoo.data.labels import label_names
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.files import atomic_folder, sha256_file
-from nasnet_zoo.images import ImageSource, prepare, resized
-from nasnet_zoo.labels import label_names
-from nasnet_zoo.models import MODELS
+from nasnet_zoo.registry import MODELS
+from nasnet_zoo.util.files import atomic_folder, sha256_file
 
 from .emit import OPSET, emit, write
 from .folder import DATA, MODEL, REPORT
@@ -28,7 +28,7 @@ from .quantize import quantize
 from .verify import Check, enough_memory, give_back_memory, verify
 
 if TYPE_CHECKING:
-    from nasnet_zoo.network import Network
+    from nasnet_zoo.networks.network import Network
 
 CALIBRATION = 128  # pictures
 CALIBRATION_BATCH, CALIBRATION_PIXELS = 16, 400_000  # at most, both: no map's memory is freed before the run's end

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo.errors import DownloadError, ExportError, first_line
-from nasnet_zoo.files import sha256_file
-from nasnet_zoo.hub import hub_files, parse_repo
+from nasnet_zoo.util.files import sha256_file
+from nasnet_zoo.weights.hub import hub_files, parse_repo
 
 from .metadata import Metadata
 

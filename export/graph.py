@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from nasnet_zoo import ops
-from nasnet_zoo.config import NetworkConfig
+from nasnet_zoo.arch import ops
+from nasnet_zoo.arch.cells import make_plan
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.plan import make_plan
 
 Weights = Mapping[str, np.ndarray]
 INPUT, OUTPUT = "image", "logits"

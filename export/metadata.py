@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nasnet_zoo.config import Preprocess, parse_dataclass
+from nasnet_zoo.arch.checks import parse_dataclass
+from nasnet_zoo.arch.config import Preprocess
 from nasnet_zoo.errors import ConfigError, ExportError
 
 PREFIX = "nasnet_zoo."

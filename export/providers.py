@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo.errors import SessionError
-from nasnet_zoo.files import cache_root, sha256_file
+from nasnet_zoo.util.environment import cache_root
+from nasnet_zoo.util.files import sha256_file
 
 LONG = {
     "tensorrt": "TensorrtExecutionProvider",

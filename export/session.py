@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_zoo.data.images import ImageSource, prepare, resized
+from nasnet_zoo.data.prediction import Prediction, ranked
 from nasnet_zoo.errors import ImageError, SessionError, out_of_memory
-from nasnet_zoo.images import ImageSource, prepare, resized
-from nasnet_zoo.prediction import Prediction, ranked
 
 from .folder import ExportFolder, find_export
 from .providers import SHORT, choose, provider_options, quiet, say

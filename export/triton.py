@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from nasnet_zoo.errors import ExportError
-from nasnet_zoo.files import atomic_folder
+from nasnet_zoo.util.files import atomic_folder
 
 from .folder import DATA, MODEL, find_export
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nasnet_zoo.arch.kinds import get_kind
+from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.errors import ExportError, out_of_memory
-from nasnet_zoo.images import ImageSource, prepare, resized
-from nasnet_zoo.kinds import get_kind
 
 from .emit import HALF_MAX
 from .folder import MODEL, read_export
@@ -23,7 +23,7 @@ from .providers import LONG, SHORT, choose, say
 from .session import Session
 
 if TYPE_CHECKING:
-    from nasnet_zoo.network import Network
+    from nasnet_zoo.networks.network import Network
 
 MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures, between these two
 FEWEST, MOST = 2, 32

@@ -10,25 +10,33 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from .config import CellScale, NetworkConfig, Preprocess
+from . import models  # noqa: F401 - it fills the registry
+from .arch.cells import CellScale
+from .arch.config import NetworkConfig, Preprocess
+from .arch.genotype import Block, Cell, Edge, Genotype, read_genotype
+from .arch.genotypes import GENOTYPES
 from .errors import ZooError
-from .genotype import Block, Cell, Edge, Genotype, read_genotype
-from .genotypes import GENOTYPES
-from .models import ModelInfo, list_models
-from .models import get_model as info
+from .registry import ModelInfo, list_models
+from .registry import get_model as info
 
 if TYPE_CHECKING:
-    from . import convert
-    from .checkpoint import save
-    from .loading import create, load
-    from .network import Network
+    from . import convert, export, search
+    from .networks.network import Network
+    from .weights.checkpoint import save
+    from .weights.loading import create, load
 
 try:
     __version__ = version("nasnet-zoo")
 except PackageNotFoundError:  # imported from a checkout that is not installed
     __version__ = "0+unknown"
 
-_LAZY = {"load": ".loading", "create": ".loading", "save": ".checkpoint", "Network": ".network", "convert": ".convert"}
+_LAZY = {
+    "load": ".weights.loading",
+    "create": ".weights.loading",
+    "save": ".weights.checkpoint",
+    "Network": ".networks.network",
+}
+_PACKAGES = ("convert", "export", "search")
 
 __all__ = [
     "Block",
@@ -44,18 +52,21 @@ __all__ = [
     "ZooError",
     "convert",
     "create",
+    "export",
     "info",
     "list_models",
     "load",
     "read_genotype",
     "save",
+    "search",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'nasnet_zoo' has no attribute {name!r}")
-    module = import_module(_LAZY[name], __name__)
-    value = module if name == "convert" else getattr(module, name)
+    value = getattr(import_module(_LAZY[name], __name__), name)
     globals()[name] = value
     return value

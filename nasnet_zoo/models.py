@@ -3,73 +3,13 @@
 Published figures are the papers' own; where our networks count differently, docs/fidelity.md shows both.
 """
 
-import difflib
-import fnmatch
-from dataclasses import dataclass, field
-from functools import cached_property
-
-from .config import CellScale, NetworkConfig, Preprocess
-from .cost import Cost
-from .errors import UnknownModelError
-from .genotypes import GENOTYPES
-from .kinds import get_kind
+from .arch.cells import CellScale
+from .arch.config import NetworkConfig, Preprocess
+from .arch.genotypes import GENOTYPES
+from .registry import MODELS, ModelInfo, Published, WeightSource
 
 SLIM_URL = "https://storage.googleapis.com/download.tensorflow.org/models"
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet"
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """Where public weights come from. `tag` is what follows the dot in `name.tag`.
-
-    `form` is "package" (shipped with nasnet_zoo), "tf-slim" (a tar.gz at `address`), "keras" (an .h5 at `address`) or
-    "timm" (the Hub repo `address` at `revision`). `accuracy` is (top-1, top-5) in percent as `accuracy_source` states
-    it for these very weights.
-    """
-
-    tag: str
-    form: str
-    address: str
-    revision: str | None = None
-    md5: str | None = None
-    accuracy: tuple[float, float] | None = None
-    accuracy_source: str = ""
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the paper prints: parameters and multiply-adds (None where it does not), top-1 and top-5 in percent."""
-
-    parameters: float | None
-    multiply_adds: float | None
-    top1: float | None
-    top5: float | None
-    source: str
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """One row of the table."""
-
-    name: str
-    config: NetworkConfig
-    description: str
-    paper: str
-    published: Published
-    weights: tuple[WeightSource, ...] = field(default=())
-    license: str = "apache-2.0"
-
-    @property
-    def pretrained(self) -> bool:
-        return bool(self.weights)
-
-    @cached_property
-    def cost(self) -> Cost:
-        """Parameters and, for one picture of the config's size, multiply-adds: counted exactly, in closed form."""
-        return get_kind(self.config.kind).cost(self.config, self.config.preprocess.size)
-
-
-MODELS: dict[str, ModelInfo] = {}
 
 NASNET, PNASNET = "arXiv:1707.07012", "arXiv:1712.00559"
 AMOEBANET, ENAS, DARTS = "arXiv:1802.01548", "arXiv:1802.03268", "arXiv:1806.09055"
@@ -243,30 +183,4 @@ for _name, _genotype, _paper, _published in (
         f"{_genotype} cells (14 cells, 48 channels) for ImageNet at 224 px",
         _paper,
         _published,
-    )
-
-UNPUBLISHED = {"nasnet-b": "NASNet-B", "nasnet-c": "NASNet-C"}
-
-
-def get_model(name: str) -> ModelInfo:
-    """The row of that name, or UnknownModelError with the nearest names."""
-    if name in MODELS:
-        return MODELS[name]
-    for prefix, title in UNPUBLISHED.items():
-        if name == prefix or name.startswith(f"{prefix}-"):
-            raise UnknownModelError(
-                f"{title}'s cells are published only as figures of the NASNet paper (appendix B), so the zoo has none "
-                f"under this name; a genotype you transcribe yourself builds with nasnet_zoo.create(config)"
-            )
-    near = difflib.get_close_matches(name.lower(), MODELS, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else "`nasnet-zoo list` or nasnet_zoo.list_models() shows them"
-    raise UnknownModelError(f"there is no model {name!r} in the zoo: {hint}")
-
-
-def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
-    """The names that match a shell pattern, sorted; with `pretrained` only those that have weights."""
-    return sorted(
-        name
-        for name, model in MODELS.items()
-        if fnmatch.fnmatchcase(name, pattern) and (model.pretrained or not pretrained)
     )

@@ -16,8 +16,10 @@ from .config import (
     SpaceSettings,
     read_search_config,
 )
-from .run import SearchResult, run
-from .spaces import SPACES, get_space
+from .reranking import Reranked, rerank
+from .runner import SearchResult, run
+from .scaling import Target, transfer
+from .spaces.table import SPACES, get_space
 
 __all__ = [
     "SPACES",
@@ -26,10 +28,14 @@ __all__ = [
     "EvolutionSettings",
     "FailureSettings",
     "FleetSettings",
+    "Reranked",
     "SearchConfig",
     "SearchResult",
     "SpaceSettings",
+    "Target",
     "get_space",
     "read_search_config",
+    "rerank",
     "run",
+    "transfer",
 ]

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nasnet_zoo.config import MAX_CHANNELS, check_choices, parse_dataclass
+from nasnet_zoo.arch.checks import check_choices, parse_dataclass
+from nasnet_zoo.arch.config import MAX_CHANNELS
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.train.recipe import Recipe
+from nasnet_zoo.training.recipe import Recipe
 
-from .space import Space
-from .spaces import get_space
+from .spaces.base import Space
+from .spaces.table import get_space
 
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20

@@ -9,43 +9,21 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from nasnet_zoo.errors import JournalError, SearchError
 
-from .child import Result, Task
+from .children.base import Result, Task
 from .config import SearchConfig
-from .fleet import Fleet
+from .fleet.table import Fleet
 from .journal import Event, Journal
+from .records import Record
 from .rewards import REWARDS
-from .searcher import Observation, Proposal, Searcher
-from .space import Space, Tokens
+from .searchers.base import Observation, Proposal, Searcher
+from .spaces.base import Space
 
 POLL_SECONDS = 0.5
-
-
-@dataclass
-class Record:
-    """What is known of one child."""
-
-    child: int
-    tokens: Tokens
-    hash: str
-    notes: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 0  # how often it was started
-    failures: int = field(default=0, compare=False)  # to be retried; counted since this driver started
-    status: str | None = None  # None until it is finished
-    reward: float | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    message: str = ""
-    seconds: float = 0.0
-    served: int | None = None  # the child whose metrics it was answered with
-    time: float = field(default=0.0, compare=False)  # when it finished, in seconds since 1970
-
-    @property
-    def finished(self) -> bool:
-        return self.status is not None
 
 
 def child_seed(seed: int, child: int) -> int:

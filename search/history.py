@@ -7,10 +7,10 @@ from pathlib import Path
 from nasnet_zoo.errors import JournalError
 
 from .config import SearchConfig, read_search_config
-from .driver import Record
+from .folder import CONFIG, JOURNAL
 from .journal import Event, read_events
-from .run import CONFIG, JOURNAL
-from .space import Space
+from .records import Record
+from .spaces.base import Space
 
 
 @dataclass

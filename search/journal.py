@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo.errors import JournalError
-from nasnet_zoo.files import atomic_file
+from nasnet_zoo.util.files import atomic_file
 
 FORMAT_VERSION = 1
 NETWORK_FILE_SYSTEMS = {

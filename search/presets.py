@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.train.recipe import Recipe
+from nasnet_zoo.training.recipe import Recipe
 
 from .config import ChildSettings, ControllerSettings, EvolutionSettings, SearchConfig, SpaceSettings
 

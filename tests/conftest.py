@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nasnet_zoo import cli
-from nasnet_zoo.files import atomic_folder, locked
+from nasnet_zoo.util.files import atomic_folder, locked
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = Path(__file__).resolve().parent / "golden"

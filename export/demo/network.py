@@ -6,16 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from nasnet_zoo.draw import draw_genotype
+from nasnet_zoo.arch.draw.cells import draw_genotype
+from nasnet_zoo.data.images import ImageSource
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.images import ImageSource
 
 from ..exporter import to_onnx
 from ..folder import MODEL
 from .site import build_site
 
 if TYPE_CHECKING:
-    from nasnet_zoo.network import Network
+    from nasnet_zoo.networks.network import Network
 
 
 def build_demo(

@@ -7,10 +7,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.config import Preprocess
+from nasnet_zoo.arch.config import Preprocess
+from nasnet_zoo.data.images import open_image
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.files import atomic_folder
-from nasnet_zoo.images import open_image
+from nasnet_zoo.util.files import atomic_folder
 
 FIELDS = {"name", "precision", "size", "channels", "mean", "std", "crop", "resize", "interpolation", "antialias"}
 FIELDS |= {"per_image", "labels", "license", "source", "accuracy"}

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..config import NetworkConfig
+from ..arch.cells import CellPlan, make_plan
+from ..arch.config import NetworkConfig
+from ..arch.ops import Conv, Factorized, Layers, Norm
 from ..errors import ConversionError
-from ..ops import Conv, Factorized, Layers, Norm
-from ..plan import CellPlan, make_plan
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import NetworkConfig
+from ..arch.config import NetworkConfig
+from ..arch.genotypes import NASNET_A
 from ..errors import ConversionError
-from ..genotypes import NASNET_A
-from ..network import build
+from ..networks.build import build
 from .names import Source, keras_name, slim_sources, torch_name
 
 log = logging.getLogger("nasnet_zoo")

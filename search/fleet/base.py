@@ -5,7 +5,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 
-from ..child import Result, Task
+from ..children.base import Result, Task
 from ..config import FleetSettings
 
 MAX_DEATHS = 5  # of a worker, in a row and without a result between, before it is no accident any more

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from ..child import Child, Result, Task, run_task, worker_name
+from ..children.base import Child, Result, Task, run_task, worker_name
 from .base import Fleet, limit_threads
 
 

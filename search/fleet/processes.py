@@ -11,7 +11,7 @@ from typing import Any
 
 from nasnet_zoo.errors import SearchError, ZooError
 
-from ..child import BrokenDevice, Child, Result, Task, run_task, worker_name
+from ..children.base import BrokenDevice, Child, Result, Task, run_task, worker_name
 from .base import MAX_DEATHS, Fleet, hung, limit_threads
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from nasnet_zoo.errors import SearchError, ZooError
 
-from ..child import BrokenDevice, Child, Result, Task, run_task, worker_name
+from ..children.base import BrokenDevice, Child, Result, Task, run_task, worker_name
 from ..config import FleetSettings
 from .base import MAX_DEATHS, Fleet, cores, hung, limit_threads
 

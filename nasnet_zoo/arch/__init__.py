@@ -1,0 +1,1 @@
+"""Architectures as data: nothing in this folder imports torch."""

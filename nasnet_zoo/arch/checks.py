@@ -1,0 +1,33 @@
+"""Checked values: from decoded JSON to dataclasses, every type and choice looked at."""
+
+import dataclasses
+import json
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ..errors import ConfigError
+
+
+def check_choices(value: Any, where: str) -> None:
+    """ConfigError if a field whose type is a Literal holds none of its choices."""
+    for name, hint in get_type_hints(type(value)).items():
+        if get_origin(hint) is Literal and getattr(value, name) not in get_args(hint):
+            choices = ", ".join(get_args(hint))
+            raise ConfigError(f"{where}: unknown {name} {getattr(value, name)!r}; choose one of {choices}")
+
+
+def parse_dataclass(cls: type, value: Any, where: str) -> Any:
+    """A frozen dataclass from a decoded JSON value, every type checked; raises ConfigError naming the field."""
+    import pydantic  # imported here: it would be most of `import nasnet_zoo`'s time
+
+    hints = get_type_hints(cls)
+    required = dataclasses.MISSING
+    fields = {f.name: (hints[f.name], ... if f.default is required else f.default) for f in dataclasses.fields(cls)}
+    rules = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model = pydantic.create_model(cls.__name__, __config__=rules, **fields)
+    try:
+        checked = model.model_validate_json(json.dumps(value))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "value"
+        raise ConfigError(f"{where}, {field}: {first['msg']}") from None
+    return cls(**{name: getattr(checked, name) for name in fields})

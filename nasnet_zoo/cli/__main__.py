@@ -1,0 +1,5 @@
+"""`python -m nasnet_zoo.cli`."""
+
+from . import main
+
+main()

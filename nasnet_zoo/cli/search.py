@@ -1,0 +1,201 @@
+"""The commands of the search: search, report, transfer. The zoo itself never imports it; the command line does."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from ..errors import ConfigError, SearchError, ZooError
+from .app import DeviceOption, app, chosen_device, console, million, print_json
+
+
+@app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(help="The run folder. A search that is there goes on.")],
+    preset: Annotated[
+        str | None, typer.Option(help="nasnet (the paper's), amoebanet, quick (two CPU cores) or tabular.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A search config in JSON, instead of a preset.")] = None,
+    data: Annotated[str | None, typer.Option(help="The folder that holds CIFAR-10, or a table's CSV file.")] = None,
+    searcher: Annotated[str | None, typer.Option(help="ppo, reinforce, evolution or random.")] = None,
+    space: Annotated[str | None, typer.Option(help="nasnet, nasnet-b, nasnet-c, nds-..., nasbench201.")] = None,
+    children: Annotated[int | None, typer.Option(help="How many children to evaluate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the searcher and the children.")] = None,
+    fleet: Annotated[str | None, typer.Option(help="Where children run: inline, processes or ray.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers per device, of --fleet processes and ray.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:0, ...; else the GPUs, inline the first.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting: --set controller.learning_rate=0.001.")
+    ] = None,
+    baseline: Annotated[list[Path] | None, typer.Option(help="Run folders of random searches, for the report.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the best cell as JSON.")] = False,
+) -> None:
+    """Search for cells. Interrupted, `nasnet-zoo search FOLDER` goes on where it stopped."""
+    from nasnet_zoo.search import run
+    from nasnet_zoo.search.presets import changed, parsed
+    from nasnet_zoo.search.progress import Progress
+
+    given = {"data": data, "searcher": searcher, "space.name": space, "children": children, "seed": seed}
+    given |= {"fleet.kind": fleet, "fleet.per_device": workers, "fleet.devices": device or None}
+    given["child.data"] = given.pop("data")
+    changes = {key: value for key, value in given.items() if value is not None}
+    for text in setting or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
+        changes[key] = parsed(value)
+    start = _start(folder, preset, config)
+    try:
+        with Progress() as progress:
+            settings = changed(start, {**changes, "folder": str(folder)})
+            result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
+    except KeyboardInterrupt:
+        print(f"nasnet-zoo: stopped; `nasnet-zoo search {folder}` goes on where it was", file=sys.stderr)
+        sys.exit(130)
+    if as_json:
+        print_json(json.loads((folder / "best.json").read_text(encoding="utf-8")))
+        return
+    best = result.best
+    console.print(f"best of {result.children:,} children: child {best.child}, reward {best.reward:.4f}", soft_wrap=True)
+    console.print(f"see {folder / 'report.html'}; next: nasnet-zoo transfer {folder / 'best.json'}", soft_wrap=True)
+
+
+def _start(folder: Path, preset: str | None, config: Path | None):
+    """The config to begin with: named, or that of the search in the folder."""
+    from nasnet_zoo.search.config import read_search_config
+    from nasnet_zoo.search.folder import CONFIG
+    from nasnet_zoo.search.presets import preset as named
+
+    if preset is not None and config is not None:
+        raise ConfigError("give --preset or --config, not both")
+    if config is not None:
+        return read_search_config(config)
+    if preset is not None:
+        return named(preset)
+    if (folder / CONFIG).is_file():
+        return read_search_config(folder / CONFIG)
+    return named("nasnet")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The run folder of a search, running or finished.")],
+    baseline: Annotated[list[Path] | None, typer.Option(help="Run folders of random searches, beside it.")] = None,
+) -> None:
+    """Write a search's report.html anew."""
+    from nasnet_zoo.search.report.report import write_report
+
+    console.print(f"wrote {write_report(folder, baseline or ())}", soft_wrap=True)
+
+
+@app.command()
+def transfer(
+    source: Annotated[str, typer.Argument(help="best.json, a search's run folder, or a genotype's name or file.")],
+    max_madds: Annotated[str | None, typer.Option(help="Multiply-adds at most: 600M, 2.5G.")] = None,
+    params: Annotated[str | None, typer.Option(help="Parameters at most: 5.3M.")] = None,
+    cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,
+    penultimate: Annotated[int | None, typer.Option("-p", help="P, channels of the last map.")] = None,
+    stem: Annotated[str, typer.Option(help="imagenet or cifar.")] = "imagenet",
+    size: Annotated[int | None, typer.Option(help="Pixels; 224 for imagenet and 32 for cifar.", min=8)] = None,
+    classes: Annotated[int | None, typer.Option(help="1000 for imagenet and 10 for cifar.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a folder with fresh weights to train.")] = None,
+    rerank: Annotated[int, typer.Option(help="First train so many of a search's best cells for longer.", min=0)] = 0,
+    epochs: Annotated[int, typer.Option(help="For how long, in epochs.", min=1)] = 40,
+    data: Annotated[str | None, typer.Option(help="The folder that holds CIFAR-10, for --rerank.")] = None,
+    device: DeviceOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the network's config as JSON.")] = False,
+) -> None:
+    """Make a found cell into a network of the size that is wanted."""
+    from nasnet_zoo.search.scaling import Target, ladder, measured
+    from nasnet_zoo.search.scaling import transfer as transferred
+
+    if stem not in ("imagenet", "cifar"):
+        raise ConfigError(f"--stem {stem}: there are imagenet and cifar")
+    if rerank:
+        source = _rerank(Path(source), rerank, epochs, data, device)
+    genotype, style = _found(source)
+    target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
+    options: dict[str, Any] = dict(stem=stem, style=style, size=size, num_classes=classes)
+    chosen = transferred(genotype, target, **options)
+    if out is not None:
+        from ..networks.build import build
+        from ..weights.checkpoint import save
+
+        save(build(chosen), out, origin=f"nasnet-zoo transfer {source}", trained=False)
+    if as_json:
+        print_json(chosen.to_json())
+        return
+    table = Table(box=None)
+    for heading in ("", "N", "F", "P", "parameters", "multiply-adds", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for rung in ladder(genotype, target, **options):
+        mark = "->" if rung.config == chosen else ""
+        amounts = million(rung.cost.parameters), million(rung.cost.multiply_adds), f"{rung.memory / 2**20:,.0f} MiB"
+        table.add_row(mark, str(rung.cells), str(rung.filters), str(rung.penultimate), *amounts)
+    console.print(table)
+    best = measured(chosen)
+    cost = f"{best.cost.parameters:,} parameters, {best.cost.multiply_adds:,} multiply-adds"
+    console.print(f"{best.cells} @ {best.penultimate}: {cost} at {chosen.preprocess.size[0]} px", soft_wrap=True)
+    if out is not None:
+        console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
+
+
+def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str | None) -> str:
+    """Trains a search's best for longer, says how well the short training had ranked them, and returns the best."""
+    from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
+    from nasnet_zoo.search.reranking import rerank as reranked
+
+    from .app import progress_bar
+
+    if not folder.is_dir():
+        raise SearchError(f"--rerank needs the run folder of a search, and {folder} is none")
+    with progress_bar() as progress:
+        task = progress.add_task("training the best for longer", total=count)
+        result = reranked(
+            folder,
+            count,
+            epochs=epochs,
+            data=data,
+            device=chosen_device(device),
+            on_child=lambda done, of: progress.update(task, completed=done, total=of),
+        )
+    table = Table(box=None)
+    for heading in ("child", "reward in the search", f"accuracy after {epochs} epochs"):
+        table.add_column(heading, justify="right")
+    for entry in result.children:
+        table.add_row(str(entry["child"]), f"{entry['reward']:.4f}", f"{entry['accuracy']:.4f}")
+    console.print(table)
+    agreed = "cannot be said" if result.tau is None else f"{result.tau:.2f} (p = {result.p:.2g})"
+    for child, why in result.failed.items():
+        console.print(f"child {child} could not be trained: {why}", soft_wrap=True, markup=False)
+    where = folder / RERANK.format(epochs)
+    console.print(f"Kendall's rank correlation of the two: {agreed}; all of it in {where}", soft_wrap=True)
+    return str(folder / BEST_RERANKED)
+
+
+def _found(source: str) -> tuple[Any, Literal["slim", "nds"]]:
+    """(genotype, style) of a best.json, a run folder, or whatever `draw` takes."""
+    from ..lookup import find_architecture, find_style, read_found
+
+    path = Path(source)
+    found = read_found(path / "best.json" if (path / "best.json").is_file() else path)
+    if found is not None:
+        return found
+    kind, architecture, _ = find_architecture(source)
+    if kind != "cell":
+        raise ZooError(f"{source} is of kind {kind!r}, and only cells are transferred")
+    return architecture, find_style(source, architecture)
+
+
+def _amount(text: str | None, option: str) -> float | None:
+    """5.3M, 600000000 or 2.5G as a number."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGbB]?)", text.strip())
+    if match is None:
+        raise ConfigError(f"{option} {text}: write a number, with M or G for millions or billions")
+    return float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}[match[2].lower()]

@@ -1,0 +1,192 @@
+"""The commands of the zoo itself: list, info, draw, predict, eval, convert."""
+
+import textwrap
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..errors import ZooError
+from ..registry import MODELS, get_model, list_models
+from .app import SHIPPED, DeviceOption, JsonOption, ModelOption, app, console, loaded, million, print_json, progress_bar
+
+
+@app.command("list")
+def list_command(
+    pattern: Annotated[str, typer.Argument(help="A shell pattern, quoted.")] = "*",
+    pretrained: Annotated[bool, typer.Option(help="Only models that have weights.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models of the zoo."""
+    names = list_models(pattern, pretrained)
+    if as_json:
+        print_json(names)
+        return
+    if not names:
+        raise ZooError(f"no model matches {pattern!r}; `nasnet-zoo list` shows them all")
+    table = Table(box=None)
+    for column in ("model", "px", "params", "madds", "top-1 %", "weights"):
+        table.add_column(column, no_wrap=True)
+    for name in names:
+        model = MODELS[name]
+        cost, size = model.cost, model.config.preprocess.size[0]
+        weights = ", ".join(source.tag for source in model.weights)
+        top1 = f"{model.published.top1:.2f}" if model.published.top1 else ""
+        table.add_row(name, str(size), million(cost.parameters), million(cost.multiply_adds), top1, weights)
+    console.print(table)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: JsonOption = False) -> None:
+    """Show a model's scale, size, cost, published figures and weights."""
+    from ..registry import stated
+
+    model = get_model(name)
+    cost, config, published = model.cost, model.config, model.published
+    if as_json:
+        weights = [vars(source) for source in model.weights]
+        counted = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+        record = {"name": name, "description": model.description, "paper": model.paper, "license": model.license}
+        print_json({**record, **counted, "published": vars(published), "weights": weights, "config": config.to_json()})
+        return
+    prepared = config.preprocess
+    figures = ", ".join(f"{kind} {v} %" for kind, v in (("top-1", published.top1), ("top-5", published.top5)) if v)
+    table = Table(box=None, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for key, value in (
+        ("model", f"{name}: {model.description}"),
+        ("paper", f"{model.paper}; licence of the weights {model.license}"),
+        ("scale", ", ".join(f"{field} {value}" for field, value in vars(config.scale).items())),
+        (
+            "picture",
+            f"{prepared.size[0]} x {prepared.size[1]} px, middle {prepared.crop:.1%}, {prepared.interpolation}",
+        ),
+        ("mean, std", f"{list(prepared.mean)}, {list(prepared.std)}"),
+        ("classes", f"{config.num_classes} ({config.labels})"),
+        ("parameters", f"{cost.parameters:,} (published: {million(published.parameters) or 'none'})"),
+        ("multiply-adds", f"{cost.multiply_adds:,} (published: {million(published.multiply_adds) or 'none'})"),
+        ("published", f"{figures or 'nothing'}: {published.source}"),
+        *([] if model.weights else [("weights", "none yet: nasnet_zoo.create() gives it freshly initialised")]),
+    ):
+        table.add_row(key, value)
+    for source in model.weights:
+        address, accuracy, who = stated(source)
+        measured = "" if accuracy == "-" else f"; top-1 / top-5 {accuracy} % ({who})"
+        table.add_row("weights", f"{name}.{source.tag}: {source.form}, {address}{measured}")
+    console.print(table)
+
+
+@app.command()
+def draw(
+    what: Annotated[
+        str, typer.Argument(help="A genotype's or model's name, or a JSON file with a genotype or config.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write: .svg or .png.")],
+) -> None:
+    """Draw the cells of an architecture."""
+    from ..arch.kinds import get_kind
+    from ..lookup import find_architecture
+
+    kind, architecture, title = find_architecture(what)
+    get_kind(kind).draw(architecture, out, title=title)
+    console.print(f"wrote {out}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    model: ModelOption = SHIPPED,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many classes to show.")] = 5,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify pictures and print the most probable classes."""
+    network = loaded(model, device)
+    records = []
+    for path in images:
+        start = time.perf_counter()
+        predictions = network.predict(path, k=top)
+        milliseconds = round(1000 * (time.perf_counter() - start), 1)
+        records.append({"image": str(path), "ms": milliseconds, "top": [vars(p) for p in predictions]})
+    if as_json:
+        print_json(records)
+    else:
+        console.print(_predictions_table(records))
+
+
+def _predictions_table(records: list[dict[str, Any]]) -> Table:
+    """A row per picture: the most probable class, then the others in as many lines as the terminal's width needs."""
+    widest = 24  # of a picture's or a class's name; longer ones are folded
+    tops = [[(str(p["label"] or p["index"]), f"{p['probability']:.1%}") for p in record["top"]] for record in records]
+    names = [Path(record["image"]).name for record in records]
+    times = [f"{record['ms']:.0f}" for record in records]
+    columns = (["picture", *names], ["class", *(top[0][0] for top in tops)], ["ms", *times])
+    fixed = [min(max(map(len, texts)), widest) for texts in columns]
+    room = console.width - sum(fixed) - len("100.0%") - 10  # 10: the spaces between and around five columns
+    table = Table(box=None)
+    table.add_column("picture", max_width=widest, overflow="fold")
+    table.add_column("class", max_width=widest, overflow="fold", style="bold")
+    table.add_column("", justify="right")
+    table.add_column("then" if len(tops[0]) > 1 else "")
+    table.add_column("ms", justify="right")
+    for name, (first, *others), milliseconds in zip(names, tops, times):
+        # Lines break between classes only: within one, the spaces are no-break spaces until the lines are made.
+        then = ", ".join(f"{label} {probability}".replace(" ", "\xa0") for label, probability in others)
+        lines = textwrap.wrap(then, max(room, 12), break_long_words=False, break_on_hyphens=False)
+        table.add_row(name, *first, "\n".join(lines).replace("\xa0", " "), milliseconds)
+    return table
+
+
+@app.command("eval")
+def eval_command(
+    data: Annotated[
+        str, typer.Option(help="cifar10, or a folder: CIFAR-10's, one subfolder per class, or labels.csv.")
+    ],
+    model: ModelOption = SHIPPED,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; of a folder at most 32.")] = 250,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model's top-1 and top-5 accuracy on labelled pictures."""
+    from ..data.cifar import CIFAR_FOLDER, check_cifar10, cifar10_pictures
+    from ..data.folders import labelled_folder
+    from ..training.evaluate import evaluate, evaluate_folder
+
+    network = loaded(model, device)
+    with progress_bar() as progress:
+        task = progress.add_task("evaluating", total=None)
+
+        def on_batch(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        if data == "cifar10" or (Path(data) / CIFAR_FOLDER).is_dir():
+            check_cifar10(network.config)
+            pictures = cifar10_pictures(None if data == "cifar10" else data, train=False)
+            pictures, count = pictures.to(next(network.parameters()).device), len(pictures)
+            top1, top5 = evaluate(network, pictures, batch_size, on_batch)
+        else:
+            files = labelled_folder(data, network)
+            count = len(files)
+            top1, top5 = evaluate_folder(network, files, min(batch_size, 32), on_batch)
+    if as_json:
+        print_json({"model": model, "data": data, "pictures": count, "top1": top1, "top5": top5})
+    else:
+        console.print(f"{model} on {count:,} pictures of {data}: top-1 {top1:.2%}, top-5 {top5:.2%}", soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .pth or .safetensors.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint folder to write.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="The zoo name of the architecture, or a config.json.")],
+    half: Annotated[bool, typer.Option("--float16", help="Store the weights as float16.")] = False,
+) -> None:
+    """Convert foreign weights into a checkpoint folder."""
+    from ..lookup import find_config
+    from ..weights.foreign import convert_file
+
+    convert_file(source, find_config(model), out, half)
+    console.print(f"wrote {out}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Pictures, labels and predictions, and labelled data sets."""

@@ -1,0 +1,208 @@
+"""The layers of ops.py as torch modules, with TensorFlow's SAME padding computed from the actual size."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..arch import ops
+from ..arch.ops import same_padding
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution whose weights are drawn by network.initialize alone; a network to be loaded draws none."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class PointConv2d(Conv2d):
+    """A 1x1 convolution that is safe with any stride and number of channels.
+
+    With a stride, less than eight input channels and channels_last, oneDNN's writes beyond its memory in the
+    backward pass (seen with torch 2.14, oneDNN 3.12), so there the pixels are picked before. Elsewhere that would
+    only be slower.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride = self.stride
+        if self.in_channels < 8 and stride != (1, 1):
+            x, stride = x[:, :, :: stride[0], :: stride[1]], 1
+        return F.conv2d(x, self.weight, None, stride, groups=self.groups)
+
+
+class SameConv2d(Conv2d):
+    """A convolution with SAME padding for any size; pads explicitly only where the two sides differ."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (kh, kw), (sh, sw), (dh, dw) = self.kernel_size, self.stride, self.dilation
+        top, bottom = same_padding(x.shape[2], (kh - 1) * dh + 1, sh)
+        left, right = same_padding(x.shape[3], (kw - 1) * dw + 1, sw)
+        if top != bottom or left != right:
+            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+        return F.conv2d(x, self.weight, None, self.stride, (top, left), self.dilation, self.groups)
+
+
+class SamePool2d(nn.Module):
+    """A pool with SAME padding. Averages do not count padding, maxima pad with -inf.
+
+    torch pads both sides alike, but with `ceil_mode` it lets the last window hang over the end, and leaves what
+    hangs over out of the average: that is SAME's odd pixel, without a copy of the map.
+    """
+
+    def __init__(self, mode: str, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.mode, self.kernel, self.stride = mode, kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        (top, bottom), (left, right) = (same_padding(n, self.kernel, self.stride) for n in x.shape[2:])
+        even = self.stride == 1 and self.kernel % 2 == 0
+        if even:  # ceil_mode has nothing to round up: a pixel more before, and the first windows dropped
+            top, left = self.kernel // 2, self.kernel // 2
+        # A plain bool even where sizes are symbolic, as they become when one compiled function sees several.
+        ceil = True if not even and (top != bottom or left != right) else False  # noqa: SIM210
+        if self.mode == "max":
+            x = F.max_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil)
+        else:
+            x = F.avg_pool2d(x, self.kernel, self.stride, (top, left), ceil_mode=ceil, count_include_pad=False)
+        return x[:, :, 1:, 1:] if even else x
+
+    def extra_repr(self) -> str:
+        return f"{self.mode}, kernel={self.kernel}, stride={self.stride}"
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that does not count batches, and whose statistics can be held still in training mode.
+
+    `update_statistics` is False while gradient checkpointing runs a cell for the second time, so that one step
+    moves the running mean and variance once.
+    """
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(channels, eps=eps)
+        self.register_buffer("num_batches_tracked", None)  # only momentum=None would need it
+        self.update_statistics = True
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = self.running_mean, self.running_var
+        if self.training and not self.update_statistics:
+            mean, var = mean.clone(), var.clone()  # what is moved is thrown away
+        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+    def _load_from_state_dict(self, *args) -> None:
+        nn.Module._load_from_state_dict(self, *args)  # torch's own would add num_batches_tracked to old state_dicts
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm that takes maps of one pixel too, which come out as the shift."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
+
+
+class FactorizedReduction(nn.Module):
+    """Half of the channels from the even pixels and half from the odd ones, both at half the size (rounded up)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.path_1 = PointConv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.path_2 = PointConv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # With a pixel of padding the odd pixels are every second one from the second on: no shifted copy of the map.
+        odd = F.conv2d(x, self.path_2.weight, None, 2, padding=1)[:, :, 1:, 1:]
+        return torch.cat([self.path_1(x), odd], 1)
+
+
+class Zero(nn.Module):
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels, self.stride = channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (-(-n // self.stride) for n in x.shape[2:])
+        return x.new_zeros(x.shape[0], self.channels, height, width)
+
+
+def make_layer(layer: ops.Layer, eps: float) -> nn.Module:
+    """The module of one layer of ops.py; `eps` is batch norm's."""
+    match layer:
+        case ops.Conv():
+            kind = PointConv2d if layer.kernel == (1, 1) else Conv2d if layer.valid else SameConv2d
+            options = dict(stride=layer.stride, groups=layer.groups, dilation=layer.dilation, bias=False)
+            return kind(layer.c_in, layer.c_out, layer.kernel, **options)
+        case ops.Norm():
+            return BatchNorm(layer.channels, eps)
+        case ops.ReLU():
+            return nn.ReLU()
+        case ops.Pool():
+            return SamePool2d(layer.mode, layer.kernel, layer.stride)
+        case ops.Factorized():
+            return FactorizedReduction(layer.c_in, layer.c_out)
+        case ops.Zero():
+            return Zero(layer.channels, layer.stride)
+        case ops.LayerNorm():
+            return nn.GroupNorm(1, layer.channels, eps=eps)
+        case ops.InstanceNorm():
+            return InstanceNorm(layer.channels, eps=eps, affine=True)
+    raise TypeError(f"no module for {layer}")
+
+
+class State:
+    """A hidden state, and its ReLU computed once for however many operations read it."""
+
+    def __init__(self, raw: Tensor) -> None:
+        self.raw = raw
+        self._relu: Tensor | None = None
+
+    @property
+    def relu(self) -> Tensor:
+        if self._relu is None:
+            self._relu = F.relu(self.raw)
+        return self._relu
+
+
+class Chain(nn.Sequential):
+    """A list of layers that reads a State; a leading ReLU is taken from the state, which shares it.
+
+    A training may set `separable` to its own way through a chain (training/separable.py).
+    """
+
+    separable: "Callable[[Chain, State], Tensor] | None" = None
+
+    def __init__(self, layers: ops.Layers, eps: float) -> None:
+        takes_relu = bool(layers) and isinstance(layers[0], ops.ReLU)
+        rest = layers[1:] if takes_relu else layers
+        super().__init__(OrderedDict((layer.name, make_layer(layer, eps)) for layer in rest))
+        self.takes_relu = takes_relu
+        for module in self:
+            if isinstance(module, nn.ReLU):
+                module.inplace = True  # it follows a batch norm, whose backward does not need what it put out
+
+    def forward(self, state: State) -> Tensor:
+        if self.training and self.separable is not None:
+            return self.separable(self, state)
+        x = state.relu if self.takes_relu else state.raw
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def initialize(network: nn.Module) -> None:
+    """Fresh weights as TF-slim draws them: truncated normal, variance 2 / fan-out, for convolutions; batch norms 1
+    and 0; a small uniform classifier."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.weight[:, 0].numel() / module.groups
+            std = (2 / fan_out) ** 0.5 / 0.87962566103423978  # what truncation at two deviations takes away
+            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        elif isinstance(module, nn.Linear):
+            bound = (3 / module.in_features) ** 0.5
+            nn.init.uniform_(module.weight, -bound, bound)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,106 @@
+"""What is known of a model, and finding one by name."""
+
+import difflib
+import fnmatch
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+
+from .arch.config import NetworkConfig
+from .arch.cost import Cost
+from .arch.kinds import get_kind
+from .errors import UnknownModelError
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Where public weights come from. `tag` is what follows the dot in `name.tag`.
+
+    `form` is "package" (shipped with nasnet_zoo), "tf-slim" (a tar.gz at `address`), "keras" (an .h5 at `address`) or
+    "timm" (the Hub repo `address` at `revision`). `accuracy` is (top-1, top-5) in percent as `accuracy_source` states
+    it for these very weights.
+    """
+
+    tag: str
+    form: str
+    address: str
+    revision: str | None = None
+    md5: str | None = None
+    accuracy: tuple[float, float] | None = None
+    accuracy_source: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the paper prints: parameters and multiply-adds (None where it does not), top-1 and top-5 in percent."""
+
+    parameters: float | None
+    multiply_adds: float | None
+    top1: float | None
+    top5: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One row of the table."""
+
+    name: str
+    config: NetworkConfig
+    description: str
+    paper: str
+    published: Published
+    weights: tuple[WeightSource, ...] = field(default=())
+    license: str = "apache-2.0"
+
+    @property
+    def pretrained(self) -> bool:
+        return bool(self.weights)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Parameters and, for one picture of the config's size, multiply-adds: counted exactly, in closed form."""
+        return get_kind(self.config.kind).cost(self.config, self.config.preprocess.size)
+
+
+MODELS: dict[str, ModelInfo] = {}
+
+UNPUBLISHED = {"nasnet-b": "NASNet-B", "nasnet-c": "NASNet-C"}
+
+
+def get_model(name: str) -> ModelInfo:
+    """The row of that name, or UnknownModelError with the nearest names."""
+    if name in MODELS:
+        return MODELS[name]
+    for prefix, title in UNPUBLISHED.items():
+        if name == prefix or name.startswith(f"{prefix}-"):
+            raise UnknownModelError(
+                f"{title}'s cells are published only as figures of the NASNet paper (appendix B), so the zoo has none "
+                f"under this name; a genotype you transcribe yourself builds with nasnet_zoo.create(config)"
+            )
+    near = difflib.get_close_matches(name.lower(), MODELS, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "`nasnet-zoo list` or nasnet_zoo.list_models() shows them"
+    raise UnknownModelError(f"there is no model {name!r} in the zoo: {hint}")
+
+
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
+    """The names that match a shell pattern, sorted; with `pretrained` only those that have weights."""
+    return sorted(
+        name
+        for name, model in MODELS.items()
+        if fnmatch.fnmatchcase(name, pattern) and (model.pretrained or not pretrained)
+    )
+
+
+def stated(source: WeightSource) -> tuple[str, str, str]:
+    """Where weights come from, their top-1 / top-5 in percent, and who says so; "-" for what is not known."""
+    if source.form == "package":
+        folder = files("nasnet_zoo") / "assets" / source.address
+        accuracy = json.loads((folder / "config.json").read_text(encoding="utf-8"))["weights"]["accuracy"]
+        top1, top5 = 100 * accuracy["cifar10_test_top1"], 100 * accuracy["cifar10_test_top5"]
+        return "in the package", f"{top1:.2f} / {top5:.2f}", "measured here on all 10,000 CIFAR-10 test pictures"
+    address = source.address + (f" @ {source.revision}" if source.revision else "")
+    if source.accuracy is None:
+        return address, "-", "-"
+    return address, f"{source.accuracy[0]} / {source.accuracy[1]}", source.accuracy_source

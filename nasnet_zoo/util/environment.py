@@ -1,0 +1,43 @@
+"""What the environment offers and asks for: devices, the cache, and whether connections may be opened."""
+
+import os
+from pathlib import Path
+
+from ..errors import ZooError
+
+
+def check_device(device: str) -> None:
+    """Raises ZooError unless torch can compute on it. A GPU is not woken for that."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        place = torch.device(device)
+        if place.type == "cuda" and (place.index or 0) < torch.cuda.device_count():
+            return
+        torch.zeros(1, device=place).item()  # "meta" is there, but holds no numbers
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ZooError(
+            f"the device {device!r} is not there ({str(error).splitlines()[0]}): try --device cpu"
+        ) from error
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE or NASNET_ZOO_OFFLINE asks that no connection be opened."""
+    asked = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "NASNET_ZOO_OFFLINE"))
+    return any(value in {"1", "ON", "YES", "TRUE"} for value in asked)
+
+
+def cache_root() -> Path:
+    """NASNET_ZOO_CACHE, or `nasnet_zoo` in XDG_CACHE_HOME, or in ~/.cache: on every system, as the Hub's cache does.
+
+    Creates nothing. Raises ZooError if the home folder is needed and unknown.
+    """
+    try:
+        if chosen := os.environ.get("NASNET_ZOO_CACHE"):
+            return Path(chosen).expanduser().absolute()
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return Path(caches).expanduser().absolute() / "nasnet_zoo"
+    except RuntimeError as error:
+        raise ZooError("The home folder is unknown; set NASNET_ZOO_CACHE to a folder for the weights.") from error

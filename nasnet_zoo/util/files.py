@@ -1,0 +1,232 @@
+"""Files and folders that appear whole or not at all, locks between processes, and digests."""
+
+import errno
+import glob
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from ..errors import ZooError
+
+STALE_SECONDS = 24 * 3600  # no writer leaves its temporary untouched for a day
+PATIENCE_SECONDS = 2.0  # a shorter wait for a lock needs no explanation
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a cache may be shared between hosts
+_TEMPORARY = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{32}\.(?P<kind>tmp|old)")
+
+_SPACE = "free some space or choose another folder (NASNET_ZOO_CACHE moves the cache)"
+_ACCESS = (
+    "check who may write there and that no other program has it open, or choose another folder "
+    "(NASNET_ZOO_CACHE moves the cache)"
+)
+_IN_THE_WAY = "something else has this name; move it away or choose another one"
+_REASONS = {
+    errno.ENOSPC: f"the disk is full; {_SPACE}",
+    errno.EDQUOT: f"the disk quota is used up; {_SPACE}",
+    errno.EFBIG: f"the file is larger than the file system or a limit allows; {_SPACE}",
+    errno.EACCES: f"permission denied; {_ACCESS}",
+    errno.EPERM: f"permission denied; {_ACCESS}",
+    errno.EROFS: "the file system is read-only; choose another folder (NASNET_ZOO_CACHE moves the cache)",
+    errno.EIO: "the disk reports an error; check it or choose another folder (NASNET_ZOO_CACHE moves the cache)",
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTEMPTY: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.ENOENT: "its folder has gone or takes no files; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; the file written there is renamed to `path` when the block succeeds.
+
+    When the block raises, Ctrl-C included, the temporary is removed and `path` is as it was before.
+    Raises ZooError if the disk is full, the folder may not be written, or a folder has that name.
+    """
+    path = Path(path).absolute()
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        temporary = _beside(path, "tmp")
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            _discard(temporary)
+        _sync_entries(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> Iterator[Path]:
+    """Yields a new temporary folder beside `path`; it takes the place of `path` when the block succeeds.
+
+    When the block raises, Ctrl-C included, the temporary is removed and a folder that was at `path` is still there.
+    A symbolic link at `path` is followed, not replaced. `own` are the names that a folder to be replaced may hold.
+    Raises ZooError if there are others in it, the disk is full, the parent may not be written, or a file has that name.
+    """
+    path = Path(path).resolve()
+    with _explained(path):
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own) if path.is_dir() else []
+        if foreign:
+            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: choose a new or an empty folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        temporary = _beside(path, "tmp")
+        try:
+            temporary.mkdir()
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    _sync(Path(folder, name))
+                _sync_entries(Path(folder))
+            _swap(temporary, path)
+        finally:
+            _discard(temporary)
+        _sync_entries(path.parent)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterator[None]:
+    """Holds a lock between processes (and threads) for the work on `path`, in a hidden file beside it.
+
+    Waits at most `timeout` seconds, for ever if None, and says on stderr that it waits. Do not nest for one `path`.
+    Raises ZooError when the time is over or the lock file cannot be written.
+    """
+    path = Path(path).absolute()
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _acquire(lock, path, timeout)
+        except Timeout:
+            since = f"has been working on {path} for more than {timeout:g} s" if timeout else f"is working on {path}"
+            raise ZooError(f"Another process {since}; wait until it has finished, or end it, and try again.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file in hex, read in pieces. Raises OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_file(path: str | os.PathLike[str]) -> str:
+    """The MD5 of a file in hex, read in pieces: for publishers that state no better one. Raises OSError likewise."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns the OSErrors that a user can do something about into one sentence about `path`."""
+    try:
+        yield
+    except OSError as error:
+        # The block may also have read other files; what went wrong there is for the caller to explain.
+        other = isinstance(error.filename, str) and not (
+            Path(error.filename).is_relative_to(path.parent) or path.is_relative_to(error.filename)
+        )
+        if other or error.errno not in _REASONS:
+            raise
+        raise ZooError(f"Cannot write {path}: {_REASONS[error.errno]}.") from error
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A free hidden name in the same folder that says who made it; `kind` is "tmp" (unfinished) or "old" (replaced)."""
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{uuid4().hex}.{kind}")
+
+
+def _sweep(path: Path) -> None:
+    """Clears up what killed processes left beside `path`; a folder that one had moved aside comes back."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        match = _TEMPORARY.fullmatch(left.name.removeprefix(f".{path.name}."))
+        with suppress(OSError):  # another process may be sweeping too
+            if match is None or not _is_stale(left, match["host"], int(match["pid"])):
+                continue
+            if match["kind"] == "old" and not path.exists():
+                os.replace(left, path)
+            else:
+                _discard(left)
+
+
+def _is_stale(temporary: Path, host: str, pid: int) -> bool:
+    stat = temporary.stat()
+    touched = max(stat.st_mtime, stat.st_ctime)  # on POSIX a rename sets only ctime
+    return time.time() - touched > STALE_SECONDS or (host == _HOST and not _is_running(pid))
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # there os.kill would end the process instead of looking; age alone decides
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it runs, as another user
+    return True
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Puts the folder `new` at `path`; the folder that was there comes back if that fails."""
+    old = _beside(path, "old")
+    try:
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    _discard(old)
+
+
+def _discard(path: Path) -> None:
+    """Removes a file or folder if it is there; what cannot be removed now is swept later."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows flushes only writable ones
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_entries(folder: Path) -> None:
+    """Makes renames in `folder` durable; Windows and some network file systems cannot."""
+    with suppress(OSError):
+        _sync(folder)
+
+
+def _acquire(lock: FileLock, path: Path, timeout: float | None) -> None:
+    if timeout is not None and timeout <= PATIENCE_SECONDS:
+        lock.acquire(timeout=timeout)
+        return
+    try:
+        lock.acquire(timeout=PATIENCE_SECONDS)
+    except Timeout:
+        print(f"Waiting for another process that is working on {path}", file=sys.stderr, flush=True)
+        lock.acquire(timeout=-1 if timeout is None else timeout - PATIENCE_SECONDS)

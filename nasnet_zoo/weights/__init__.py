@@ -1,0 +1,1 @@
+"""Weights: checkpoint folders, and where weights come from."""

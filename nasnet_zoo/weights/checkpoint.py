@@ -1,0 +1,184 @@
+"""Checkpoint folders: `config.json` and `model.safetensors`, written whole or not at all.
+
+`config.json` holds the network's config under "network" and what is known of its weights under "weights": the
+SHA-256 of the weight file, its precision, and whatever metadata the writer gave (where they came from, accuracies).
+"""
+
+import dataclasses
+import gc
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..arch.config import NetworkConfig, read_config
+from ..errors import CheckpointError, ConfigError
+from ..networks.build import build
+from ..networks.network import Network
+from ..util.environment import check_device
+from ..util.files import atomic_folder, sha256_file
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
+ALWAYS_HASHED_BYTES = 64 << 20  # up to here a hash takes less time than it saves in doubt
+
+
+def save(network: Network, folder: str | Path, dtype: torch.dtype | None = None, **metadata: Any) -> None:
+    """Writes the network as a checkpoint folder, replacing the one that is there; `metadata` must fit into JSON.
+
+    With a `dtype` the floating-point weights are stored in it; `load` gives float32 back unless told otherwise. A
+    README.md, .gitattributes and onnx/ that the folder has, as one from the Hub does, stay. Raises CheckpointError for
+    weights that the dtype cannot hold, and ZooError where the folder cannot be written.
+    """
+    write_checkpoint(network.state_dict(), network.config, folder, dtype, **metadata)
+
+
+def write_checkpoint(
+    state: dict[str, Tensor], config: NetworkConfig, folder: str | Path, dtype: torch.dtype | None = None, **metadata
+) -> None:
+    """`save` for a state_dict and its config."""
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    for key, value in tensors.items():
+        if value.dtype != state[key].dtype and not value.isfinite().all() and state[key].isfinite().all():
+            raise CheckpointError(
+                f"{key} reaches {float(state[key].abs().max()):.3g}, which {dtype} cannot hold: save it as float32"
+            )
+    with atomic_folder(folder, (CONFIG, WEIGHTS, *PUBLISHED)) as temporary:
+        for name in PUBLISHED:
+            kept = Path(folder) / name
+            if kept.is_dir():
+                shutil.copytree(kept, temporary / name)
+            elif kept.exists():
+                shutil.copy2(kept, temporary / name)
+        with os_errors(temporary / WEIGHTS):
+            save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        record = {"network": config.to_json(), "weights": {**metadata, "sha256": sha256_file(temporary / WEIGHTS)}}
+        (temporary / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Gives the system's errors their type back: safetensors reports a full disk as a SafetensorError."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def load_folder(
+    folder: str | Path,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    verify: bool = False,
+) -> Network:
+    """The network of a checkpoint folder, in eval mode; see nasnet_zoo.load for the options and errors."""
+    if in_channels is not None and in_channels < 1:
+        raise ConfigError(f"in_channels {in_channels} must be at least 1")
+    if dtype is not None and not dtype.is_floating_point:
+        raise ConfigError(f"weights are floating-point numbers, not {dtype}: give torch.float32, float16 or bfloat16")
+    if device is not None:
+        check_device(str(device))
+    folder = Path(folder)
+    path = folder / WEIGHTS
+    for needed in (folder / CONFIG, path):
+        if not needed.is_file():
+            raise CheckpointError(f"{folder} is not a checkpoint folder: it has no {needed.name}")
+    config, recorded = read_config(folder / CONFIG)
+    expected = recorded.get("sha256")
+    if expected is not None and (verify or path.stat().st_size <= ALWAYS_HASHED_BYTES):
+        found = sha256_file(path)
+        if found != expected:
+            raise CheckpointError(
+                f"{path} is damaged: its SHA-256 is {found[:16]}..., {CONFIG} says {str(expected)[:16]}...; "
+                f"delete the folder, then fetch or convert it again"
+            )
+    with _collector_paused():
+        state = read_weights(path)
+        network = build(config, empty=True)
+        check_state(state, network, path)
+        assign(network, {key: value.to(dtype or torch.float32) for key, value in state.items()})
+    if device is not None:
+        network.to(device)
+    if num_classes is not None and num_classes != config.num_classes:
+        network.reset_classifier(num_classes)
+    if in_channels is not None and in_channels != config.in_channels:
+        adapt_input(network, in_channels)
+    return network.eval()
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A large network is tens of thousands of objects that all stay: the garbage collector, woken by their number,
+    would look through them in vain, and through all of torch, for as long as the loading itself takes."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped rather than copied; CheckpointError if it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}): fetch or convert it again"
+        ) from error
+
+
+def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> None:
+    """CheckpointError unless the state_dict has just the keys and shapes of the network."""
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    missing, unused = sorted(set(shapes) - set(state)), sorted(set(state) - set(shapes))
+    wrong = [key for key in shapes if key in state and tuple(state[key].shape) != shapes[key]]
+    if missing or unused or wrong:
+        first = (missing + unused + wrong)[0]
+        raise CheckpointError(
+            f"{where} does not fit its config: {len(missing)} tensors missing, {len(unused)} left over, {len(wrong)} "
+            f"of another shape, the first being {first}; use the {CONFIG} that was written with it"
+        )
+
+
+def assign(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Makes the tensors of a checked state_dict the network's own, without a copy: `load_state_dict(assign=True)`,
+    whose hooks and messages would be a quarter of `load`'s time."""
+    for prefix, module in network.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        for name, _ in list(module.named_parameters(recurse=False)):
+            module.register_parameter(name, nn.Parameter(state[dot + name]))
+        for name, _ in list(module.named_buffers(recurse=False)):
+            if dot + name in state:
+                module.register_buffer(name, state[dot + name])
+
+
+def adapt_input(network: Network, in_channels: int) -> None:
+    """Makes a trained network read `in_channels` channels: the mean of its colour filters repeated, so that a grey
+    picture repeated over the channels gives what its three equal colours gave."""
+    old = network.config.in_channels
+    conv = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    weight = conv.weight.detach().mean(1, keepdim=True) * (old / in_channels)
+    conv.weight = nn.Parameter(weight.repeat(1, in_channels, 1, 1))
+    conv.in_channels = in_channels
+    preprocess = network.config.preprocess
+    mean, std = (sum(values) / len(values) for values in (preprocess.mean, preprocess.std))
+    prepared = dataclasses.replace(preprocess, mean=(mean,) * in_channels, std=(std,) * in_channels)
+    network.config = dataclasses.replace(network.config, in_channels=in_channels, preprocess=prepared)

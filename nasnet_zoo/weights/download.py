@@ -1,0 +1,235 @@
+"""Downloads of public weights: resumed when the connection is lost, verified, and visible only when complete."""
+
+import logging
+import os
+import re
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx2
+
+from ..errors import DownloadError
+from ..util.environment import offline
+from ..util.files import atomic_file, md5_file, sha256_file
+
+TIMEOUT = httpx2.Timeout(10.0, read=30.0)  # seconds; `read` is between two pieces, not for the whole file
+PAUSE_SECONDS = 1.0  # before the second attempt; twice that before the third, and so on
+
+_BUSY = {408, 429, 500, 502, 503, 504}  # answers that another attempt may better
+_ELSEWHERE = "or set NASNET_ZOO_CACHE to a cache that has the file already"
+_NETWORK = f"check the network and the proxy settings, use local_files_only=True if the file is cached, {_ELSEWHERE}"
+_UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+
+_log = logging.getLogger("nasnet_zoo")
+_Show = Callable[[int, int | None], None]  # (bytes received, bytes in all, if known)
+
+
+def fetch(
+    url: str,
+    path: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    size: int | None = None,
+    label: str | None = None,
+    progress: bool | None = None,
+    attempts: int = 3,
+) -> str:
+    """Downloads `url` to `path`, which appears only when complete and verified, and returns its SHA-256 in hex.
+
+    `sha256` and `md5` (hex) and `size` (bytes) are what the file must have; one that differs is downloaded once more
+    from the start. A connection is tried `attempts` times and goes on where the last one stopped, if the server can.
+    `label` names the file in the progress bar if stderr is a terminal, else in two lines of the log "nasnet_zoo";
+    progress=False shows neither.
+
+    Raises DownloadError if the host cannot be reached, refuses, loses the connection, or sends another file than
+    expected, and at once when `offline()`; ZooError if the file cannot be written. Nothing is left behind then.
+    """
+    if offline():
+        raise DownloadError(
+            f"{url} is not downloaded because HF_HUB_OFFLINE or NASNET_ZOO_OFFLINE is set; unset it, {_ELSEWHERE}."
+        )
+    name = label or url.partition("?")[0].rpartition("/")[2] or url
+    with _client(url) as client, atomic_file(path) as part, _meter(name, progress) as show:
+        for _ in range(2):
+            with open(part, "wb") as file:
+                _Transfer(url, file, size, show).run(client, attempts)
+            digest = sha256_file(part)
+            difference = _difference(part, digest, sha256, md5, size)
+            if difference is None:
+                return digest
+        raise DownloadError(_unexpected(url, difference))
+
+
+class _Interrupted(Exception):
+    """The server stopped in a way that another attempt may better."""
+
+
+class _Transfer:
+    """One file on its way from `url` into `file`, whose position is what has arrived so far."""
+
+    def __init__(self, url: str, file: BinaryIO, size: int | None, show: _Show) -> None:
+        self.url, self.file, self.size, self.show = url, file, size, show
+        self.total: int | None = None
+        self.validator: str | None = None
+
+    def run(self, client: httpx2.Client, attempts: int) -> None:
+        trouble: Exception | None = None
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(PAUSE_SECONDS * attempt)
+            try:
+                return self._receive(client)
+            except (httpx2.TransportError, _Interrupted) as error:
+                if isinstance(error, _UNREACHABLE) and not self.file.tell():
+                    raise DownloadError(_explanation(self.url, error)) from error
+                trouble = error
+            except (httpx2.RequestError, httpx2.InvalidURL) as error:
+                raise DownloadError(_explanation(self.url, error)) from error
+        raise DownloadError(
+            f"{self.url} could not be downloaded in {attempts} attempts ({_reason(trouble)}, "
+            f"at byte {self.file.tell()} of {self.total or 'an unknown number'}); {_NETWORK}."
+        ) from trouble
+
+    def _receive(self, client: httpx2.Client) -> None:
+        """Asks for what is missing and writes it. Raises httpx2's errors, _Interrupted and DownloadError."""
+        headers = {"Accept-Encoding": "identity"}  # or the byte counts would be those of the compressed file
+        if done := self.file.tell():
+            headers["Range"] = f"bytes={done}-"
+            if self.validator:
+                headers["If-Range"] = self.validator
+        with client.stream("GET", self.url, headers=headers) as response:
+            if response.status_code in _BUSY:
+                raise _Interrupted(f"the server answers {response.status_code}")
+            if not self._continues(response, done):
+                self._restart(response)
+            for piece in response.iter_raw():
+                self.file.write(piece)
+                self.show(self.file.tell(), self.total)
+        if self.total is not None and self.file.tell() != self.total:
+            raise _Interrupted("the connection was closed early")
+
+    def _continues(self, response: httpx2.Response, done: int) -> bool:
+        """Whether the answer is the rest of the same file."""
+        rest = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        return (
+            done > 0
+            and response.status_code == 206
+            and rest is not None
+            and int(rest[1]) == done
+            and (self.total is None or rest[2] in ("*", str(self.total)))
+            and _validator(response.headers) in (None, self.validator)  # None: a 206 may leave Last-Modified out
+        )
+
+    def _restart(self, response: httpx2.Response) -> None:
+        """Forgets what has arrived and reads the answer as the file from its first byte."""
+        asked_for_rest = self.file.tell() > 0
+        self.file.seek(0)
+        self.file.truncate()
+        if asked_for_rest and response.status_code in (206, 416):
+            raise _Interrupted("the file changed while it was being downloaded")
+        if response.status_code != 200:
+            raise DownloadError(_refusal(self.url, response.status_code))
+        self.validator = _validator(response.headers)
+        length = response.headers.get("Content-Length", "")
+        self.total = int(length) if length.isdecimal() else None
+        if None not in (self.size, self.total) and self.size != self.total:
+            raise DownloadError(_unexpected(self.url, f"{self.size} bytes expected, {self.total} offered"))
+
+
+def _validator(headers: httpx2.Headers) -> str | None:
+    """What tells one version of a file from another in If-Range, where weak ETags (W/"...") do not count."""
+    etag = headers.get("ETag", "")
+    return etag if etag.startswith('"') else headers.get("Last-Modified")
+
+
+def _difference(part: Path, digest: str, sha256: str | None, md5: str | None, size: int | None) -> str | None:
+    """What is wrong with the file that arrived, as "... expected, ... received", or None."""
+    if size is not None and part.stat().st_size != size:
+        return f"{size} bytes expected, {part.stat().st_size} received"
+    if sha256 is not None and digest != sha256.lower():
+        return f"SHA-256 {sha256.lower()} expected, {digest} received"
+    if md5 is not None and (received := md5_file(part)) != md5.lower():
+        return f"MD5 {md5.lower()} expected, {received} received"
+    return None
+
+
+def _client(url: str) -> httpx2.Client:
+    try:
+        return httpx2.Client(follow_redirects=True, timeout=TIMEOUT)
+    except OSError as error:
+        raise DownloadError(
+            f"The certificates for {url} cannot be read ({error}); check SSL_CERT_FILE and SSL_CERT_DIR."
+        ) from error
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+        raise DownloadError(
+            f"The proxy for {url} cannot be used ({_reason(error)}); check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
+        ) from error
+
+
+def _explanation(url: str, error: Exception) -> str:
+    match error:
+        case httpx2.UnsupportedProtocol() | httpx2.InvalidURL():
+            return f"{url} is not an http or https address ({_reason(error)}); check it."
+        case httpx2.ProxyError():
+            return f"The proxy refuses {url} ({_reason(error)}); check HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
+        case _ if _is_tls(error):
+            return (
+                f"The secure connection to {url} failed ({_reason(error)}); check the clock, and behind a proxy that "
+                "opens connections set SSL_CERT_FILE to its certificate."
+            )
+    return f"{url} could not be reached ({_reason(error)}); {_NETWORK}."
+
+
+def _refusal(url: str, status: int) -> str:
+    if status in (404, 410):
+        what, remedy = "does not exist", "its publisher may have moved it: try a newer nasnet_zoo"
+    elif status in (401, 403, 407, 451):
+        what, remedy = "refuses access", "check whether a proxy or a firewall blocks it"
+    else:
+        what, remedy = "answers without the file", "try again later"
+    return f"{url} {what} (status {status}); {remedy}, {_ELSEWHERE}."
+
+
+def _unexpected(url: str, difference: str) -> str:
+    return (
+        f"{url} is not the expected file: {difference}; a proxy may have replaced it, or its publisher has: "
+        f"try another network or a newer nasnet_zoo, {_ELSEWHERE}."
+    )
+
+
+def _reason(error: Exception | None) -> str:
+    return str(error).rstrip(".") or type(error).__name__  # some time-outs carry no text
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def _meter(name: str, progress: bool | None) -> Iterator[_Show]:
+    """Yields a function that shows how far the download is: as a bar on a terminal, else not at all but in the log."""
+    if progress is False:
+        yield lambda done, total: None
+    elif sys.stderr is not None and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        start = time.monotonic()
+        _log.info("Downloading %s", name)
+        yield lambda done, total: None
+        _log.info("Downloaded %s in %.1f s", name, time.monotonic() - start)

@@ -1,0 +1,161 @@
+"""Where pretrained weights come from: the package, the zoo's own Hub repos, then the public originals, which are
+converted once and cached as checkpoint folders."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from torch import Tensor
+
+from ..convert import from_keras, from_tf_slim, from_timm
+from ..convert.ports import read_keras
+from ..convert.tf_checkpoint import masked_crc32c
+from ..convert.tf_checkpoint import read as read_tf_checkpoint
+from ..errors import CheckpointError, ConversionError, DownloadError, UnknownModelError
+from ..registry import ModelInfo, WeightSource
+from ..util.environment import cache_root
+from ..util.files import locked, sha256_file
+from .checkpoint import CONFIG, WEIGHTS, read_weights, write_checkpoint
+from .hub import hub_files
+
+log = logging.getLogger("nasnet_zoo")
+
+ZOO = "zoo"  # the tag of the zoo's own Hub repos
+
+
+def hub_owner() -> str:
+    """Who owns the zoo's Hub repos: NASNET_ZOO_HUB_OWNER, or nasnet-zoo."""
+    return os.environ.get("NASNET_ZOO_HUB_OWNER", "nasnet-zoo")
+
+
+def mirrored(url: str) -> str:
+    """`url` on the server NASNET_ZOO_MIRROR (scheme://host[:port]) if that is set; the path stays."""
+    mirror = os.environ.get("NASNET_ZOO_MIRROR")
+    if not mirror:
+        return url
+    place, original = urlsplit(mirror), urlsplit(url)
+    return urlunsplit((place.scheme, place.netloc, place.path.rstrip("/") + original.path, original.query, ""))
+
+
+def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_only: bool = False) -> Path:
+    """The checkpoint folder of a model's weights: shipped, cached, or else fetched from the first source that works.
+
+    Raises UnknownModelError if the model has no such weights and DownloadError, with what each source said, if none
+    of them works. A folder appears in the cache only complete; a lock keeps other processes from the same work.
+    """
+    tags = ", ".join(source.tag for source in model.weights) or "none"
+    sources = [source for source in model.weights if tag in (None, source.tag)]
+    if not sources and tag != ZOO:
+        raise UnknownModelError(
+            f"{model.name} has no weights {'yet' if tag is None else repr(tag)} (it has: {tags}); "
+            f"nasnet_zoo.create({model.name!r}) gives it freshly initialised"
+        )
+    for source in sources:
+        if source.form == "package":
+            return Path(str(files("nasnet_zoo") / "assets" / source.address))
+    if tag in (None, ZOO):
+        sources = [WeightSource(ZOO, "hub", f"{hub_owner()}/{model.name.replace('@', '-')}"), *sources]
+    cached = [cache_root() / model.name / source.tag for source in sources]
+    for folder in cached:
+        if (folder / CONFIG).is_file():
+            return folder
+    said = []
+    for source, folder in zip(sources, cached, strict=True):
+        try:
+            if source.form == "hub":
+                return _cached_or_fetched(source, local_files_only)
+            if local_files_only:
+                raise DownloadError(f"{source.address} is not cached")
+            with locked(folder):
+                if not (folder / CONFIG).is_file():  # else another process has made it while this one waited
+                    _fetch_and_convert(model, source, folder)
+            return folder
+        except (DownloadError, CheckpointError, ConversionError) as error:
+            log.info("%s from %s: %s", model.name, source.address, error)
+            said.append(f"{source.tag}: {error}")
+    what = "is not in the cache" if local_files_only else "could not be had from any of its sources"
+    raise DownloadError(f"{model.name} {what}. {' | '.join(said)}")
+
+
+def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool = False) -> Path:
+    """The folder of a Hub repo's `config.json` and `model.safetensors`; see hub.hub_files."""
+    return hub_files(repo, (CONFIG, WEIGHTS), revision, local_files_only=local_files_only)
+
+
+def _cached_or_fetched(source: WeightSource, local_files_only: bool) -> Path:
+    """The folder of a model's Hub repo; what the Hub's cache has is not asked for again."""
+    try:
+        return hub_folder(source.address, source.revision, local_files_only=True)
+    except DownloadError:
+        if local_files_only:
+            raise
+    return hub_folder(source.address, source.revision)
+
+
+def _fetch_and_convert(model: ModelInfo, source: WeightSource, folder: Path) -> None:
+    """Downloads a public original, converts it and writes the checkpoint folder, which records where it came from.
+
+    The caller holds the folder's lock, so what is left of another download is a killed process's.
+    """
+    from .download import fetch
+
+    temporary = folder.with_name(f".{folder.name}.download")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        if source.form == "timm":
+            path, sha256, url = _fetch_timm(source)
+        else:
+            url = mirrored(source.address)
+            path = temporary / url.rsplit("/", 1)[1]
+            sha256 = fetch(url, path, md5=source.md5, label=f"{model.name} ({source.tag})")
+        try:
+            state = CONVERTERS[source.form](path, model)
+        except (CheckpointError, ConversionError) as error:
+            raise type(error)(f"{url}: {error}") from error
+        write_checkpoint(
+            state,
+            model.config,
+            folder,
+            model=model.name,
+            tag=source.tag,
+            origin=url,
+            origin_form=source.form,
+            origin_sha256=sha256,
+            license=model.license,
+        )
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fetch_timm(source: WeightSource) -> tuple[Path, str, str]:
+    folder = hub_folder(source.address, source.revision)
+    path = folder / WEIGHTS
+    return path, sha256_file(path), f"hf://{source.address}@{source.revision}"
+
+
+def published_checksums(model: ModelInfo) -> dict[str, int] | None:
+    """The masked CRC32C of each tensor of Keras's published weights by `layer/leaf`, where the package knows them."""
+    known = files("nasnet_zoo") / "assets" / f"keras-{model.name}.json"
+    return json.loads(known.read_text(encoding="utf-8")) if known.is_file() else None
+
+
+def _from_published_keras(path: Path, model: ModelInfo) -> dict[str, Tensor]:
+    variables, checksums = read_keras(path), published_checksums(model)
+    if checksums is not None:
+        wrong = sorted(set(checksums) ^ set(variables))
+        wrong += [name for name, value in variables.items() if masked_crc32c(value) != checksums.get(name)]
+        if wrong:
+            raise ConversionError(f"{len(wrong)} tensors are not the published ones, the first being {wrong[0]}")
+    return from_keras(variables, model.config)
+
+
+CONVERTERS: dict[str, Callable[[Path, ModelInfo], dict[str, Tensor]]] = {
+    "tf-slim": lambda path, model: from_tf_slim(read_tf_checkpoint(path), model.config),
+    "keras": _from_published_keras,
+    "timm": lambda path, model: from_timm(read_weights(path), model.config),
+}

@@ -1,0 +1,1 @@
+"""Children: what an architecture is worth."""

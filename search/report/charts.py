@@ -1,0 +1,202 @@
+"""The report's charts, as SVG to stand within a page of HTML, in colours that the page's style sheet decides.
+
+Imports no torch.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from io import StringIO
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from nasnet_zoo.arch.draw.cells import IDENTITY, OTHER, POOLING, SEPARABLE, op_label
+
+# Drawn in the light colours; in the page each becomes a variable of that name, which has a dark value too. The two
+# series' hues stay apart for colour-blind readers.
+COLOURS = {
+    "ink": ("#1b2733", "#e4e9ed"),
+    "muted": ("#5a6a77", "#9cabb7"),
+    "grid": ("#dfe5ea", "#33404a"),
+    "surface": ("#fdfefe", "#182026"),
+    "search": ("#0a69ad", "#62b6f2"),
+    "baseline": ("#b45309", "#f0a53c"),
+    "failed": ("#b3261e", "#ff8f86"),
+}
+INK, MUTED, GRID, SURFACE, SEARCH, BASELINE, FAILED = (light for light, _ in COLOURS.values())
+# What the ops of a family get, from first to last, by its tint in drawings of cells.
+FAMILIES = {
+    SEPARABLE: (SEPARABLE, "#15568a"),
+    POOLING: (POOLING, "#a86a00"),
+    OTHER: (OTHER, "#84316a"),
+    IDENTITY: ("#cbd3d9", "#8796a2"),
+}
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 12,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nasnet_zoo",
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+}
+DASHED = (0, (4, 2))
+MANY_POINTS = 2000  # from here on a cloud of points is a picture of pixels, which is smaller
+
+
+def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], None], right: int = 14) -> str:
+    """What `paint` puts into the axes, as an <svg> of `size` CSS pixels that shrinks with the page, `right` of them
+    beside the axes. `alt` must be escaped; `name` keeps its ids apart from those of the page's other charts."""
+    width, height = size
+    left, bottom, top = 56, 44, 8
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(width / 72, height / 72), facecolor="none")  # a CSS pixel is a point of matplotlib's
+        inner = left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
+        axes = figure.add_axes(inner, facecolor="none")
+        paint(axes)
+        axes.xaxis.get_major_locator().set_params(nbins=max(width // 75, 4))
+        axes.xaxis.set_major_formatter("{x:,.6g}")
+        text = StringIO()
+        figure.savefig(text, format="svg", dpi=144, metadata={"Date": None})
+    return inline_svg(text.getvalue(), name, alt, {light: f"var(--{key})" for key, (light, _) in COLOURS.items()})
+
+
+def inline_svg(text: str, name: str, alt: str, colours: dict[str, str]) -> str:
+    """An SVG file's text as an element of a page: named for readers who cannot see it, without metadata and
+    namespaces, with ids of its own, and with colours replaced."""
+    body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', body)
+    body = body[body.index(">") + 1 :]
+    body = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body).replace("xlink:href", "href")
+    body = re.sub("|".join(colours) or "$^", lambda match: colours[match[0]], body)
+    return f'<svg role="img" aria-label="{alt}" viewBox="{box[0][9:-1]}" style="max-width:{box[1]}px">{body}'
+
+
+def window(children: int) -> int:
+    """How many children a running mean takes: 20, and about a hundredth of very many."""
+    return max(20, children // 1000 * 10)
+
+
+def running_mean(values: Sequence[float], window: int) -> np.ndarray:
+    """The mean of each `window` values in a row: shorter than `values` by window - 1."""
+    total = np.cumsum(np.concatenate([[0.0], values]))
+    return (total[window:] - total[:-window]) / window
+
+
+def distribution(values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The empirical distribution function: values, ascending, and the share of all that are not above each."""
+    x = np.sort(np.asarray(values, dtype=float))
+    return x, np.arange(1, len(x) + 1) / len(x)
+
+
+def usual_range(values: Sequence[float]) -> tuple[float, float]:
+    """Limits for an axis of rewards. A few that are far below the others would press them into a line: those may lie
+    outside, up to one in twenty."""
+    low, some, high = np.quantile(values, [0, 0.05, 1])
+    if high - some < 0.5 * (high - low):
+        low = some
+    margin = 0.04 * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def reward_chart(
+    axes: Axes,
+    points: np.ndarray,
+    failed: Sequence[int],
+    baselines: Sequence[np.ndarray],
+    window: int,
+    limits: tuple[float, float],
+) -> None:
+    """Rewards (place, reward) against the number of children finished: points, running means, the best so far."""
+    many = len(points) > MANY_POINTS
+    axes.plot(*points.T, "o", ms=2 if many else 3, mew=0, alpha=0.45, color=SEARCH, rasterized=many, zorder=1)
+    for (places, rewards), colour in [*((other.T, BASELINE) for other in baselines), (points.T, SEARCH)]:
+        if len(rewards) >= window:
+            axes.plot(places[window - 1 :], running_mean(rewards, window), color=colour, lw=2)
+        axes.step(places, np.maximum.accumulate(rewards), color=colour, lw=1.2, ls=DASHED, where="post")
+    if len(failed):
+        axes.plot(
+            failed, np.full(len(failed), 0.02), "|", ms=8, mew=1.2, color=FAILED, transform=axes.get_xaxis_transform()
+        )
+    axes.set(ylim=limits, xlabel="children finished", ylabel="reward")
+    axes.margins(x=0.01)
+
+
+def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, str]], limits: tuple[float, float]):
+    """Distribution functions: values, colour and line style of each."""
+    for values, colour, style in curves:
+        x, y = distribution(values)
+        axes.step([x[0], *x], [0, *y], color=colour, lw=1.8, ls=style, where="post")
+    axes.set(xlim=limits, ylim=(0, 1), xlabel="reward", ylabel="share of children up to it")
+
+
+def entropy_chart(axes: Axes, children: Sequence[int], entropy: Sequence[float], uniform: float) -> None:
+    """The policy's entropy per decision, under the line of a policy that has no preference."""
+    axes.axhline(uniform, color=MUTED, lw=1, ls=DASHED)
+    axes.plot(children, entropy, color=SEARCH, lw=2)
+    axes.set(ylim=(0, uniform * 1.06), xlabel="children finished", ylabel="nats per decision")
+
+
+def cost_chart(axes: Axes, seconds: Sequence[float]) -> None:
+    """How long children took."""
+    axes.hist(seconds, bins=30, color=SEARCH, edgecolor=SURFACE, linewidth=0.5)
+    axes.set(xlabel="seconds per child", ylabel="children")
+
+
+def op_colours(ops: Sequence[str]) -> dict[str, str]:
+    """A colour per op: shades of its family's tint in drawings of cells."""
+    families: dict[str, list[str]] = {}
+    for op in ops:
+        families.setdefault(op_label(op)[1], []).append(op)
+    colours = {}
+    for tint, members in families.items():
+        first, last = (np.array(to_rgb(colour)) for colour in FAMILIES[tint])
+        for op, part in zip(members, np.linspace(0, 1, len(members))):
+            colours[op] = to_hex((1 - part) * first + part * last)
+    return colours
+
+
+def ops_chart(axes: Axes, x: Sequence[float], shares: dict[str, Sequence[float]]) -> None:
+    """Each op's share of a cell over time, stacked. The labels at the right give the last shares."""
+    colours = op_colours(tuple(shares))
+    axes.stackplot(x, *shares.values(), colors=[colours[op] for op in shares], edgecolor=SURFACE, linewidth=0.6)
+    axes.set(xlim=(x[0], x[-1]), ylim=(0, 1), xlabel="child", ylabel="share of the ops")
+    last = np.array([values[-1] for values in shares.values()])
+    middles = np.cumsum(last) - last / 2
+    style = {"xycoords": "axes fraction", "textcoords": "axes fraction", "va": "center", "fontsize": 11, "color": INK}
+    for op, share, middle, at in zip(shares, last, middles, apart(middles, 0.062)):
+        line = {"arrowstyle": "-", "color": colours[op], "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0}
+        axes.annotate(f"{label(op)} {share:.0%}", (1, middle), (1.07, at), arrowprops=line, **style)
+
+
+def label(op: str) -> str:
+    """An op's name in drawings of cells, on one line."""
+    return op_label(op)[0].replace("\n", " ")
+
+
+def apart(wishes: Sequence[float], gap: float) -> list[float]:
+    """Places in 0 to 1, at least `gap` apart, near to the ascending wishes: those that would touch move together."""
+    gap = min(gap, 1 / len(wishes))
+    groups: list[tuple[float, int]] = []  # the middle of a group and how many are in it
+    for wish in wishes:
+        groups.append((wish, 1))
+        while True:
+            (middle, n), half = groups[-1], gap * groups[-1][1] / 2
+            middle = min(max(middle, half), 1 - half)
+            groups[-1] = middle, n
+            if len(groups) < 2 or groups[-2][0] + gap * groups[-2][1] / 2 <= middle - half:
+                break
+            before, m = groups[-2]
+            groups[-2:] = [((before * m + middle * n) / (m + n), m + n)]
+    return [middle + gap * (index - (n - 1) / 2) for middle, n in groups for index in range(n)]

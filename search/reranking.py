@@ -1,0 +1,125 @@
+"""Training the best children for longer, before one is transferred (NASNet paper, section 4.1: the best 250)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nasnet_zoo.errors import DataError, SearchError
+from nasnet_zoo.util.files import atomic_file, locked
+
+from .children.base import Child, Task, run_task
+from .children.table import make_child
+from .driver import child_seed
+from .folder import best_record
+from .history import read_history
+from .records import Record
+
+RERANK, BEST_RERANKED = "rerank-{}.json", "reranked-best.json"
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """`children`, the best first, have the `reward` of the search and the `accuracy` after the longer training.
+    `tau` is Kendall's rank correlation between the two, None where it has no meaning, and `p` its p-value. `failed`
+    says of the children, by number, that have no accuracy why; the next call trains them again."""
+
+    children: list[dict[str, Any]]
+    failed: dict[int, str]
+    epochs: int
+    tau: float | None
+    p: float | None
+
+
+def rerank(
+    folder: str | Path,
+    count: int,
+    *,
+    epochs: int,
+    data: str | None = None,
+    device: str = "cpu",
+    child: Child | None = None,
+    on_child: Callable[[int, int], None] = lambda done, of: None,
+) -> Reranked:
+    """Trains the `count` best distinct architectures of a finished or running search for `epochs` epochs, keeps the
+    results in the run folder's rerank-EPOCHS.json after each, and writes the best as reranked-best.json, in best.json's
+    form. Interrupted, or called for more of them, it goes on. `data` is where CIFAR-10 lies, if not where it lay for
+    the search.
+
+    Raises SearchError, JournalError or DataError, and ZooError while another process is at it.
+    """
+    if count < 2:
+        raise SearchError(f"to rerank {count} of the cells says nothing about their order: take at least two")
+    folder = Path(folder)
+    history = read_history(folder)
+    best = distinct_best(history.finished, count)
+    if len(best) < 2:
+        raise SearchError(f"{folder} has {len(best)} distinct cells with a result; to rerank takes at least two")
+    settings = history.config.child
+    if settings.task != "cifar10":
+        raise SearchError(f"the children of {folder} were looked up in a table, so none of them can be trained longer")
+    longer = replace(settings, data=data or settings.data, seconds=None, recipe=replace(settings.recipe, epochs=epochs))
+    child = child or make_child(replace(history.config, child=longer), history.space)
+    child.prepare(device)
+    path, failed = folder / RERANK.format(epochs), {}
+    with locked(path, timeout=1.0):
+        done = _known(path)
+        for place, record in enumerate(best):
+            on_child(place, len(best))
+            if record.hash in done:
+                continue
+            architecture = history.space.decode(record.tokens)
+            task = Task(record.child, architecture, child_seed(history.config.seed, record.child))
+            result = run_task(child, task, device)
+            if result.status != "done":
+                failed[record.child] = f"{result.status}: {(result.message or 'no more is known').splitlines()[-1]}"
+                continue
+            entry = best_record(history.config, history.space, record)
+            done[record.hash] = {**entry, "accuracy": result.metrics["accuracy"], "longer": result.metrics}
+            _write(path, {"epochs": epochs, "children": list(done.values())})
+        on_child(len(best), len(best))
+        chosen = {record.hash for record in best} & done.keys()
+        if len(chosen) < 2:
+            first = next(iter(failed))
+            raise SearchError(f"only {len(chosen)} of the cells can be trained (child {first}: {failed[first]})")
+        children = sorted((done[key] for key in chosen), key=lambda entry: (-entry["accuracy"], entry["child"]))
+        tau, p = _kendall([(entry["reward"], entry["accuracy"]) for entry in children])
+        others = [entry for key, entry in done.items() if key not in chosen]  # of another call: as costly as these
+        _write(path, {"epochs": epochs, "tau": tau, "p": p, "children": children, "others": others})
+        _write(folder / BEST_RERANKED, children[0])
+    return Reranked(children, failed, epochs, tau, p)
+
+
+def distinct_best(finished: list[Record], count: int) -> list[Record]:
+    """The best child of each of the `count` best architectures, by hash."""
+    best: dict[str, Record] = {}
+    for record in finished:
+        if record.status == "done" and (record.hash not in best or record.reward > best[record.hash].reward):
+            best[record.hash] = record
+    return sorted(best.values(), key=lambda record: (-record.reward, record.child))[:count]
+
+
+def _known(path: Path) -> dict[str, dict[str, Any]]:
+    """What earlier calls with the same number of epochs have trained, by hash."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return {entry["hash"]: entry for entry in (*value["children"], *value.get("others", ()))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): delete it to train these children anew") from error
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _kendall(pairs: list[tuple[float, float]]) -> tuple[float | None, float | None]:
+    from scipy.stats import kendalltau
+
+    if len({short for short, _ in pairs}) < 2 or len({long for _, long in pairs}) < 2:
+        return None, None  # all alike: there is no order to agree with
+    tau, p = kendalltau(*zip(*pairs))
+    return float(tau), float(p)

@@ -1,0 +1,107 @@
+"""The controller of the NASNet search: an LSTM that samples one decision after another, trained by PPO or REINFORCE
+(NASNet paper, appendix A.3; Zoph & Le 2016, section 3.2)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ..config import ControllerSettings
+from ..spaces.base import Space
+from .base import Observation, Proposal
+from .policy import Policy
+
+LEAST_DEVIATION = 1e-5  # of a batch of rewards
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for operations as small as these: several that wait for each other beside busy workers take ten times
+    as long. It also makes the search the same whatever the number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Controller:
+    """The policy as a searcher. Runs on the CPU: it is tiny.
+
+    The log-probability under the policy that proposed a sequence travels with the proposal, because results arrive
+    when the policy has moved on, and PPO's ratio is to the policy that acted.
+    """
+
+    def __init__(self, space: Space, settings: ControllerSettings, seed: int, ppo: bool = True) -> None:
+        self.space, self.settings, self.batch, self.ppo = space, settings, settings.batch, ppo
+        self.generator = torch.Generator().manual_seed(seed)
+        self.policy = Policy(space, settings.hidden, settings.initial, self.generator)
+        self.parameters = dict(self.policy.named_parameters())  # those the cell shares appear once
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
+        self.baseline: float | None = None
+
+    @_one_thread()
+    def propose(self, n: int) -> list[Proposal]:
+        tokens, log_probabilities = self.policy.sample(n, self.generator)
+        rows = zip(tokens.tolist(), log_probabilities.tolist())
+        return [Proposal(tuple(row), {"log_probability": value}) for row, value in rows]
+
+    @_one_thread()
+    def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
+        settings = self.settings
+        tokens = torch.tensor([o.proposal.tokens for o in observations])
+        behaviour = torch.tensor([o.proposal.notes["log_probability"] for o in observations])
+        rewards = torch.tensor([o.reward for o in observations])
+        mean = rewards.mean().item()
+        if self.baseline is None:
+            self.baseline = mean  # an average that started at zero would praise every early child
+        advantages = rewards - self.baseline
+        self.baseline = settings.baseline_decay * self.baseline + (1 - settings.baseline_decay) * mean
+        # Of a batch of equal rewards, as of failures alone, the deviation says nothing: divided by it, they would
+        # outweigh all others in Adam's moments for thousands of steps.
+        if settings.normalise and len(rewards) > 1 and rewards.std() > LEAST_DEVIATION:
+            advantages = advantages / (rewards.std() + 1e-8)
+        for _ in range(settings.epochs if self.ppo else 1):
+            log_p = self.policy.log_probabilities(tokens)
+            entropy = -(log_p.exp() * log_p.clamp(min=-1e9)).sum(2).sum(0)  # (batch,), summed over decisions
+            taken = log_p.gather(2, tokens.T.unsqueeze(2)).squeeze(2).sum(0)
+            if self.ppo:
+                ratio = (taken - behaviour).exp()
+                clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
+                gain = torch.minimum(ratio * advantages, clipped * advantages)
+            else:
+                ratio = (taken.detach() - behaviour).exp()
+                gain = taken * advantages
+            loss = -(gain + settings.entropy_weight * entropy).mean()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        decisions = tokens.shape[1]
+        return {
+            "policy/entropy": entropy.mean().item() / decisions,  # nats per decision, of the sequences observed
+            "policy/baseline": self.baseline,
+            "policy/reward": mean,
+            "policy/ratio": ratio.mean().item(),
+        }
+
+    @_one_thread()
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"rng": self.generator.get_state(), "baseline": self.baseline}
+        for name, parameter in self.parameters.items():
+            state[f"policy.{name}"] = parameter.detach().clone()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                state[f"adam.{key}.{name}"] = value.clone()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["rng"])
+        self.baseline = state["baseline"]
+        self.optimizer.state.clear()
+        for name, parameter in self.parameters.items():
+            with torch.no_grad():
+                parameter.copy_(state[f"policy.{name}"])
+            moments = {key: state.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if moments["step"] is not None:
+                self.optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}

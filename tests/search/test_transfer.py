@@ -1,0 +1,194 @@
+"""From a found cell to a network: the ladder, the choice, its command, and the re-ranking before it."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_search import toy_run
+
+import nasnet_zoo
+from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.errors import ConfigError, SearchError
+from nasnet_zoo.search.children.base import ChildFailure
+from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK, distinct_best, rerank
+from nasnet_zoo.search.scaling import MAX_CELLS, Target, ladder, measured, transfer
+from nasnet_zoo.search.spaces.table import SPACES, get_space
+
+NASNET_A = GENOTYPES["NASNet-A"]
+CELL_SPACES = [name for name in SPACES if get_space(name).kind == "cell"]
+
+
+@pytest.mark.parametrize("given", [dict(multiply_adds=564e6), dict(parameters=5.3e6), dict(cells=4, penultimate=1056)])
+def test_nasnet_a_mobile_is_what_its_own_cost_gives(given):
+    mobile = nasnet_zoo.info("nasnet-a-mobile").config
+    assert transfer(NASNET_A, Target(**given)) == mobile
+
+
+def test_the_published_wide_rows_follow_from_n_and_p():
+    for name, cells, penultimate, size in (("nasnet-a-large", 6, 4032, 331), ("nasnet-a-7@1920", 7, 1920, 299)):
+        config = transfer(NASNET_A, Target(cells=cells, penultimate=penultimate), size=size)
+        assert config == nasnet_zoo.info(name).config
+
+
+@pytest.mark.parametrize("name", CELL_SPACES)
+def test_random_cells_come_out_just_below_the_target(name):
+    space = get_space(name)
+    genotype = space.decode(space.sample(random.Random(3)))
+    config = transfer(genotype, Target(multiply_adds=600e6), style=space.style)
+    assert 0.95 * 600e6 <= measured(config).cost.multiply_adds <= 600e6
+    assert NetworkConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    small = transfer(genotype, Target(multiply_adds=20e6, cells=1), style=space.style, size=64, num_classes=7)
+    network = nasnet_zoo.create(small).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    assert network.num_features == measured(small).penultimate
+    assert sum(p.numel() for p in network.parameters()) == measured(small).cost.parameters
+
+
+def test_every_rung_is_the_widest_that_fits():
+    target = Target(multiply_adds=100e6)
+    rungs = ladder(NASNET_A, target, size=96)
+    assert [rung.cells for rung in rungs] == list(range(1, len(rungs) + 1)) and len(rungs) <= MAX_CELLS
+    for rung in rungs:
+        assert rung.cost.multiply_adds <= 100e6
+        assert rung.memory > 4 * rung.cost.parameters
+        scale = replace(rung.config.scale, filters=rung.filters + 1)
+        if rung.filters + 1 != 64:  # there the stem changes too
+            assert measured(replace(rung.config, scale=scale)).cost.multiply_adds > 100e6
+
+
+def test_both_limits_hold_together():
+    rung = measured(transfer(NASNET_A, Target(multiply_adds=600e6, parameters=2e6)))
+    assert rung.cost.parameters <= 2e6 and rung.cost.multiply_adds <= 600e6
+
+
+def test_cifar():
+    config = transfer(NASNET_A, Target(cells=6, penultimate=768), stem="cifar")
+    assert measured(config).cost.parameters == 3_346_538
+    assert config.preprocess.size == (32, 32) and config.num_classes == 10
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        (dict(), "give --max-madds"),
+        (dict(cells=4), "both -n and -p"),
+        (dict(multiply_adds=-1.0), "above zero"),
+        (dict(cells=50, penultimate=10), "more than the 12"),
+        (dict(penultimate=96, parameters=1e6), "goes with -n alone"),
+    ],
+)
+def test_targets_that_make_no_sense(wrong, said):
+    with pytest.raises(SearchError, match=said):
+        Target(**wrong)
+
+
+def test_targets_that_cannot_be_met():
+    with pytest.raises(SearchError, match="the nearest is 1008"):
+        transfer(NASNET_A, Target(cells=4, penultimate=1000))
+    with pytest.raises(SearchError, match="no network of this cell fits; the smallest has"):
+        transfer(NASNET_A, Target(parameters=1000))
+
+
+class Longer:
+    """A child whose longer training agrees with the search's rewards, or reverses them."""
+
+    def __init__(self, sign: int) -> None:
+        self.sign, self.calls = sign, 0
+
+    def prepare(self, device: str) -> None:
+        pass
+
+    def __call__(self, architecture, seed):
+        from toy_search import ToyChild
+
+        self.calls += 1
+        return {"accuracy": 0.5 + self.sign * 0.4 * ToyChild()(architecture, seed)["accuracy"]}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rerank_trains_the_best_and_says_how_well_they_were_ranked(tmp_path, sign):
+    result = toy_run(tmp_path / "run", 40, keep_distinct=True)
+    child = Longer(sign)
+    found = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert child.calls == 4 and len(found.children) == 4
+    accuracies = [entry["accuracy"] for entry in found.children]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert found.tau == pytest.approx(sign)
+    best = json.loads((tmp_path / "run" / BEST_RERANKED).read_text())
+    assert best["accuracy"] == accuracies[0]
+    assert (best["child"] == result.best.child) == (sign == 1)
+    again = Longer(sign)
+    assert rerank(tmp_path / "run", 5, epochs=3, child=again).children and again.calls == 1  # the four are known
+    assert rerank(tmp_path / "run", 2, epochs=3, child=again).children and again.calls == 1
+    assert rerank(tmp_path / "run", 2, epochs=9, child=again).epochs == 9 and again.calls == 3
+    assert rerank(tmp_path / "run", 5, epochs=3, child=again).children and again.calls == 3  # nothing was forgotten
+    assert json.loads((tmp_path / "run" / RERANK.format(3)).read_text())["epochs"] == 3
+
+
+def test_a_child_that_fails_in_the_longer_training_is_named_and_the_others_ranked(tmp_path):
+    toy_run(tmp_path / "run", 40, keep_distinct=True)
+
+    class Failing(Longer):
+        def __call__(self, architecture, seed):
+            metrics = super().__call__(architecture, seed)
+            if self.calls == 2:
+                raise ChildFailure("nan", "the loss of epoch 3 is nan")
+            return metrics
+
+    child = Failing(1)
+    found = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert len(found.children) == 3 and list(found.failed.values()) == ["nan: the loss of epoch 3 is nan"]
+    found = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert len(found.children) == 4 and not found.failed and child.calls == 5
+
+
+def test_one_cell_cannot_be_ranked(tmp_path):
+    toy_run(tmp_path / "run", 40)
+    with pytest.raises(SearchError, match="take at least two"):
+        rerank(tmp_path / "run", 1, epochs=1, child=Longer(1))
+
+
+@pytest.mark.parametrize(("stem", "size", "least"), [("imagenet", 31, 32), ("cifar", 7, 8)])
+def test_pictures_that_the_stem_cannot_take(stem, size, least):
+    with pytest.raises(SearchError, match=f"at least {least} pixels, not {size}"):
+        transfer(GENOTYPES["NASNet-A"], Target(cells=1, penultimate=240), stem=stem, size=size)
+
+
+def test_rerank_of_too_little(tmp_path):
+    toy_run(tmp_path / "run", 1)
+    with pytest.raises(SearchError, match="at least two"):
+        rerank(tmp_path / "run", 3, epochs=1, child=Longer(1))
+
+
+def test_distinct_best_takes_each_architecture_once(tmp_path):
+    from nasnet_zoo.search.history import read_history
+
+    toy_run(tmp_path / "run", 40)
+    history = read_history(tmp_path / "run")
+    best = distinct_best(history.finished, 5)
+    assert len({record.hash for record in best}) == len(best)
+    assert [record.reward for record in best] == sorted((record.reward for record in best), reverse=True)
+    assert best[0].reward == max(record.reward for record in history.finished)
+
+
+def test_only_cells_that_can_be_built_are_transferred(tmp_path):
+    from nasnet_zoo.lookup import find_architecture
+
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps({"kind": None, "architecture": "|a~0|", "tokens": [], "space": "nasbench201"}))
+    with pytest.raises(ConfigError, match="looked up but not built"):
+        find_architecture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("source", "style"),
+    [("darts-v2-mobile", "nds"), ("DARTS-V2", "nds"), ("nasnet-a-mobile", "slim"), ("NASNet-A", "slim")],
+)
+def test_a_cell_keeps_the_rules_of_its_family(source, style):
+    from nasnet_zoo.cli.search import _found
+
+    assert _found(source)[1] == style

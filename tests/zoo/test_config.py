@@ -1,0 +1,354 @@
+import dataclasses
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from family_card import card
+from PIL import Image
+
+import nasnet_zoo
+from nasnet_zoo.arch.cells import CellScale
+from nasnet_zoo.arch.config import NetworkConfig, Preprocess, read_config
+from nasnet_zoo.arch.cost import Cost
+from nasnet_zoo.arch.genotypes import DARTS_V2, GENOTYPES, NASNET_A
+from nasnet_zoo.arch.kinds import KINDS, Kind, get_kind, register_kind
+from nasnet_zoo.errors import ConfigError, GenotypeError, ZooError
+from nasnet_zoo.networks.build import build
+from nasnet_zoo.networks.network import Network
+from nasnet_zoo.registry import MODELS, ModelInfo, Published
+
+PREPROCESS = Preprocess((32, 40))
+SMALL = NetworkConfig(NASNET_A, CellScale("cifar", 6, 4, (1, 1, 1)), PREPROCESS, 10)
+CONFIGS = {
+    "smallest": SMALL,
+    "every scale field": replace(
+        SMALL,
+        architecture=DARTS_V2,
+        scale=CellScale("imagenet-nds", 8, 8, (1, 2, 1), True, "nds", bn_eps=1e-5, aux_size=(14, 14)),
+    ),
+    "every preprocess field": replace(
+        SMALL,
+        preprocess=Preprocess((331, 224), (0.1, 0.2, 0.3), (0.5, 0.6, 1.0), 0.875, "shortest", "bicubic", False),
+    ),
+    "label set": replace(SMALL, labels="cifar10"),
+    "label list": replace(SMALL, labels=("cat", "dög"), num_classes=2),
+    "one channel": replace(SMALL, in_channels=1, preprocess=Preprocess((28, 28), (0.5,), (0.5,))),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_json_round_trip(config):
+    text = json.dumps(config.to_json())
+    again = NetworkConfig.from_json(json.loads(text))
+    assert again == config
+    assert hash(again) == hash(config)
+    assert json.dumps(again.to_json()) == text
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_round_trip_without_the_text_between(config):
+    assert NetworkConfig.from_json(config.to_json()) == config
+
+
+def test_read_config(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"network": SMALL.to_json(), "weights": {"sha256": "0"}}))
+    assert read_config(path) == (SMALL, {"sha256": "0"})
+
+
+def test_defaults():
+    value = SMALL.to_json()
+    for name in ("in_channels", "labels", "kind"):
+        del value[name]
+    for name in ("skip_reduction_input", "style", "bn_eps", "aux_size"):
+        del value["scale"][name]
+    value["preprocess"] = {"size": [32, 40]}
+    assert NetworkConfig.from_json(json.loads(json.dumps(value))) == SMALL
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_the_hash_is_the_genotypes(name):
+    config = replace(SMALL, architecture=GENOTYPES[name])
+    assert config.hash == GENOTYPES[name].canonical_hash
+
+
+# What is refused: (path into the JSON, value put there, words of the message)
+
+MISSING = object()
+REFUSED = [
+    (("format_version",), 2, ["format_version", "2"]),
+    (("format_version",), "1", ["format_version", "'1'"]),
+    (("format_version",), None, ["format_version"]),
+    (("format_version",), True, ["format_version"]),
+    (("format_version",), MISSING, ["format_version"]),
+    (("kind",), "cube", ["cube", "cell"]),
+    (("kind",), ["cell"], ["kind"]),
+    (("kind",), None, ["kind"]),
+    (("architecture",), MISSING, ["architecture"]),
+    (("scale",), MISSING, ["scale"]),
+    (("preprocess",), MISSING, ["preprocess"]),
+    (("num_classes",), MISSING, ["num_classes"]),
+    (("extra",), 1, ["extra"]),
+    (("num_classes",), "10", ["num_classes"]),
+    (("num_classes",), 10.0, ["num_classes"]),
+    (("num_classes",), True, ["num_classes"]),
+    (("num_classes",), None, ["num_classes"]),
+    (("num_classes",), 0, ["num_classes", "0"]),
+    (("num_classes",), 10**9, ["num_classes"]),
+    (("in_channels",), 0, ["in_channels", "0"]),
+    (("in_channels",), 3.0, ["in_channels"]),
+    (("in_channels",), 10**9, ["in_channels"]),
+    (("labels",), 3, ["labels"]),
+    (("labels",), ["a", 1], ["labels"]),
+    (("labels",), {"0": "a"}, ["labels"]),
+    (("scale",), None, ["scale"]),
+    (("scale",), [], ["scale"]),
+    (("scale", "stem"), "vgg", ["scale", "stem", "cifar"]),
+    (("scale", "stem"), MISSING, ["scale", "stem"]),
+    (("scale", "stem_channels"), "6", ["scale", "stem_channels"]),
+    (("scale", "stem_channels"), 1, ["scale", "stem_channels", "1"]),
+    (("scale", "filters"), 4.0, ["scale", "filters"]),
+    (("scale", "filters"), True, ["scale", "filters"]),
+    (("scale", "filters"), 0, ["scale", "filters", "0"]),
+    (("scale", "filters"), 1 << 17, ["scale", "filters"]),
+    (("scale", "filters"), MISSING, ["scale", "filters"]),
+    (("scale", "stages"), [], ["scale", "stages"]),
+    (("scale", "stages"), [1, 0], ["scale", "stages"]),
+    (("scale", "stages"), [1] * 7, ["scale", "stages"]),
+    (("scale", "stages"), [10**9], ["scale", "stages"]),
+    (("scale", "stages"), 3, ["scale", "stages"]),
+    (("scale", "stages"), ["1"], ["scale", "stages"]),
+    (("scale", "style"), "fancy", ["scale", "style", "nds"]),
+    (("scale", "skip_reduction_input"), 1, ["scale", "skip_reduction_input"]),
+    (("scale", "bn_eps"), 0.0, ["scale", "bn_eps"]),
+    (("scale", "bn_eps"), "1e-3", ["scale", "bn_eps"]),
+    (("scale", "bn_eps"), float("nan"), ["scale", "bn_eps"]),
+    (("scale", "aux_size"), [4, 14], ["scale", "auxiliary", "5x5"]),
+    (("scale", "aux_size"), [14], ["scale", "aux_size"]),
+    (("scale", "depth"), 3, ["scale", "depth"]),
+    (("preprocess",), 3, ["preprocess"]),
+    (("preprocess", "size"), 32, ["preprocess", "size"]),
+    (("preprocess", "size"), [32], ["preprocess", "size"]),
+    (("preprocess", "size"), [0, 32], ["preprocess", "size"]),
+    (("preprocess", "size"), [32, 1 << 20], ["preprocess", "size"]),
+    (("preprocess", "mean"), [0.5, 0.5], ["preprocess", "mean"]),
+    (("preprocess", "mean"), "half", ["preprocess", "mean"]),
+    (("preprocess", "std"), [0.5, 0.5, 0.0], ["preprocess", "std"]),
+    (("preprocess", "std"), [0.5, 0.5, float("inf")], ["preprocess", "std"]),
+    (("preprocess", "crop"), 0.0, ["preprocess", "crop"]),
+    (("preprocess", "crop"), 1.5, ["preprocess", "crop", "1.5"]),
+    (("preprocess", "crop"), True, ["preprocess", "crop"]),
+    (("preprocess", "resize"), "stretch", ["preprocess", "resize", "squash"]),
+    (("preprocess", "interpolation"), "nearest", ["preprocess", "interpolation", "bicubic"]),
+    (("preprocess", "antialias"), "yes", ["preprocess", "antialias"]),
+    (("preprocess", "pad"), 3, ["preprocess", "pad"]),
+]
+
+
+@pytest.mark.parametrize("path, to, words", REFUSED, ids=lambda v: ".".join(v) if isinstance(v, tuple) else None)
+def test_refused(path, to, words):
+    value = json.loads(json.dumps(SMALL.to_json()))
+    place = value
+    for key in path[:-1]:
+        place = place[key]
+    if to is MISSING:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = to
+    with pytest.raises(ConfigError) as error:
+        NetworkConfig.from_json(value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("value", [None, [], "cell", 1, {}])
+def test_something_that_is_no_config(value):
+    with pytest.raises(ConfigError):
+        NetworkConfig.from_json(value)
+
+
+def test_a_bad_genotype_names_its_block():
+    value = SMALL.to_json()
+    value["architecture"]["normal"]["blocks"][1]["left"] = [9, "identity"]
+    with pytest.raises(GenotypeError, match="normal cell, block 1, left"):
+        NetworkConfig.from_json(value)
+
+
+def test_an_auxiliary_head_needs_two_stages():
+    with pytest.raises(ConfigError, match="auxiliary"):
+        CellScale("cifar", 6, 4, (3,), aux_size=(16, 16))
+
+
+@pytest.mark.parametrize("change", [{"stem": "vgg"}, {"style": "fancy"}])
+def test_unknown_choices_are_refused_without_json_too(change):
+    """A stem that nobody knows must not quietly become CIFAR's."""
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        replace(SMALL.scale, **change)
+
+
+@pytest.mark.parametrize("name", ["AmoebaNet-C", "PNASNet-5"])
+@pytest.mark.parametrize("style", ["slim", "nds"])
+@pytest.mark.parametrize("filters", [4, 5, 7, 8])
+def test_a_scale_is_refused_or_can_be_built(name, style, filters):
+    """The first stem cell has a quarter of the filters, which half of its factorized reductions split in two."""
+    try:
+        config = replace(
+            SMALL, architecture=GENOTYPES[name], scale=CellScale("imagenet", 8, filters, (1,), style=style)
+        )
+    except ConfigError:
+        assert filters < 8
+    else:
+        assert build(config).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+BAD_FILES = {
+    "deep nesting": b'{"network":' + b"[" * 100_000,
+    "deep architecture": b'{"network": {"architecture": ' + b"[" * 900 + b"]" * 900 + b"}}",
+    "truncated": json.dumps({"network": SMALL.to_json()}).encode()[:-9],
+    "empty": b"",
+    "list": b"[]",
+    "no network": b'{"config": {}}',
+    "null network": b'{"network": null}',
+    "not utf-8": b'{"network": "\xff"}',
+    "too large": b" " * (1 << 20) + b"{}",
+}
+
+
+@pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_files(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("field", SMALL.to_json())
+@pytest.mark.parametrize("depth", [300, 900])
+def test_nesting_that_json_can_read_is_refused_in_every_field(tmp_path, field, depth):
+    path = tmp_path / "config.json"
+    text = json.dumps({"network": SMALL.to_json() | {field: "@"}})
+    path.write_text(text.replace('"@"', "[" * depth + "]" * depth))
+    with pytest.raises(ZooError, match=r"config\.json"):
+        read_config(path)
+
+
+def test_missing_file(tmp_path):
+    for path in (tmp_path / "config.json", tmp_path):
+        with pytest.raises(ConfigError, match="cannot read"):
+            read_config(path)
+
+
+# A kind of network that only the registry knows of
+
+
+@dataclass(frozen=True)
+class PlainScale:
+    width: int
+    kernel: int = 3
+
+
+@dataclass(frozen=True)
+class PlainNet:
+    depth: int
+
+
+class TwoLayers(Network):
+    def __init__(self, config):
+        super().__init__(config)
+        width, kernel = config.scale.width, config.scale.kernel
+        channels = [config.in_channels] + [width] * config.architecture.depth
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(a, b, kernel, 2, padding="valid", bias=False)
+            for a, b in zip(channels, channels[1:], strict=False)
+        )
+        self.num_features = width
+        self.classifier = torch.nn.Linear(width, config.num_classes)
+        self.feature_strides, self.feature_channels, self.minimum_size = (2, 4), (width, width), 8
+
+    def features(self, x):
+        maps = [self.checked(x)]
+        for conv in self.convs:
+            maps.append(conv(maps[-1]))
+        return maps[1:]
+
+    def forward(self, x):
+        return self.classifier(self.features(x)[-1].mean((2, 3)))
+
+
+def plain_cost(config, size):
+    total, c_in = Cost(), config.in_channels
+    for _ in range(config.architecture.depth):
+        size = tuple((n - config.scale.kernel) // 2 + 1 for n in size)
+        weights = config.scale.kernel**2 * c_in * config.scale.width
+        total, c_in = total + Cost(weights, weights * size[0] * size[1]), config.scale.width
+    return total + Cost((c_in + 1) * config.num_classes, c_in * config.num_classes)
+
+
+drawn = []  # what the kind was asked to draw
+
+
+@pytest.fixture
+def plain():
+    kind = Kind(
+        scale=PlainScale,
+        architecture_from_json=lambda value: PlainNet(**value),
+        architecture_to_json=dataclasses.asdict,
+        hash=lambda architecture: f"plain-{architecture.depth}",
+        build=TwoLayers,
+        cost=plain_cost,
+        draw=lambda architecture, path, **options: drawn.append(architecture),
+    )
+    drawn.clear()
+    register_kind("plain", kind)
+    yield NetworkConfig(PlainNet(2), PlainScale(8), PREPROCESS, 5, kind="plain")
+    del KINDS["plain"]
+
+
+def test_another_kind_needs_nothing_but_the_registry(plain):
+    again = NetworkConfig.from_json(json.loads(json.dumps(plain.to_json())))
+    assert again == plain and again.hash == "plain-2"
+    network = build(plain)
+    assert isinstance(network, TwoLayers) and network.config == plain
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 5)
+    cost = get_kind("plain").cost(plain, (16, 16))
+    assert cost.parameters == sum(p.numel() for p in network.parameters())
+    assert cost.multiply_adds == 27 * 8 * 49 + 72 * 8 * 9 + 40
+    assert all(value.is_meta for value in build(plain, empty=True).state_dict().values())
+    with pytest.raises(ConfigError, match="8 x 8"):
+        network(torch.zeros(1, 3, 7, 8))
+    network.reset_classifier(3)
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 3) and network.config.num_classes == 3
+
+
+def test_another_kind_is_saved_loaded_listed_and_drawn_as_the_first(plain, run, tmp_path, monkeypatch):
+    network = build(plain).eval()
+    nasnet_zoo.save(network, tmp_path / "net")
+    again = nasnet_zoo.load(tmp_path / "net", num_classes=3, in_channels=1)
+    assert again(torch.zeros(1, 1, 16, 16)).shape == (1, 3)
+    assert nasnet_zoo.create(plain, width=4).config.scale == PlainScale(4)
+    row = ModelInfo("plain", plain, "two layers", "", Published(None, None, None, None, "nobody"))
+    monkeypatch.setitem(MODELS, "plain", row)
+    assert "width 8" in run("info", "plain")[1] and "plain" in run("list")[1]
+    assert f"{row.cost.parameters:,}" in card()
+    assert run("draw", tmp_path / "net", "-o", tmp_path / "cells.svg")[0] == 0 and drawn == [plain.architecture]
+    image = tmp_path / "picture.png"
+    Image.new("RGB", (20, 20)).save(image)
+    assert json.loads(run("predict", image, "-m", tmp_path / "net", "--device", "cpu", "--json")[1])[0]["top"]
+
+
+def test_another_kinds_scale_is_checked_as_strictly(plain):
+    value = plain.to_json()
+    for scale, word in (({"width": "8"}, "width"), ({"filters": 8, "width": 8}, "filters"), ({}, "width")):
+        with pytest.raises(ConfigError, match=f"scale, {word}"):
+            NetworkConfig.from_json(value | {"scale": scale})
+
+
+def test_a_kind_is_registered_once(plain):
+    with pytest.raises(ConfigError, match="plain"):
+        register_kind("plain", get_kind("cell"))
+
+
+def test_an_unknown_kind_says_which_there_are():
+    with pytest.raises(ConfigError, match="'plain'.*cell"):
+        get_kind("plain")

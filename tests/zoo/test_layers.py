@@ -1,0 +1,296 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nasnet_zoo.arch.cost import layers_cost
+from nasnet_zoo.arch.ops import COMBINES, OPS, Conv, Factorized, InstanceNorm, LayerNorm, Norm, Pool, ReLU, Zero
+from nasnet_zoo.networks.layers import (
+    BatchNorm,
+    Chain,
+    FactorizedReduction,
+    SamePool2d,
+    State,
+    make_layer,
+    same_padding,
+)
+
+EPS = 1e-3
+SIZES = [(n, n) for n in range(1, 13)] + [(1, 4), (5, 8), (8, 5), (12, 7), (3, 2)]
+EVERY_OP = pytest.mark.parametrize("op", OPS)
+STRIDES = pytest.mark.parametrize("stride", [1, 2])
+
+
+# A slow reference: every output pixel by itself, from the definition of SAME padding
+
+
+def window_starts(size, kernel, stride):
+    """Where the windows of SAME padding begin: ceil(size / stride) of them, what hangs over split, the odd one last."""
+    count = math.ceil(size / stride)
+    over = max((count - 1) * stride + kernel - size, 0)
+    return [i * stride - over // 2 for i in range(count)]
+
+
+def windows(x, kernel, stride):
+    """Yields row, column and the real pixels of each window, with their places in the window."""
+    tops, lefts = (window_starts(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True))
+    for row, top in enumerate(tops):
+        for column, left in enumerate(lefts):
+            y0, y1 = max(top, 0), min(top + kernel[0], x.shape[2])
+            x0, x1 = max(left, 0), min(left + kernel[1], x.shape[3])
+            yield row, column, x[:, :, y0:y1, x0:x1], (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+
+
+def output(x, channels, stride):
+    return x.new_zeros(x.shape[0], channels, *(math.ceil(n / s) for n, s in zip(x.shape[2:], stride, strict=True)))
+
+
+def reference_pool(x, mode, kernel, stride):
+    y = output(x, x.shape[1], (stride, stride))
+    for row, column, pixels, _ in windows(x, (kernel, kernel), (stride, stride)):
+        y[:, :, row, column] = pixels.mean((2, 3)) if mode == "avg" else pixels.amax((2, 3))
+    return y
+
+
+def reference_conv(x, weight, stride, groups, dilation):
+    if dilation > 1:  # the same as a larger kernel with holes
+        spread = weight.new_zeros(*weight.shape[:2], *((k - 1) * dilation + 1 for k in weight.shape[2:]))
+        spread[:, :, ::dilation, ::dilation] = weight
+        weight = spread
+    y = output(x, weight.shape[0], stride)
+    depthwise = groups > 1
+    for row, column, pixels, (rows, columns) in windows(x, weight.shape[2:], stride):
+        part = weight[:, :, rows, columns]
+        if depthwise:
+            y[:, :, row, column] = (pixels * part[:, 0]).sum((2, 3))
+        else:
+            y[:, :, row, column] = torch.einsum("nchw,ochw->no", pixels, part)
+    return y
+
+
+def reference_factorized(x, path_1, path_2):
+    """Even pixels through one 1x1 convolution, odd ones through the other; past the end there are zeros."""
+    n, _, height, width = x.shape
+    even = x[:, :, ::2, ::2]
+    odd = x.new_zeros(even.shape)
+    odd[:, :, : height // 2, : width // 2] = x[:, :, 1::2, 1::2]
+    pixels = ((even, path_1), (odd, path_2))
+    return torch.cat([torch.einsum("nchw,oc->nohw", pixel, path[:, :, 0, 0]) for pixel, path in pixels], 1)
+
+
+def reference(layers, chain, x):
+    """`layers` on x with the weights of `chain`, in the slow way."""
+    modules = dict(chain.named_children())
+    for layer in layers:
+        module = modules.get(layer.name)
+        match layer:
+            case Conv():
+                x = reference_conv(x, module.weight, layer.stride, layer.groups, layer.dilation)
+            case Pool():
+                x = reference_pool(x, layer.mode, layer.kernel, layer.stride)
+            case Norm():
+                mean, var = module.running_mean, module.running_var
+                scale = module.weight / (var + EPS).sqrt()
+                x = (x - mean[:, None, None]) * scale[:, None, None] + module.bias[:, None, None]
+            case ReLU():
+                x = x.clamp(min=0)
+            case Factorized():
+                x = reference_factorized(x, module.path_1.weight, module.path_2.weight)
+            case Zero():
+                x = output(x, layer.channels, (layer.stride, layer.stride))
+            case _:
+                raise NotImplementedError(layer)
+    return x
+
+
+def randomized(module):
+    for name, value in module.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        value.copy_(torch.rand_like(value) + 0.5 if name.endswith("running_var") else torch.randn_like(value))
+    return module.eval().double()
+
+
+def close(ours, expected):
+    assert ours.shape == expected.shape
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+
+
+@EVERY_OP
+@STRIDES
+@pytest.mark.parametrize("channels", [(4, 4), (3, 4)])
+def test_every_op_against_the_slow_reference(op, stride, channels):
+    layers = OPS[op](*channels, stride)
+    chain = randomized(Chain(layers, EPS))
+    for size in [(1, 1), (2, 2), (5, 8), (8, 5), (7, 7), (12, 9)]:
+        x = torch.randn(2, channels[0], *size, dtype=torch.float64)
+        ours = chain(State(x))
+        close(ours, reference(layers, chain, x))
+        assert ours.shape[1:] == (channels[1], *(math.ceil(n / stride) for n in size))
+
+
+@STRIDES
+@pytest.mark.parametrize("kernel", range(1, 8))
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_pools_are_same_padded(mode, kernel, stride):
+    pool = SamePool2d(mode, kernel, stride)
+    for size in SIZES:
+        x = torch.randn(2, 3, *size, dtype=torch.float64) - 5  # a padding of zeros would win every maximum
+        close(pool(x), reference_pool(x, mode, kernel, stride))
+
+
+@STRIDES
+@pytest.mark.parametrize("kernel", range(1, 8))
+@pytest.mark.parametrize("groups", [1, 3])
+def test_convolutions_are_same_padded(kernel, stride, groups):
+    layer = Conv("conv", 3, 3, (kernel, kernel), (stride, stride), groups)
+    conv = randomized(make_layer(layer, EPS))
+    for size in SIZES:
+        x = torch.randn(2, 3, *size, dtype=torch.float64)
+        close(conv(x), reference_conv(x, conv.weight, (stride, stride), groups, 1))
+
+
+@STRIDES
+@pytest.mark.parametrize("kernel", [(1, 7), (7, 1), (3, 5), (2, 3)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_oblong_and_dilated_convolutions(kernel, stride, dilation):
+    layer = Conv("conv", 2, 3, kernel, (stride, 3 - stride), dilation=dilation)
+    conv = randomized(make_layer(layer, EPS))
+    for size in SIZES:
+        x = torch.randn(1, 2, *size, dtype=torch.float64)
+        close(conv(x), reference_conv(x, conv.weight, (stride, 3 - stride), 1, dilation))
+
+
+def test_valid_convolutions_are_not_padded():
+    conv = randomized(make_layer(Conv("conv", 3, 4, (3, 3), (2, 2), valid=True), EPS))
+    x = torch.randn(2, 3, 12, 9, dtype=torch.float64)
+    close(conv(x), F.conv2d(x, conv.weight, stride=2))
+
+
+def test_the_odd_pixel_goes_after():
+    assert same_padding(224, 3, 2) == (0, 1)
+    assert same_padding(224, 5, 2) == (1, 2)
+    assert same_padding(331, 3, 2) == (1, 1)
+    assert same_padding(10, 7, 1) == (3, 3)
+    assert same_padding(10, 1, 2) == (0, 0)
+
+
+@pytest.mark.parametrize("channels", [2, 5, 8])
+def test_factorized_reduction(channels):
+    reduction = randomized(FactorizedReduction(3, channels))
+    assert reduction.path_1.weight.shape[0] == channels // 2
+    for size in SIZES:
+        x = torch.randn(2, 3, *size, dtype=torch.float64)
+        close(reduction(x), reference_factorized(x, reduction.path_1.weight, reduction.path_2.weight))
+
+
+def test_layer_norm_is_over_channels_and_pixels():
+    norm = randomized(make_layer(LayerNorm("norm", 4), EPS))
+    x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
+    mean, var = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), correction=0, keepdim=True)
+    close(norm(x), (x - mean) / (var + EPS).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_instance_norm_is_over_pixels(training):
+    norm = randomized(make_layer(InstanceNorm("norm", 4), EPS)).train(training)
+    x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
+    mean, var = x.mean((2, 3), keepdim=True), x.var((2, 3), correction=0, keepdim=True)
+    close(norm(x), (x - mean) / (var + EPS).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None])
+
+
+@EVERY_OP
+@STRIDES
+def test_cost_of_every_op(op, stride):
+    """The closed form against the modules: parameters, statistics and the size that comes out."""
+    layers = OPS[op](3, 8, stride)
+    chain = Chain(layers, EPS).eval()
+    cost, size = layers_cost(layers, (7, 10))
+    assert cost.parameters == sum(p.numel() for p in chain.parameters())
+    assert cost.bn_statistics == sum(b.numel() for b in chain.buffers())
+    assert chain(State(torch.randn(1, 3, 7, 10))).shape == (1, 8, *size)
+
+
+@pytest.mark.parametrize("combine", COMBINES)
+def test_cost_of_every_combine(combine):
+    layers = COMBINES[combine](8)
+    cost, size = layers_cost(layers, (7, 10))
+    assert cost.parameters == sum(p.numel() for p in Chain(layers, EPS).parameters())
+    assert size == (7, 10)
+
+
+def test_every_layer_has_a_name_of_its_own():
+    for op, make in OPS.items():
+        names = [layer.name for layer in make(4, 8, 2)]
+        assert len(set(names)) == len(names), op
+
+
+# Batch norm
+
+
+def test_batch_norm_has_no_counter():
+    norm = BatchNorm(4, EPS)
+    assert set(norm.state_dict()) == {"weight", "bias", "running_mean", "running_var"}
+    assert norm.eps == EPS
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_batch_norm_loads_dicts_of_torch_without_the_counter(prefixed):
+    theirs = randomized(nn.BatchNorm2d(4, eps=EPS)).float()
+    state = {key: value for key, value in theirs.state_dict().items() if key != "num_batches_tracked"}
+    ours = nn.Sequential(BatchNorm(4, EPS)) if prefixed else BatchNorm(4, EPS)
+    ours.load_state_dict({f"0.{key}" if prefixed else key: value for key, value in state.items()}, strict=True)
+    x = torch.randn(3, 4, 5, 5)
+    assert torch.equal(ours.eval()(x), theirs(x))
+
+
+def test_batch_norm_misses_what_is_missing():
+    state = BatchNorm(4, EPS).state_dict()
+    del state["running_mean"]
+    with pytest.raises(RuntimeError, match="running_mean"):
+        BatchNorm(4, EPS).load_state_dict(state)
+
+
+def test_batch_norm_trains_like_torchs():
+    ours, theirs = BatchNorm(4, EPS).train(), nn.BatchNorm2d(4, eps=EPS).train()
+    for norm in (ours, theirs):
+        norm.momentum = 0.3
+    x = torch.randn(3, 4, 5, 5)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert not torch.equal(ours.running_mean, torch.zeros(4))
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+def test_batch_norm_with_statistics_held():
+    free, held = BatchNorm(4, EPS).train(), BatchNorm(4, EPS).train()
+    held.update_statistics = False
+    x = torch.randn(3, 4, 5, 5) + 2
+    assert torch.equal(held(x), free(x))
+    assert torch.equal(held.running_mean, torch.zeros(4)) and torch.equal(held.running_var, torch.ones(4))
+    held.running_mean += 1  # out of training it is read all the same
+    torch.testing.assert_close(held.eval()(x), (x - 1) / (1 + EPS) ** 0.5)
+
+
+# Chains and states
+
+
+def test_a_state_computes_its_relu_once():
+    state = State(torch.randn(1, 2, 3, 3))
+    assert state.relu is state.relu
+    assert torch.equal(state.relu, state.raw.clamp(min=0))
+
+
+@EVERY_OP
+def test_an_op_leaves_what_it_reads_alone(op):
+    """Some ReLUs work in place; none may touch a state that other operations read as well."""
+    for c_in in (4, 3):
+        chain = Chain(OPS[op](c_in, 4, 1), EPS).train()
+        state = State(torch.randn(2, c_in, 6, 6, requires_grad=True))
+        raw, relu = state.raw.detach().clone(), state.relu.detach().clone()
+        y = chain(state)
+        if y.requires_grad:
+            y.square().sum().backward()
+        assert torch.equal(state.raw, raw) and torch.equal(state.relu, relu)
