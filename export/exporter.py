@@ -22,9 +22,9 @@ from nasnet_zoo.util.files import atomic_folder, sha256_file
 from .emit import OPSET, emit, write
 from .folder import DATA, MODEL, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
-from .graph import trace
 from .metadata import PRECISIONS, Metadata
 from .quantize import quantize
+from .trace import trace
 from .verify import Check, enough_memory, give_back_memory, verify
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nasnet_zoo.arch.checks import parse_dataclass
-from nasnet_zoo.arch.config import Preprocess
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.errors import ConfigError, ExportError
 
 PREFIX = "nasnet_zoo."

@@ -4,13 +4,16 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from ..errors import ConfigError, SearchError, ZooError
+from ..errors import ConfigError, SearchError
 from .app import DeviceOption, app, chosen_device, console, million, print_json
+
+if TYPE_CHECKING:
+    from ..lookup import Found
 
 
 @app.command()
@@ -110,36 +113,34 @@ def transfer(
     as_json: Annotated[bool, typer.Option("--json", help="Print the network's config as JSON.")] = False,
 ) -> None:
     """Make a found cell into a network of the size that is wanted."""
-    from nasnet_zoo.search.scaling import Target, ladder, measured
-    from nasnet_zoo.search.scaling import transfer as transferred
+    from nasnet_zoo.search.scaling import Target, best_of, ladder
 
     if stem not in ("imagenet", "cifar"):
         raise ConfigError(f"--stem {stem}: there are imagenet and cifar")
     if rerank:
         source = _rerank(Path(source), rerank, epochs, data, device)
-    genotype, style = _found(source)
+    found = _found(source)
     target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
-    options: dict[str, Any] = dict(stem=stem, style=style, size=size, num_classes=classes)
-    chosen = transferred(genotype, target, **options)
+    rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
+    best = best_of(rungs, target)
     if out is not None:
         from ..networks.build import build
         from ..weights.checkpoint import save
 
-        save(build(chosen), out, origin=f"nasnet-zoo transfer {source}", trained=False)
+        save(build(best.config), out, origin=f"nasnet-zoo transfer {source}", trained=False)
     if as_json:
-        print_json(chosen.to_json())
+        print_json(best.config.to_json())
         return
     table = Table(box=None)
     for heading in ("", "N", "F", "P", "parameters", "multiply-adds", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for rung in ladder(genotype, target, **options):
-        mark = "->" if rung.config == chosen else ""
+    for rung in rungs:
+        mark = "->" if rung is best else ""
         amounts = million(rung.cost.parameters), million(rung.cost.multiply_adds), f"{rung.memory / 2**20:,.0f} MiB"
         table.add_row(mark, str(rung.cells), str(rung.filters), str(rung.penultimate), *amounts)
     console.print(table)
-    best = measured(chosen)
     cost = f"{best.cost.parameters:,} parameters, {best.cost.multiply_adds:,} multiply-adds"
-    console.print(f"{best.cells} @ {best.penultimate}: {cost} at {chosen.preprocess.size[0]} px", soft_wrap=True)
+    console.print(f"{best.cells} @ {best.penultimate}: {cost} at {best.config.preprocess.size[0]} px", soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
 
@@ -177,18 +178,12 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
     return str(folder / BEST_RERANKED)
 
 
-def _found(source: str) -> tuple[Any, Literal["slim", "nds"]]:
-    """(genotype, style) of a best.json, a run folder, or whatever `draw` takes."""
-    from ..lookup import find_architecture, find_style, read_found
+def _found(source: str) -> "Found":
+    """The architecture of a best.json, a run folder, or whatever `draw` takes."""
+    from ..lookup import find_architecture
 
-    path = Path(source)
-    found = read_found(path / "best.json" if (path / "best.json").is_file() else path)
-    if found is not None:
-        return found
-    kind, architecture, _ = find_architecture(source)
-    if kind != "cell":
-        raise ZooError(f"{source} is of kind {kind!r}, and only cells are transferred")
-    return architecture, find_style(source, architecture)
+    best = Path(source) / "best.json"
+    return find_architecture(str(best) if best.is_file() else source)
 
 
 def _amount(text: str | None, option: str) -> float | None:

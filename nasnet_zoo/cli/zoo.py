@@ -168,7 +168,7 @@ def eval_command(
             pictures, count = pictures.to(next(network.parameters()).device), len(pictures)
             top1, top5 = evaluate(network, pictures, batch_size, on_batch)
         else:
-            files = labelled_folder(data, network)
+            files = labelled_folder(data, network.labels, network.config.num_classes)
             count = len(files)
             top1, top5 = evaluate_folder(network, files, min(batch_size, 32), on_batch)
     if as_json:

@@ -13,4 +13,4 @@ def make_child(config: SearchConfig, space: Space) -> Child:
         return TableChild(config.child)
     from .cifar import CifarChild
 
-    return CifarChild(config.child, space.style)
+    return CifarChild(config.child, space.kind)

@@ -21,7 +21,7 @@ class CellSpace(Space):
     cell. "unread": all that no block reads, the cell's inputs too, as TF-slim has it; "unread-blocks": the blocks
     among them, as in the NDS spaces marked L; "blocks": every block's, marked A there; "separate": the last as many
     blocks as there are inputs, each by itself (NASNet-B). `style` is the lineage whose macro-architecture goes with
-    the space (see config.CellScale).
+    the space (see Genotype).
     """
 
     name: str
@@ -62,7 +62,7 @@ class CellSpace(Space):
     def decode(self, tokens: Sequence[int]) -> Genotype:
         tokens = self.check(tokens)
         half = len(tokens) // 2
-        return Genotype(self._cell(tokens[:half]), self._cell(tokens[half:]))
+        return Genotype(self._cell(tokens[:half]), self._cell(tokens[half:]), self.style)
 
     def _cell(self, tokens: Tokens) -> Cell:
         each = len(tokens) // self.blocks
@@ -103,6 +103,11 @@ class CellSpace(Space):
                     f"the {name} cell hands on states {list(cell.outputs)}, but by the rule of the space {self.name} "
                     f"({self.outputs}) a cell with these blocks hands on {list(expected.outputs)}"
                 )
+        if architecture.style != self.style:
+            raise ConfigError(
+                f"the genotype is of the style {architecture.style}, and cells of the space {self.name} of the style "
+                f"{self.style}"
+            )
         return tuple(tokens)
 
     def _index(self, choices: tuple[str, ...], chosen: str, where: str) -> int:

@@ -150,7 +150,6 @@ def test_a_search_over_a_table(table, tmp_path, searcher):
         "kind": None,
         "architecture": result.architecture,
         "space": "nasbench201",
-        "style": None,
         "tokens": list(result.best.tokens),
         "hash": SPACE.hash(result.architecture),
         "child": result.best.child,
@@ -170,7 +169,7 @@ def test_a_search_for_cells_leaves_a_genotype_a_report_and_events(tmp_path):
     result = run(configured, child=CellChild())
     best = json.loads((tmp_path / "best.json").read_text())
     assert best["reward"] == best["metrics"]["accuracy"] ** 3
-    assert (best["kind"], best["style"]) == ("cell", "nds")
+    assert (best["kind"], best["architecture"]["style"]) == ("cell", "nds")
     assert best["architecture"] == result.architecture.to_json()
     assert "<svg" in (tmp_path / "report.html").read_text()
 

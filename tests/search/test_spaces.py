@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -15,8 +16,8 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.ops import COMBINES
+from nasnet_zoo.arch.preprocess import CIFAR10
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.models import CIFAR10
 from nasnet_zoo.search import SPACES, SpaceSettings, get_space
 from nasnet_zoo.search.spaces.cells import CellSpace
 
@@ -141,10 +142,12 @@ def test_the_rules_of_loose_ends_differ_where_they_should():
     ],
 )
 def test_published_cells_that_are_in_a_space(name, genotype):
-    space = get_space(name)
-    tokens = space.encode(GENOTYPES[genotype])
-    assert space.decode(tokens) == GENOTYPES[genotype]
+    space, published = get_space(name), replace(GENOTYPES[genotype], style="nds")
+    tokens = space.encode(published)
+    assert space.decode(tokens) == published
     assert space.check(tokens) == tokens
+    with pytest.raises(ConfigError, match="the genotype is of the style slim, and cells of the space"):
+        space.encode(replace(published, style="slim"))
 
 
 @ANY_SPACE
@@ -190,7 +193,7 @@ def test_the_order_of_concatenated_states_does_not_matter_but_that_of_separate_o
         return Cell(cell.blocks, cell.outputs[::-1], cell.inputs, cell.output)
 
     tokens = samples(darts, 1)[0]
-    assert darts.encode(Genotype(*map(turned, cells(darts.decode(tokens))))) == tokens
+    assert darts.encode(Genotype(*map(turned, cells(darts.decode(tokens))), "nds")) == tokens
     genotype = separate.decode(samples(separate, 1)[0])
     with pytest.raises(ConfigError, match="the normal cell hands on states"):
         separate.encode(Genotype(*map(turned, cells(genotype))))
@@ -286,7 +289,7 @@ def test_impossible_spaces_are_refused_at_once(name, changes, message):
 def test_samples_build_at_a_tiny_scale_and_run(space):
     assert set(space.combines) <= set(COMBINES)
     for tokens in samples(space, 3, seed=2):
-        scale = CellScale("cifar", 8, 4, (1, 1, 1), style=space.style, bn_eps=1e-5)
+        scale = CellScale("cifar", 8, 4, (1, 1, 1), bn_eps=1e-5)
         network = nasnet_zoo.create(NetworkConfig(space.decode(tokens), scale, CIFAR10, 10)).eval()
         with torch.no_grad():
             logits = network(torch.randn(2, 3, 16, 16))
@@ -302,8 +305,8 @@ def test_every_op_of_a_space_builds_at_both_strides(space):
     made = tuple(range(space.inputs, space.inputs + len(blocks)))
     separate = space.outputs == "separate"
     cell = Cell(blocks, made[-space.inputs :] if separate else made, space.inputs, "separate" if separate else "concat")
-    scale = CellScale("cifar", 8, 4, (1, 1, 1), style=space.style)
-    network = nasnet_zoo.create(NetworkConfig(Genotype(cell, cell), scale, CIFAR10, 10)).eval()
+    scale = CellScale("cifar", 8, 4, (1, 1, 1))
+    network = nasnet_zoo.create(NetworkConfig(Genotype(cell, cell, space.style), scale, CIFAR10, 10)).eval()
     with torch.no_grad():
         assert network(torch.randn(1, 3, 9, 9)).shape == (1, 10)
 
