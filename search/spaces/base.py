@@ -87,9 +87,12 @@ class Space(ABC):
         return None
 
     def following(self, prefix: Sequence[int], stage: int = 0) -> Decision | None:
-        """`next`; raises ConfigError where decisions never end."""
+        """`next`; raises ConfigError where there is no decision at all, and where decisions never end."""
         decision = self.next(prefix, stage)
-        if decision is not None and len(prefix) >= MAX_DECISIONS:
+        if decision is None:
+            if not prefix:
+                raise ConfigError(f"{self.name}: there is nothing to decide at stage {stage}, and so nothing to search")
+        elif len(prefix) >= MAX_DECISIONS:
             raise ConfigError(
                 f"{self.name}: after {len(prefix):,} decisions {decision.name} is still to be decided; `next` of a "
                 f"space has to return None in the end"
