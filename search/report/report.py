@@ -17,7 +17,7 @@ from nasnet_zoo.util.files import atomic_file
 from ..folder import REPORT
 from ..history import History, duration, read_history
 from ..records import Record
-from ..spaces.base import Space
+from ..spaces.base import FixedSpace, Space
 from . import charts
 from .page import as_json, details, figure, number, page, scroll, table, tiles
 
@@ -83,15 +83,14 @@ def _headline(search: _Search, others: list[_Search]) -> str:
     finished, child = len(history.finished), config.child
     in_hand = sum(1 for record in history.records if record.attempts and not record.finished)
     status = "Finished." if finished >= config.children else f"Not finished: {in_hand} children in hand."
-    size = history.space.size
-    size = f"{size:,}" if size < 10**6 else f"about 10<sup>{len(str(size)) - 1}</sup>"
+    decisions = f" of {len(history.space.decisions)} decisions" if isinstance(history.space, FixedSpace) else ""
     task = "looked up in NAS-Bench-201"
     if child.task == "cifar10":
         epochs = f"{child.recipe.epochs} epochs" if child.recipe.epochs > 1 else "one epoch"
         task = f"trained on {child.pictures:,} pictures of CIFAR-10 for {epochs}"
     intro = (
-        f"<p>{status} The space {escape(config.space.name)} has {size} "
-        f"sequences of {len(history.space.decisions)} decisions. Each child is one of them, {task}; its reward is the "
+        f"<p>{status} The space {escape(config.space.name)} has "
+        f"{_amount(history.space.size)} sequences{decisions}. Each child is one of them, {task}; its reward is the "
         f"{escape(config.reward)} on validation pictures, not what its cells reach when they are trained in full.</p>"
     )
     distinct, served = len({r.hash for r in history.finished}), sum(r.served is not None for r in history.finished)
@@ -112,6 +111,12 @@ def _headline(search: _Search, others: list[_Search]) -> str:
     said = ", ".join(f"{count} {escape(kind)}" for kind, count in kinds.most_common())
     rows.append(("failed", f"{kinds.total():,}", said))
     return intro + tiles(rows)
+
+
+def _amount(size: int | None) -> str:
+    if size is None:
+        return "an unknown number of"
+    return f"{size:,}" if size < 10**6 else f"about 10<sup>{len(str(size)) - 1}</sup>"
 
 
 def _rewards(search: _Search, others: list[_Search]) -> str:
@@ -167,10 +172,10 @@ def _versus(others: list[_Search]) -> str:
 
 def _entropy(history: History) -> str:
     points = [(place, values["policy/entropy"]) for place, values in history.updates if "policy/entropy" in values]
-    if not points:
+    if not points or not isinstance(history.space, FixedSpace):
         return ""
     children, entropy = zip(*points)
-    uniform = float(np.mean([np.log(decision.choices) for decision in history.space.decisions]))
+    uniform = float(np.mean([np.log(decision.outcomes) for decision in history.space.decisions]))
     alt = f"The policy's entropy goes from {number(entropy[0])} to {number(entropy[-1])} nats per decision."
     paint = partial(charts.entropy_chart, children=children, entropy=entropy, uniform=uniform)
     note = "A policy that has no preference has the entropy of the dashed line; one at 0 proposes a single cell."
@@ -205,7 +210,8 @@ def _conditions(search: _Search, others: list[_Search]) -> str:
 
 def _tried(history: History) -> str:
     """The shares of the ops over time, for each kind of cell."""
-    space, places = history.space, op_places(history.space) if hasattr(history.space, "ops") else {}
+    space = history.space
+    places = op_places(space) if isinstance(space, FixedSpace) and hasattr(space, "ops") else {}
     windows = min(WINDOWS, len(history.records) // LEAST)
     if not places or windows < 2:
         return ""
@@ -232,7 +238,7 @@ def _tried(history: History) -> str:
     )
 
 
-def op_places(space: Space) -> dict[str, list[int]]:
+def op_places(space: FixedSpace) -> dict[str, list[int]]:
     """Which decisions choose an op, for each kind of cell of a space."""
     places: dict[str, list[int]] = {}
     for index, decision in enumerate(space.decisions):

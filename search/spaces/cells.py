@@ -10,11 +10,11 @@ from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.arch.ops import COMBINES, OPS
 from nasnet_zoo.errors import ConfigError
 
-from .base import Decision, Space, Tokens, _check_choices
+from .base import Choice, Decision, FixedSpace, Tokens, _check_choices
 
 
 @dataclass(frozen=True)
-class CellSpace(Space):
+class CellSpace(FixedSpace):
     """Pairs of a normal and a reduction cell of `blocks` blocks: (state, state, op, op, combine) each.
 
     A combination that leaves no choice is not a decision. `outputs` is the loose-end rule: which states leave the
@@ -47,17 +47,17 @@ class CellSpace(Space):
         for cell in ("normal", "reduction"):
             for block in range(self.blocks):
                 where, states = f"{cell}.{block}", self.inputs + block
-                yield Decision(f"{where}.left.state", states)
-                yield Decision(f"{where}.right.state", states)
-                yield Decision(f"{where}.left.op", len(self.ops))
-                yield Decision(f"{where}.right.op", len(self.ops))
+                yield Choice(f"{where}.left.state", states)
+                yield Choice(f"{where}.right.state", states)
+                yield Choice(f"{where}.left.op", len(self.ops))
+                yield Choice(f"{where}.right.op", len(self.ops))
                 if len(self.combines) > 1:
-                    yield Decision(f"{where}.combine", len(self.combines))
+                    yield Choice(f"{where}.combine", len(self.combines))
 
     @property
     def cell_size(self) -> int:
         """How many sequences one of the two cells has."""
-        return prod(decision.choices for decision in self.decisions[: len(self.decisions) // 2])
+        return prod(decision.outcomes for decision in self.decisions[: len(self.decisions) // 2])
 
     def decode(self, tokens: Sequence[int]) -> Genotype:
         tokens = self.check(tokens)
