@@ -22,6 +22,7 @@ from random_networks import (
     randomised,
     session_of,
 )
+from unproven_fusions import UNPROVEN
 
 import nasnet_zoo
 from nasnet_zoo.arch import ops
@@ -29,7 +30,7 @@ from nasnet_zoo.arch.genotype import Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.export.emit import emit
-from nasnet_zoo.export.fuse import FUSIONS, UNPROVEN, fuse
+from nasnet_zoo.export.fuse import FUSIONS, fuse
 from nasnet_zoo.export.graph import INPUT, Conv, Graph, Node, Pool, Relu, trace
 from nasnet_zoo.networks import layers
 from nasnet_zoo.registry import MODELS
