@@ -25,13 +25,14 @@ import numpy as np
 import onnxruntime
 import torch
 from common import RESULTS, machine, write
+from unproven_fusions import UNPROVEN
 
 import nasnet_zoo
 from nasnet_zoo.export.bench import bench
 from nasnet_zoo.export.emit import emit
 from nasnet_zoo.export.emit import write as write_model
 from nasnet_zoo.export.exporter import to_onnx, write_graph
-from nasnet_zoo.export.fuse import FUSIONS, UNPROVEN, fuse
+from nasnet_zoo.export.fuse import FUSIONS, fuse
 from nasnet_zoo.export.providers import LONG, provider_options
 from nasnet_zoo.export.session import Session
 from nasnet_zoo.export.trace import trace

@@ -124,11 +124,11 @@ class Journal:
         with _decoded(self.path):
             return None if row is None else (row[0], unpack_state(row[1]))
 
-    def events(self, after: int = 0) -> list[Event]:
-        """All events with an id above `after`, in order."""
-        query = "SELECT id, time, kind, child, body FROM events WHERE id > ? ORDER BY id"
+    def events(self) -> list[Event]:
+        """All events, in order."""
+        query = "SELECT id, time, kind, child, body FROM events ORDER BY id"
         with _explained(self.path), _decoded(self.path):
-            rows = self._connection.execute(query, (after,)).fetchall()
+            rows = self._connection.execute(query).fetchall()
             return [Event(*row[:4], json.loads(row[4])) for row in rows]
 
     def close(self) -> None:

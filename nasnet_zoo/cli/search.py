@@ -102,7 +102,9 @@ def transfer(
     params: Annotated[str | None, typer.Option(help="Parameters at most: 5.3M.")] = None,
     cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,
     penultimate: Annotated[int | None, typer.Option("-p", help="P, channels of the last map.")] = None,
-    stem: Annotated[str, typer.Option(help="imagenet or cifar.")] = "imagenet",
+    stem: Annotated[
+        Literal["imagenet", "cifar"], typer.Option(help="How the network begins: for large pictures or small ones.")
+    ] = "imagenet",
     size: Annotated[int | None, typer.Option(help="Pixels; 224 for imagenet and 32 for cifar.", min=8)] = None,
     classes: Annotated[int | None, typer.Option(help="1000 for imagenet and 10 for cifar.", min=1)] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a folder with fresh weights to train.")] = None,
@@ -115,8 +117,6 @@ def transfer(
     """Make a found cell into a network of the size that is wanted."""
     from nasnet_zoo.search.scaling import Target, best_of, ladder
 
-    if stem not in ("imagenet", "cifar"):
-        raise ConfigError(f"--stem {stem}: there are imagenet and cifar")
     if rerank:
         source = _rerank(Path(source), rerank, epochs, data, device)
     found = _found(source)

@@ -20,13 +20,14 @@ from random_networks import (
     randomised,
     session_of,
 )
+from unproven_fusions import UNPROVEN
 
 import nasnet_zoo
 from nasnet_zoo.arch import ops
 from nasnet_zoo.arch.genotype import Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.export.emit import emit
-from nasnet_zoo.export.fuse import FUSIONS, UNPROVEN, fuse
+from nasnet_zoo.export.fuse import FUSIONS, fuse
 from nasnet_zoo.export.graph import INPUT, Conv, Graph, Node, Pool, Relu
 from nasnet_zoo.networks import layers
 from nasnet_zoo.registry import MODELS

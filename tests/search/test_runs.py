@@ -393,9 +393,6 @@ class ShuffledFleet(Fleet):
     def close(self) -> None:
         pass
 
-    def cancel(self, child: int) -> None:
-        raise NotImplementedError
-
     def submit(self, task: Task) -> None:
         assert task.child not in [other.child for other in self.tasks]
         self.tasks.append(task)
