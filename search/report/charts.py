@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
+from scipy.stats import ecdf
 
 from nasnet_zoo.arch.draw.cells import IDENTITY, OTHER, POOLING, SEPARABLE, op_label
 
@@ -94,12 +96,6 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     return (total[window:] - total[:-window]) / window
 
 
-def distribution(values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The empirical distribution function: values, ascending, and the share of all that are not above each."""
-    x = np.sort(np.asarray(values, dtype=float))
-    return x, np.arange(1, len(x) + 1) / len(x)
-
-
 def usual_range(values: Sequence[float]) -> tuple[float, float]:
     """Limits for an axis of rewards. A few that are far below the others would press them into a line: those may lie
     outside, up to one in twenty."""
@@ -136,8 +132,9 @@ def reward_chart(
 def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, str]], limits: tuple[float, float]):
     """Distribution functions: values, colour and line style of each."""
     for values, colour, style in curves:
-        x, y = distribution(values)
-        axes.step([x[0], *x], [0, *y], color=colour, lw=1.8, ls=style, where="post")
+        cdf = ecdf(values).cdf
+        x, y = [cdf.quantiles[0], *cdf.quantiles], [0, *cdf.probabilities]
+        axes.step(x, y, color=colour, lw=1.8, ls=style, where="post")
     axes.set(xlim=limits, ylim=(0, 1), xlabel="reward", ylabel="share of children up to it")
 
 
@@ -186,17 +183,8 @@ def label(op: str) -> str:
 
 
 def apart(wishes: Sequence[float], gap: float) -> list[float]:
-    """Places in 0 to 1, at least `gap` apart, near to the ascending wishes: those that would touch move together."""
+    """Places in 0 to 1, at least `gap` apart, nearest to the ascending wishes (least squares)."""
     gap = min(gap, 1 / len(wishes))
-    groups: list[tuple[float, int]] = []  # the middle of a group and how many are in it
-    for wish in wishes:
-        groups.append((wish, 1))
-        while True:
-            (middle, n), half = groups[-1], gap * groups[-1][1] / 2
-            middle = min(max(middle, half), 1 - half)
-            groups[-1] = middle, n
-            if len(groups) < 2 or groups[-2][0] + gap * groups[-2][1] / 2 <= middle - half:
-                break
-            before, m = groups[-2]
-            groups[-2:] = [((before * m + middle * n) / (m + n), m + n)]
-    return [middle + gap * (index - (n - 1) / 2) for middle, n in groups for index in range(n)]
+    shifts = gap * np.arange(len(wishes))
+    rest = isotonic_regression(np.subtract(wishes, shifts)).x
+    return (rest.clip(gap / 2, 1 - gap / 2 - shifts[-1]) + shifts).tolist()
