@@ -9,6 +9,7 @@ from io import StringIO
 
 import matplotlib.style
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -54,12 +55,13 @@ STYLE = {
     "ytick.color": MUTED,
 }
 DASHED = (0, (4, 2))
+HALF = (440, 320)  # CSS pixels of a chart that stands beside another, or alone on a phone
 MANY_POINTS = 2000  # from here on a cloud of points is a picture of pixels, which is smaller
 
 
-def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], None], right: int = 14) -> str:
+def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], None], right: int = 14) -> Markup:
     """What `paint` puts into the axes, as an <svg> of `size` CSS pixels that shrinks with the page, `right` of them
-    beside the axes. `alt` must be escaped; `name` keeps its ids apart from those of the page's other charts."""
+    beside the axes. `alt` says what is to be seen; `name` keeps its ids apart from those of the page's other charts."""
     width, height = size
     left, bottom, top = 56, 44, 8
     with matplotlib.style.context(["default", STYLE]):
@@ -74,7 +76,7 @@ def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], No
     return inline_svg(text.getvalue(), name, alt, {light: f"var(--{key})" for key, (light, _) in COLOURS.items()})
 
 
-def inline_svg(text: str, name: str, alt: str, colours: dict[str, str]) -> str:
+def inline_svg(text: str, name: str, alt: str, colours: dict[str, str]) -> Markup:
     """An SVG file's text as an element of a page: named for readers who cannot see it, without metadata and
     namespaces, with ids of its own, and with colours replaced."""
     body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
@@ -82,7 +84,8 @@ def inline_svg(text: str, name: str, alt: str, colours: dict[str, str]) -> str:
     body = body[body.index(">") + 1 :]
     body = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body).replace("xlink:href", "href")
     body = re.sub("|".join(colours) or "$^", lambda match: colours[match[0]], body)
-    return f'<svg role="img" aria-label="{alt}" viewBox="{box[0][9:-1]}" style="max-width:{box[1]}px">{body}'
+    start = Markup('<svg role="img" aria-label="{}" viewBox="{}" style="max-width:{}px">')
+    return start.format(alt, box[0][9:-1], box[1]) + Markup(body)
 
 
 def window(children: int) -> int:
