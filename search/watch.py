@@ -45,10 +45,10 @@ class Reporter:
             self.write()
 
     def write(self) -> None:
-        from .report.report import write_report
-
         start = time.monotonic()
         try:
+            from .report.report import write_report
+
             write_report(self.folder, self.baseline)
         except Exception as error:
             log.warning("%s could not be written: %s", self.folder / REPORT, error)

@@ -34,13 +34,15 @@ def imported(path, package):
 
 
 def test_the_wheel_takes_every_package_and_all_data():
-    packages = {package for folder in TREES for path, package in modules(folder) if path.name == "__init__.py"}
+    folders = {package: path.parent for folder in TREES for path, package in modules(folder) if path.stem == "__init__"}
     tools = PROJECT["tool"]["setuptools"]
-    assert set(tools["packages"]) == packages
-    data = {path for path in (ROOT / "nasnet_zoo").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    named = {path for pattern in tools["package-data"]["nasnet_zoo"] for path in (ROOT / "nasnet_zoo").glob(pattern)}
-    assert {path for path in data if path.suffix != ".py"} == named
+    assert set(tools["packages"]) == set(folders)
+    files = {path for folder in TREES for path in (ROOT / folder).rglob("*") if path.is_file()}
+    patterns = [(package, pattern) for package, named in tools["package-data"].items() for pattern in named]
+    named = {path for package, pattern in patterns for path in folders[package].glob(pattern) if path.is_file()}
+    assert {path for path in files if path.suffix != ".py" and "__pycache__" not in path.parts} == named
     assert ROOT / "nasnet_zoo" / "py.typed" in named
+    assert ROOT / "search" / "report" / "templates" / "report.html.j2" in named
 
 
 def test_what_a_release_needs_is_there():
