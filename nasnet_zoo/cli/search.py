@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError, SearchError
-from .app import DeviceOption, app, chosen_device, console, million, print_json
+from .app import DeviceOption, app, chosen_device, console, million, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..lookup import Found
@@ -149,8 +149,6 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
     """Trains a search's best for longer, says how well the short training had ranked them, and returns the best."""
     from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
     from nasnet_zoo.search.reranking import rerank as reranked
-
-    from .app import progress_bar
 
     if not folder.is_dir():
         raise SearchError(f"--rerank needs the run folder of a search, and {folder} is none")
