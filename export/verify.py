@@ -61,11 +61,11 @@ def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[Image
             reference, most = _reference(network, picture)
             batches.append((array, reference))
             largest = max(largest, most)
-    most = get_precision(data.precision).largest
-    if not largest <= most:  # a CPU computes in float32 and would not notice
+    row = get_precision(data.precision)
+    if not largest <= row.largest:  # a CPU computes in float32 and would not notice
         raise ExportError(
-            f"the maps of {data.name} reach {largest:.3g}, and {data.precision} holds {most:g} at most: export it in "
-            f"fp32"
+            f"the maps of {data.name} reach {largest:.3g}, and {np.dtype(row.dtype)} holds {row.largest:g} at most: "
+            f"export it in fp32"
         )
     give_back_memory()
     checks = []
