@@ -173,7 +173,7 @@ class Driver:
         """The reward, or None if the searcher shall not see it."""
         if result.status == "done":
             try:
-                return float(REWARDS[self.config.reward](result.metrics))
+                return float(REWARDS[self.config.reward].of(result.metrics))
             except KeyError as error:
                 raise SearchError(
                     f"the reward {self.config.reward} needs the metric {error}, which these children do not have: "

@@ -52,7 +52,7 @@ def run(
     """
     folder = Path(config.folder)
     space = config.space.space()
-    child = child or make_child(config, space)
+    child = child or make_child(config.child, space)
     fleet = fleet or make_fleet(config.fleet, child)
     reporter = Reporter(folder, baseline)
     with alone(folder):

@@ -8,7 +8,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nasnet_zoo.errors import SearchError, ZooError, out_of_memory
+from nasnet_zoo.arch.checks import check_choices
+from nasnet_zoo.errors import ConfigError, SearchError, ZooError, out_of_memory
 
 FAILURES = ("nan", "oom", "timeout", "error", "lost")
 
@@ -23,6 +24,25 @@ class ChildFailure(Exception):
 
 class BrokenDevice(SearchError):
     """A GPU on which this process can compute nothing any more: a worker has to end, or it would fail every child."""
+
+
+@dataclass(frozen=True)
+class BaseChildSettings:
+    """What the settings of every child have: `task`, a row of table.py, where its `data` lie, and after how many
+    `seconds` it has timed out."""
+
+    task: str
+    data: str | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(self, "child")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ConfigError("child: seconds must be above 0")
+
+    def summary(self) -> str:
+        """What happens to a child, as a report says it: "trained on ..."."""
+        return f"evaluated by {self.task}"
 
 
 class Child(Protocol):

@@ -15,14 +15,14 @@ from nasnet_zoo.networks.build import build
 from nasnet_zoo.training.evaluate import calibrate, evaluate
 from nasnet_zoo.training.loop import Epoch, train
 
-from ..config import ChildSettings
 from .base import ChildFailure
+from .settings import CifarChildSettings
 
 
 class CifarChild:
     """Trains an architecture by the one training loop and measures it on pictures held back from the training."""
 
-    def __init__(self, settings: ChildSettings, style: str) -> None:
+    def __init__(self, settings: CifarChildSettings, style: str) -> None:
         self.settings, self.style = settings, style
         self.training: Pictures | None = None
 

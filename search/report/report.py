@@ -17,6 +17,7 @@ from nasnet_zoo.util.files import atomic_file
 from ..folder import REPORT
 from ..history import History, duration, read_history
 from ..records import Record
+from ..searchers.table import SEARCHERS, searcher_sections
 from ..spaces.base import Space
 from . import charts
 from .page import as_json, details, figure, number, page, scroll, table, tiles
@@ -25,7 +26,6 @@ LAST = 100  # children that stand for what the searcher has come to
 WINDOWS, LEAST = 40, 20  # of children for the shares of ops: at most so many, of at least so many children each
 TOP, DRAWN = 10, 3  # cells in the table, and of these in drawings
 HALF = (440, 320)  # CSS pixels of a chart that stands beside another, or alone on a phone
-NAMES = {"ppo": "PPO", "reinforce": "REINFORCE", "random": "random search"}
 
 
 def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.PathLike[str]] = ()) -> Path:
@@ -70,8 +70,7 @@ class _Search:
 
     @property
     def name(self) -> str:
-        searcher = self.history.config.searcher
-        return NAMES.get(searcher, searcher)
+        return SEARCHERS.row(self.history.config.searcher).name
 
     @property
     def rewards(self) -> np.ndarray:
@@ -80,15 +79,12 @@ class _Search:
 
 def _headline(search: _Search, others: list[_Search]) -> str:
     history, config = search.history, search.history.config
-    finished, child = len(history.finished), config.child
+    finished = len(history.finished)
     in_hand = sum(1 for record in history.records if record.attempts and not record.finished)
     status = "Finished." if finished >= config.children else f"Not finished: {in_hand} children in hand."
     size = history.space.size
     size = f"{size:,}" if size < 10**6 else f"about 10<sup>{len(str(size)) - 1}</sup>"
-    task = "looked up in NAS-Bench-201"
-    if child.task == "cifar10":
-        epochs = f"{child.recipe.epochs} epochs" if child.recipe.epochs > 1 else "one epoch"
-        task = f"trained on {child.pictures:,} pictures of CIFAR-10 for {epochs}"
+    task = escape(config.child.summary())
     intro = (
         f"<p>{status} The space {escape(config.space.name)} has {size} "
         f"sequences of {len(history.space.decisions)} decisions. Each child is one of them, {task}; its reward is the "
@@ -194,10 +190,11 @@ def _comparison(search: _Search, others: list[_Search]) -> str:
 def _conditions(search: _Search, others: list[_Search]) -> str:
     """A warning if a baseline's children were not treated like the search's."""
     mine, notes = search.history.config.identity(), []
-    own = {key for key in mine if key.split(".")[0] in ("searcher", "controller", "evolution", "seed")}
+    own = {"searcher", "seed", *searcher_sections()}
     for other in others:
         theirs = other.history.config.identity()
-        keys = [key for key in sorted((mine.keys() | theirs.keys()) - own) if mine.get(key) != theirs.get(key)]
+        keys = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+        keys = [key for key in keys if key.split(".")[0] not in own]
         said = "; ".join(f"{key} is {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in keys)
         notes += [f"<li>{escape(f'{other.folder}: {said}')}</li>"] if keys else []
     return f"<p>The comparison is not between equals:</p><ul>{''.join(notes)}</ul>" if notes else ""
