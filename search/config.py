@@ -1,7 +1,7 @@
 """What a search is, as data. Imports no torch.
 
-A run folder's `config.json` is a SearchConfig. What does not change the search itself, where it runs and how long,
-may differ when it is resumed.
+A run folder's `config.json` is a SearchConfig. Where a search runs and how long, and what becomes of children that fail
+or come again, may change when it is resumed.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from .spaces.table import SPACES, SpaceSettings
 
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
+MAY_CHANGE = ("failures.", "repeats", "child.seconds")  # of what decides the outcome, when a search is resumed
 ROWS = {"space": ("name", SPACES), "child": ("task", CHILDREN), "fleet": ("kind", FLEETS)}  # which field names the row
 Action = Literal["floor", "retry", "skip"]
 Repeats = Literal["serve", "train"]
@@ -34,7 +35,8 @@ Repeats = Literal["serve", "train"]
 class FailureSettings:
     """What a child that fails is worth, by what it died of: "floor" gives it the `floor` reward, "retry" trains it
     again, up to `attempts` times in all, then floors it, and "skip" hides it from the searcher. It counts as an
-    evaluation in any case. After `stop` failures in a row the search stops, for then it is not the child's fault."""
+    evaluation in any case. A child is "lost" when its worker dies, or the driver dies with it. After `stop` failures in
+    a row the search stops, for then it is not the child's fault."""
 
     nan: Action = "floor"
     oom: Action = "floor"
@@ -195,17 +197,23 @@ def section_types(value: Mapping[str, Any]) -> dict[str, type]:
 
 def read_search_config(path: str | Path) -> SearchConfig:
     """The search config in a JSON file; raises ConfigError naming the file."""
-    path = Path(path)
+    value = read_json(Path(path))
+    try:
+        return SearchConfig.from_json(value)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """What the JSON file of a search config holds; raises ConfigError."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes, which no search config is")
-        return SearchConfig.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
 
 
 def _check_version(version: Any) -> None:

@@ -81,7 +81,7 @@ def search(
 def _start(folder: Path, preset: str | None, config: Path | None):
     """The config to begin with: named, or that of the search in the folder."""
     from nasnet_zoo.search.config import read_search_config
-    from nasnet_zoo.search.folder import CONFIG
+    from nasnet_zoo.search.folder import CONFIG, read_config
     from nasnet_zoo.search.presets import preset as named
 
     if preset is not None and config is not None:
@@ -91,7 +91,7 @@ def _start(folder: Path, preset: str | None, config: Path | None):
     if preset is not None:
         return named(preset)
     if (folder / CONFIG).is_file():
-        return read_search_config(folder / CONFIG)
+        return read_config(folder)
     return named("nasnet")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nasnet_zoo.errors import DataError
+from nasnet_zoo.util.files import sha256_file
 
 from .base import BaseChildSettings, ChildFailure
 
@@ -27,6 +28,10 @@ class TableChild:
     def __init__(self, settings: TableChildSettings) -> None:
         self.path, self.set = settings.data, settings.table
         self.rows: dict[str, tuple[float, float]] | None = None
+
+    def context(self) -> dict[str, str]:
+        """Of a table that is not there `prepare` tells."""
+        return {"table": sha256_file(self.path)} if self.path and Path(self.path).is_file() else {}
 
     def prepare(self, device: str) -> None:
         if self.rows is None:

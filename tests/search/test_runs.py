@@ -704,7 +704,7 @@ def test_config_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match="cannot read .*none.json: No such file"):
         read_search_config(tmp_path / "none.json")
     (tmp_path / "large.json").write_bytes(b" " * (2**20 + 1))
-    with pytest.raises(ConfigError, match="large.json: .*is larger than 1048576 bytes, which no search config is"):
+    with pytest.raises(ConfigError, match="large.json is larger than 1048576 bytes, which no search config is"):
         read_search_config(tmp_path / "large.json")
     (tmp_path / "latin.json").write_bytes(b'{"folder": "\xff"}')
     with pytest.raises(ConfigError, match="latin.json is not valid JSON"):
