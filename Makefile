@@ -1,37 +1,44 @@
-# `make demo` and `make test` work on a bare checkout: they make .venv and install everything into it.
+# Every target works on a bare checkout: it makes .venv and installs what it needs into it. For the demo and the tools
+# that is the package; for the tests and the linter, all extras too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+DEV := $(VENV)/.dev
+# Without the variable setuptools warns at length of every editable install.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 
 .PHONY: demo test test-all lint card regenerate clean
 
-$(STAMP): pyproject.toml
+$(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "nasnet-zoo needs Python 3.11 or newer; say make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-# Without the variable setuptools warns at length of every editable install.
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(INSTALL) .
 	touch $@
 
-demo: $(STAMP)
+$(DEV): $(INSTALLED)
+	$(INSTALL) '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
 	$(BIN)/nasnet-zoo predict tests/images/*.png
 
-test: $(STAMP)
+test: $(DEV)
 	$(BIN)/python -m pytest -n auto
 
-test-all: $(STAMP)
+test-all: $(DEV)
 	$(BIN)/python -m pytest -n auto -m ''
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-card: $(STAMP)
+card: $(INSTALLED)
 	$(BIN)/python tools/family_card.py > MODEL_CARD.md
 
 # The search that found the shipped cell, again: half an hour on two cores. DATA is the folder that holds CIFAR-10.
-regenerate: $(STAMP)
+regenerate: $(INSTALLED)
 	$(BIN)/python tools/regenerate.py runs/regenerated $(if $(DATA),--data $(DATA))
 
 clean:

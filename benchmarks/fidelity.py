@@ -13,7 +13,7 @@ import torch
 from common import SHARED, write
 
 from nasnet_zoo import convert, info, list_models
-from nasnet_zoo.arch.cost import cell_cost
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.convert.names import slim_sources, torch_name
 from nasnet_zoo.convert.tf_checkpoint import read
 from nasnet_zoo.networks.build import build
@@ -137,7 +137,7 @@ def main() -> None:
         print(f"| {row['model']} | {row['parameters']:,} | {texts[0]} | {row['multiply_adds']:,} | {texts[1]} |")
     deep = info("nasnet-a-cifar-7@2304").config
     shallower = dataclasses.replace(deep, scale=dataclasses.replace(deep.scale, stages=(6, 6, 6)))
-    six = cell_cost(shallower, deep.preprocess.size).parameters
+    six = network_cost(shallower, deep.preprocess.size).parameters
     print(f"\nCIFAR 6 @ 2304: {six:,} parameters")
     write("fidelity", {"differences": differences, "timm": timm, "counts": table, "cifar_6@2304_parameters": six})
 

@@ -25,17 +25,17 @@ import numpy as np
 import onnxruntime
 import torch
 from common import RESULTS, machine, write
+from unproven_fusions import UNPROVEN
 
 import nasnet_zoo
-from nasnet_zoo.arch.cost import cell_cost
 from nasnet_zoo.export.bench import bench
 from nasnet_zoo.export.emit import emit
 from nasnet_zoo.export.emit import write as write_model
 from nasnet_zoo.export.exporter import to_onnx, write_graph
-from nasnet_zoo.export.fuse import FUSIONS, UNPROVEN, fuse
-from nasnet_zoo.export.graph import trace
+from nasnet_zoo.export.fuse import FUSIONS, fuse
 from nasnet_zoo.export.providers import LONG, provider_options
 from nasnet_zoo.export.session import Session
+from nasnet_zoo.export.trace import trace
 from nasnet_zoo.networks.network import Network
 
 MODELS = ("nasnet-a-large", "nasnet-a-mobile")
@@ -191,7 +191,7 @@ def speed(arguments: argparse.Namespace) -> None:
     kinds = ("fp32", "fp16") if on_gpu else ("fp32", "int8")
     rows = []
     for name in arguments.models:
-        flops = 2 * cell_cost(nasnet_zoo.info(name).config, nasnet_zoo.info(name).config.preprocess.size).multiply_adds
+        flops = 2 * nasnet_zoo.info(name).cost.multiply_adds
         with tempfile.TemporaryDirectory() as folder:
             for kind in kinds:
                 for batch in batches[name]:

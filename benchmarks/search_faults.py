@@ -268,8 +268,6 @@ class InstantFleet(Fleet):
         results, self.results = self.results, []
         return results
 
-    def cancel(self, child: int) -> None: ...
-
     def close(self) -> None: ...
 
 

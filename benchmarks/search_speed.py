@@ -32,6 +32,7 @@ from nasnet_zoo.search.presets import preset
 from nasnet_zoo.search.spaces.table import get_space
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
+from nasnet_zoo.training.tasks.classify import Classify
 
 
 def plain_epoch(network: Network, loader: DataLoader, optimizer: torch.optim.Optimizer, device: str) -> float:
@@ -70,7 +71,8 @@ def our_seconds(child: CifarChild, architecture, epochs: int, separable: str = "
     """Seconds per epoch of the child's training, the first one left out."""
     network, marks = build(child.config(architecture)).to(child.device), []
     recipe = replace(child.settings.recipe, epochs=epochs + 1, separable=separable)
-    train(network, child.training, recipe, on_epoch=lambda epoch: marks.append(time.perf_counter()))
+    task = Classify(child.training, recipe, network.config.preprocess)
+    train(network, task, recipe, on_epoch=lambda epoch: marks.append(time.perf_counter()))
     return statistics.median(b - a for a, b in zip(marks, marks[1:]))
 
 
@@ -150,7 +152,7 @@ def main() -> None:
         recipe=recipe,
     )
     space, rng = get_space("nasnet"), random.Random(0)
-    child = CifarChild(settings, space.style)
+    child = CifarChild(settings, space.kind)
     child.prepare(device)
     architectures = {"NASNet-A": GENOTYPES["NASNet-A"]}
     architectures |= {f"random {i}": space.decode(space.sample(rng)) for i in range(arguments.random)}

@@ -14,7 +14,7 @@ from common import write
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
-from nasnet_zoo.search.scaling import Target, measured, transfer
+from nasnet_zoo.search.scaling import Target, Variant, transfer
 from nasnet_zoo.search.spaces.table import SPACES, get_space
 
 MULTIPLY_ADDS = 600e6
@@ -28,12 +28,12 @@ def main() -> None:
     record = {}
     for name in SPACES:
         space = get_space(name)
-        if space.kind != "cell":
+        if space.kind is None:
             continue
         rng, shares, sizes = random.Random(0), [], []
         for _ in range(arguments.genotypes):
             genotype = space.decode(space.sample(rng))
-            config = transfer(genotype, Target(multiply_adds=MULTIPLY_ADDS), style=space.style)
+            config = transfer(genotype, Target(multiply_adds=MULTIPLY_ADDS))
             with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
                 network = nasnet_zoo.create(config).eval()
                 logits = network(torch.zeros(1, 3, *config.preprocess.size))
@@ -41,7 +41,7 @@ def main() -> None:
                 nasnet_zoo.save(network, folder)
                 with open(f"{folder}/config.json", encoding="utf-8") as file:
                     assert NetworkConfig.from_json(json.load(file)["network"]) == config, (name, genotype)
-            variant = measured(config)
+            variant = Variant(config, config.scale.stages[0], config.scale.filters)
             shares.append(variant.cost.multiply_adds / MULTIPLY_ADDS)
             sizes.append(f"{variant.cells} @ {variant.penultimate}")
         record[name] = {"least": min(shares), "most": max(shares), "networks": sizes}

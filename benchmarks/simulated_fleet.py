@@ -46,10 +46,6 @@ class SimulatedFleet(Fleet):
         self.mark = time.perf_counter()
         return results
 
-    def cancel(self, child: int) -> None:
-        self.ends = [entry for entry in self.ends if entry[1] != child]
-        heapq.heapify(self.ends)
-
     def close(self) -> None:
         self.ends = []
 

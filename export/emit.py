@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nasnet_zoo.arch.config import Preprocess
-from nasnet_zoo.arch.ops import same_padding
+from nasnet_zoo.arch.layers import same_padding
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import statistics
 from nasnet_zoo.errors import ExportError
 

@@ -22,9 +22,9 @@ from nasnet_zoo.util.files import atomic_folder, sha256_file
 from .emit import OPSET, emit, write
 from .folder import DATA, MODEL, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
-from .graph import trace
-from .metadata import PRECISIONS, Metadata
+from .metadata import PRECISIONS, Metadata, Precision
 from .quantize import quantize
+from .trace import trace
 from .verify import Check, enough_memory, give_back_memory, verify
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ExportReport:
 def to_onnx(
     network: "Network",
     path: str | Path,
-    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    precision: Precision = "fp32",
     *,
     size: tuple[int, int] | Literal["native", "any"] = "native",
     pixels: bool = False,

@@ -8,13 +8,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nasnet_zoo.errors import SessionError
 from nasnet_zoo.util.environment import cache_root
 from nasnet_zoo.util.files import sha256_file
 
-LONG = {
+Provider = Literal["tensorrt", "cuda", "cpu"]
+LONG: dict[Provider, str] = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "cpu": "CPUExecutionProvider",

@@ -1,7 +1,6 @@
 """Runs exported graphs in onnxruntime. Imports no torch."""
 
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,7 +15,6 @@ from .folder import ExportFolder, find_export
 from .providers import SHORT, choose, provider_options, quiet, say
 
 BATCH_SIZE = 32
-_GRAPH_IDS = count(1)
 BOUND_SHAPES = 8  # for so many shapes of batches memory stays bound on a GPU
 
 
@@ -26,25 +24,16 @@ class Session:
     `source` is the folder that `nasnet-zoo export` wrote, its model.onnx, or a Hub repo "org/repo[@revision]" that has
     it under onnx/. `providers` are onnxruntime's names or "tensorrt", "cuda" and "cpu", in the order in which to try
     them; without it the best that works. One that is absent or dies at its first run is left, and said on stderr.
-    With `cuda_graph` the CUDA provider captures the run of each batch size once and replays it, on a graph of fixed
-    picture size. Several threads may use one session.
+    Several threads may use one session.
 
     Raises ExportError for a graph that is not one of ours or damaged, SessionError where no provider works.
     """
 
     def __init__(
-        self,
-        source: str | Path,
-        providers: Sequence[str] | None = None,
-        *,
-        threads: int = 0,
-        cuda_graph: bool = False,
-        cache: str | Path | None = None,
-        local_files_only: bool = False,
+        self, source: str | Path, providers: Sequence[str] | None = None, *, local_files_only: bool = False
     ) -> None:
         self.folder: ExportFolder = find_export(source, local_files_only)
         self.metadata = self.folder.metadata
-        self._threads, self._cuda_graph, self._cache = threads, cuda_graph, cache
         self._candidates = choose(providers, self.metadata.precision)
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._lock = Lock()  # around what is bound, and around the choice of another provider
@@ -125,13 +114,11 @@ class Session:
             provider = self._candidates[0]
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4  # what goes wrong is said here, in one sentence
-            options.intra_op_num_threads = self._threads
             options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch, and gains no time
             try:
-                self._captures = self._cuda_graph and self.metadata.fixed and self.provider == "cuda"
-                model, precision = self.folder.model, self.metadata.precision
-                extra = provider_options(provider, model, precision, self._captures, self._cache)
-                providers = [(provider, extra), *_after(provider)]
+                model = self.folder.model
+                chosen = provider, provider_options(provider, model, self.metadata.precision)
+                providers = [chosen, *_after(provider)]
                 with quiet(provider):
                     session = onnxruntime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
                 if session.get_providers()[0] != provider:
@@ -143,11 +130,7 @@ class Session:
                 return
 
     def _leave(self, error: Exception) -> None:
-        """Gives up capturing, or else the first candidate; raises SessionError if it is the last."""
-        if self._captures:  # not every graph can be captured: what a GPU lacks goes to the CPU
-            say(f"the run cannot be captured ({_last_line(error)}); going on without")
-            self._cuda_graph = False
-            return
+        """Gives up the first candidate; raises SessionError if it is the last."""
         failed, *others = self._candidates
         reason = _last_line(error)
         if not others:
@@ -163,13 +146,13 @@ class Session:
             bound = self._bound.pop(array.shape, None) or _Bound(self._session, array, self.metadata.classes)
             logits = bound(array)
             self._bound[array.shape] = bound
-            if len(self._bound) > BOUND_SHAPES and not self._captures:  # a captured graph keeps its addresses
+            if len(self._bound) > BOUND_SHAPES:
                 del self._bound[next(iter(self._bound))]
             return logits
 
 
 class _Bound:
-    """Memory on the device for one shape of batch, bound once: a captured graph reads and writes the same addresses."""
+    """Memory on the device for one shape of batch, bound once."""
 
     def __init__(self, session: Any, array: np.ndarray, classes: int) -> None:
         import onnxruntime
@@ -179,14 +162,11 @@ class _Bound:
         self.output = onnxruntime.OrtValue.ortvalue_from_shape_and_type([len(array), classes], np.float32, "cuda", 0)
         self.binding.bind_ortvalue_input(session.get_inputs()[0].name, self.input)
         self.binding.bind_ortvalue_output("logits", self.output)
-        self.options = onnxruntime.RunOptions()
-        # A captured graph belongs to one binding's memory, and its number tells them apart.
-        self.options.add_run_config_entry("gpu_graph_id", str(next(_GRAPH_IDS)))
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         self.input.update_inplace(array)
         self.binding.synchronize_inputs()
-        self.session.run_with_iobinding(self.binding, self.options)
+        self.session.run_with_iobinding(self.binding)
         self.binding.synchronize_outputs()
         return self.output.numpy()
 

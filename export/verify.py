@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nasnet_zoo.arch.kinds import get_kind
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.errors import ExportError, out_of_memory
+from nasnet_zoo.networks.network import eval_mode
 
 from .emit import HALF_MAX
 from .folder import MODEL, read_export
@@ -23,7 +24,7 @@ from .providers import LONG, SHORT, choose, say
 from .session import Session
 
 if TYPE_CHECKING:
-    from nasnet_zoo.networks.network import Network
+    from nasnet_zoo.networks.planned import PlannedNetwork
 
 MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures, between these two
 FEWEST, MOST = 2, 32
@@ -47,7 +48,7 @@ class Check:
     real: bool
 
 
-def verify(network: "Network", folder: str | Path, images: Sequence[ImageSource] = ()) -> tuple[Check, ...]:
+def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[ImageSource] = ()) -> tuple[Check, ...]:
     """A Check per provider that works here; raises ExportError if one differs by more than its precision explains."""
     import onnxruntime
 
@@ -106,13 +107,13 @@ def give_back_memory() -> None:
 
 
 def _inputs(
-    network: "Network", data: Metadata, images: Sequence[ImageSource]
+    network: "PlannedNetwork", data: Metadata, images: Sequence[ImageSource]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (what torch takes, what the graph takes), in several sizes if the graph takes any.
 
     Without pictures smooth ones are made up, which use a network's range better than noise does."""
     height, width = data.preprocess.size
-    each = get_kind(network.config.kind).cost(network.config, (height, width)).multiply_adds
+    each = network_cost(network.config, (height, width)).multiply_adds
     fewest = RANKED if images and AGREEMENT[data.precision] < 1 else FEWEST
     count = int(min(max(MULTIPLY_ADDS / each, fewest), MOST))
     batch = int(min(max(BATCH_MULTIPLY_ADDS / each, 1), BATCH_SIZE))
@@ -141,27 +142,26 @@ def _made_up(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
 
 
-def _reference(network: "Network", pictures: np.ndarray) -> tuple[np.ndarray, float]:
+def _reference(network: "PlannedNetwork", pictures: np.ndarray) -> tuple[np.ndarray, float]:
     """(torch's float32 logits, the largest value in any map that a fused graph has too)."""
-    modes = {module: module.training for module in network.modules()}
     largest = [0.0]
 
-    def note(module: torch.nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, torch.Tensor):
-            largest.append(float(output.abs().max()))
+    def note(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        largest.append(float(output.abs().max()))
 
     # What a pointwise or dense convolution puts out is not there in a graph: its batch norm is folded into it.
-    kept = [m for m in network.modules() if not isinstance(m, torch.nn.Conv2d) or m.groups > 1]
-    hooks = [module.register_forward_hook(note) for module in kept]
-    network.eval()
+    layers = (module for module in network.modules() if not list(module.children()))
+    kept = [layer for layer in layers if not isinstance(layer, torch.nn.Conv2d) or layer.groups > 1]
+    hooks = [layer.register_forward_hook(note) for layer in kept]
     try:
-        with torch.inference_mode():
-            logits = network(torch.from_numpy(pictures)).numpy()
+        with eval_mode(network), torch.inference_mode():
+            for index, state in network.maps(network.checked(torch.from_numpy(pictures))):
+                largest.append(float(state.raw.abs().max()))  # sums are no layer's
+                if index == network.plan.output:
+                    logits = network.classify(state).numpy()
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return logits, max(largest)
 
 

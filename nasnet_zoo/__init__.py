@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from . import models  # noqa: F401 - it fills the registry
 from .arch.cells import CellScale
-from .arch.config import NetworkConfig, Preprocess
+from .arch.config import NetworkConfig
 from .arch.genotype import Block, Cell, Edge, Genotype, read_genotype
 from .arch.genotypes import GENOTYPES
+from .arch.preprocess import Preprocess
 from .errors import ZooError
 from .registry import ModelInfo, list_models
 from .registry import get_model as info
 
 if TYPE_CHECKING:
-    from . import convert, export, search
     from .networks.network import Network
+    from .training.loop import train
     from .weights.checkpoint import save
     from .weights.loading import create, load
 
@@ -35,6 +36,7 @@ _LAZY = {
     "create": ".weights.loading",
     "save": ".weights.checkpoint",
     "Network": ".networks.network",
+    "train": ".training.loop",
 }
 _PACKAGES = ("convert", "export", "search")
 
@@ -59,6 +61,7 @@ __all__ = [
     "read_genotype",
     "save",
     "search",
+    "train",
 ]
 
 

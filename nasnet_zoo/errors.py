@@ -38,6 +38,10 @@ class ImageError(ZooError):
     """A picture that cannot be decoded or used."""
 
 
+class TrainingError(ZooError):
+    """A training that cannot go on: its loss or weights are no numbers any more."""
+
+
 class DataError(ZooError):
     """A data folder that is missing or not what it should be."""
 

@@ -1,14 +1,24 @@
-"""Finding what a user names: an architecture or a config, by name or in a file. Imports no torch."""
+"""Finding what a user names: an architecture or a config, by name or in a file."""
 
-import json
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .arch.config import NetworkConfig, read_config
-from .arch.genotype import Genotype, read_genotype
+from .arch.checks import read_json
+from .arch.config import NetworkConfig, config_of, read_config
+from .arch.genotype import Genotype
 from .arch.genotypes import GENOTYPES
-from .errors import ConfigError, UnknownModelError
+from .arch.kinds import get_kind, kind_of, recognised
+from .errors import ConfigError, UnknownModelError, ZooError
 from .registry import MODELS, UNPUBLISHED, get_model
+
+
+class Found(NamedTuple):
+    """An architecture that a user named: its kind, itself, and what to call it."""
+
+    kind: str
+    architecture: Any
+    title: str
 
 
 def find_config(what: str) -> NetworkConfig:
@@ -19,11 +29,12 @@ def find_config(what: str) -> NetworkConfig:
     return get_model(what).config
 
 
-def find_architecture(what: str) -> tuple[str, Any, str]:
-    """(kind, architecture, title) of a genotype's or model's name, or of a JSON file with a genotype or a config."""
+def find_architecture(what: str) -> Found:
+    """The architecture of a genotype's or model's name, a checkpoint folder, or a JSON file with an architecture, a
+    config or what a search found (best.json)."""
     for name, genotype in GENOTYPES.items():
         if what.lower() == name.lower():
-            return "cell", genotype, name
+            return Found(kind_of(genotype), genotype, name)
     path = Path(what)
     if what in MODELS or what.lower() in UNPUBLISHED or not path.exists():
         if what not in MODELS and path.suffix == ".json":
@@ -32,45 +43,36 @@ def find_architecture(what: str) -> tuple[str, Any, str]:
             config = get_model(what.lower()).config
         except UnknownModelError as error:
             raise UnknownModelError(f"{error}; genotypes: {', '.join(GENOTYPES)}") from None
-        return config.kind, config.architecture, what
-    if path.is_dir() or _is_config(path):
-        config = find_config(what)
-        return config.kind, config.architecture, path.stem
-    found = read_found(path)
-    if found is not None:
-        return "cell", found[0], path.stem
-    return "cell", read_genotype(path), path.stem
+        return Found(config.kind, config.architecture, what)
+    return read_architecture(path / "config.json" if path.is_dir() else path)
 
 
-def find_style(what: str, genotype: Genotype) -> str:
-    """The style of the config that `what` names, or else of the zoo's models of this genotype: "slim" without any."""
-    if what in MODELS or (Path(what).exists() and (Path(what).is_dir() or _is_config(Path(what)))):
-        return find_config(what).scale.style
-    of_this = (info.config for info in MODELS.values() if info.config.architecture == genotype)
-    return next((config.scale.style for config in of_this), "slim")
-
-
-def read_found(path: Path) -> tuple[Genotype, str] | None:
-    """(genotype, style) of what a search found, in its best.json; None if the file is no such thing.
-
-    Raises GenotypeError if the cells in it are malformed, and ConfigError if they are none that can be built.
-    """
+def read_architecture(path: Path) -> Found:
+    """The architecture in a JSON file: a bare one, one with its kind beside it as in best.json, or a config's."""
+    value = read_json(path, "architecture")
+    if isinstance(value, dict) and "network" in value:
+        config = config_of(value, path)[0]
+        return Found(config.kind, config.architecture, path.stem)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not {"architecture", "tokens", "space"} <= value.keys():
-            return None
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return None  # whoever reads it as something else says what is wrong
-    if value.get("kind") != "cell":
-        raise ConfigError(f"{path} holds a cell of the space {value['space']}, which can be looked up but not built")
-    style = value.get("style")
-    if style not in ("slim", "nds"):
-        raise ConfigError(f"{path}: unknown style {style!r}; it is slim or nds")
-    return Genotype.from_json(value["architecture"]), style
+        if isinstance(value, dict) and "architecture" in value:
+            kind, bare = value.get("kind"), value["architecture"]
+            if kind is None:
+                raise ConfigError(
+                    f"it is a cell of the space {value.get('space')}, which can be looked up but not built"
+                )
+            if "style" in value:  # best.json of the first version
+                bare, _ = get_kind(kind).migrate(bare, {"style": value["style"]})
+        else:
+            kind, bare = recognised(value), value
+        return Found(kind, _as_published(get_kind(kind).read(bare), bare), path.stem)
+    except ZooError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
-def _is_config(path: Path) -> bool:
-    try:
-        return "network" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, TypeError):
-        return False  # the reader of genotypes says what is wrong
+def _as_published(architecture: Any, value: Any) -> Any:
+    """Bare genotypes of the first version name no style: it was that of the published cells that they are."""
+    if isinstance(architecture, Genotype) and "style" not in value:
+        for genotype in GENOTYPES.values():
+            if dataclasses.replace(genotype, style=architecture.style) == architecture:
+                return genotype
+    return architecture

@@ -8,9 +8,8 @@ from functools import cached_property
 from importlib.resources import files
 
 from .arch.config import NetworkConfig
-from .arch.cost import Cost
-from .arch.kinds import get_kind
-from .errors import UnknownModelError
+from .arch.cost import Cost, network_cost
+from .errors import ConfigError, UnknownModelError
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,11 @@ class WeightSource:
 class Published:
     """What the paper prints: parameters and multiply-adds (None where it does not), top-1 and top-5 in percent."""
 
-    parameters: float | None
-    multiply_adds: float | None
-    top1: float | None
-    top5: float | None
     source: str
+    parameters: float | None = None
+    multiply_adds: float | None = None
+    top1: float | None = None
+    top5: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,20 @@ class ModelInfo:
 
     @cached_property
     def cost(self) -> Cost:
-        """Parameters and, for one picture of the config's size, multiply-adds: counted exactly, in closed form."""
-        return get_kind(self.config.kind).cost(self.config, self.config.preprocess.size)
+        """What it costs for one picture of the config's size: counted exactly, in closed form."""
+        return network_cost(self.config)
 
 
 MODELS: dict[str, ModelInfo] = {}
 
 UNPUBLISHED = {"nasnet-b": "NASNet-B", "nasnet-c": "NASNet-C"}
+
+
+def register(model: ModelInfo) -> None:
+    """Adds a row to the table; raises ConfigError if there is one of that name."""
+    if model.name in MODELS:
+        raise ConfigError(f"the model {model.name!r} is in the zoo already; choose another name")
+    MODELS[model.name] = model
 
 
 def get_model(name: str) -> ModelInfo:

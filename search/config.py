@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nasnet_zoo.arch.checks import check_choices, parse_dataclass
+from nasnet_zoo.arch.checks import check_choices, parse_dataclass, read_json
 from nasnet_zoo.errors import ConfigError
 
 from .children.base import BaseChildSettings
@@ -24,7 +24,6 @@ from .searchers.table import SEARCHERS, searcher_sections
 from .spaces.table import SPACES, SpaceSettings
 
 FORMAT_VERSION = 1
-MAX_CONFIG_BYTES = 1 << 20
 MAY_CHANGE = ("failures.", "repeats", "child.seconds")  # of what decides the outcome, when a search is resumed
 ROWS = {"space": ("name", SPACES), "child": ("task", CHILDREN), "fleet": ("kind", FLEETS)}  # which field names the row
 Action = Literal["floor", "retry", "skip"]
@@ -111,13 +110,6 @@ class SearchConfig:
         for section, (tag, table) in ROWS.items():
             settings = getattr(self, section)
             _check_type(settings, table.row(getattr(settings, tag)).settings, section)
-        space, task = self.space.space(), self.child.task
-        if not CHILDREN.row(task).takes(space):
-            others = " or ".join(name for name, entry in CHILDREN.items() if entry.takes(space))
-            raise ConfigError(
-                f"search: children of the task {task} cannot be architectures of the space {space.name}, but those of "
-                f"{others or 'no task'} can: set child.task, or choose another space"
-            )
 
     @property
     def settings(self) -> Any:
@@ -197,23 +189,11 @@ def section_types(value: Mapping[str, Any]) -> dict[str, type]:
 
 def read_search_config(path: str | Path) -> SearchConfig:
     """The search config in a JSON file; raises ConfigError naming the file."""
-    value = read_json(Path(path))
+    value = read_json(path, "search config")
     try:
         return SearchConfig.from_json(value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def read_json(path: Path) -> Any:
-    """What the JSON file of a search config holds; raises ConfigError."""
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes, which no search config is")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
 
 
 def _check_version(version: Any) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_zoo import __version__
+from nasnet_zoo.arch.checks import read_json
 from nasnet_zoo.errors import ConfigError, JournalError, ZooError
 from nasnet_zoo.util.files import atomic_file, locked
 
-from .config import MAY_CHANGE, SearchConfig, read_json
+from .config import MAY_CHANGE, SearchConfig
 from .journal import Journal, refuse_another_version
 from .records import Record
 from .spaces.base import Space
@@ -21,7 +22,7 @@ CONFIG, JOURNAL, BEST, REPORT, EVENTS = "config.json", "journal.sqlite", "best.j
 
 def read_config(folder: Path) -> SearchConfig:
     """The config of the search in a run folder; raises ConfigError, or JournalError if it is another version's."""
-    value = read_json(folder / CONFIG)
+    value = read_json(folder / CONFIG, "search config")
     try:
         return SearchConfig.from_json(value)
     except ConfigError as error:
@@ -103,7 +104,6 @@ def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str,
         "kind": space.kind,
         "architecture": space.to_json(architecture),
         "space": config.space.name,
-        "style": getattr(space, "style", None),
         "tokens": list(record.tokens),
         "hash": record.hash,
         "child": record.child,

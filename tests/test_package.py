@@ -1,6 +1,7 @@
 """What the wheel holds, who imports whom, and the names that are promised."""
 
 import ast
+import inspect
 import json
 import re
 import tomllib
@@ -34,19 +35,100 @@ def imported(path, package):
 
 
 def test_the_wheel_takes_every_package_and_all_data():
-    packages = {package for folder in TREES for path, package in modules(folder) if path.name == "__init__.py"}
+    folders = {package: path.parent for folder in TREES for path, package in modules(folder) if path.stem == "__init__"}
     tools = PROJECT["tool"]["setuptools"]
-    assert set(tools["packages"]) == packages
-    data = {path for path in (ROOT / "nasnet_zoo").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    named = {path for pattern in tools["package-data"]["nasnet_zoo"] for path in (ROOT / "nasnet_zoo").glob(pattern)}
-    assert {path for path in data if path.suffix != ".py"} == named
+    assert set(tools["packages"]) == set(folders)
+    files = {path for folder in TREES for path in (ROOT / folder).rglob("*") if path.is_file()}
+    patterns = [(package, pattern) for package, named in tools["package-data"].items() for pattern in named]
+    named = {path for package, pattern in patterns for path in folders[package].glob(pattern) if path.is_file()}
+    assert {path for path in files if path.suffix != ".py" and "__pycache__" not in path.parts} == named
     assert ROOT / "nasnet_zoo" / "py.typed" in named
+    assert ROOT / "search" / "report" / "templates" / "report.html.j2" in named
 
 
 def test_what_a_release_needs_is_there():
     for name in ("LICENSE", "NOTICE", "CHANGELOG.md", "MODEL_CARD.md", "README.md", ".ci/run"):
         assert (ROOT / name).stat().st_size > 100
     assert PROJECT["project"]["requires-python"] == ">=3.11" and "torch>=2.11" in PROJECT["project"]["dependencies"]
+
+
+# The rooms of nasnet_zoo/ from the ground up: a room imports from those before it, and from itself.
+ROOMS = (
+    *("errors", "util", "arch", "registry", "models", "lookup", "data", "networks", "convert", "weights", "training"),
+    *("__init__", "cli"),
+)
+
+
+def files_of(folders):
+    """Every module of some trees: its name, its file and what it imports of the project, wherever in the file."""
+    found = {}
+    for folder in folders:
+        for path, package in modules(folder):
+            name = package if path.stem == "__init__" else f"{package}.{path.stem}"
+            found[name] = (path, package)
+    graph = {}
+    for name, (path, package) in found.items():
+        targets = set()
+        for target in imported(path, package):
+            while target and target not in found:
+                target = target.rpartition(".")[0]
+            if target and target != name:
+                targets.add(target)
+        graph[name] = targets
+    return found, graph
+
+
+def test_nothing_in_the_zoo_imports_from_a_room_above_its_own():
+    found, graph = files_of(["nasnet_zoo"])
+
+    def room(name):
+        return (name.split(".") + ["__init__"])[1]
+
+    assert {room(name) for name in found} == set(ROOMS) and len(ROOMS) + 1 <= 14  # and assets
+    for name, targets in graph.items():
+        for target in targets - {"nasnet_zoo"}:
+            assert ROOMS.index(room(target)) <= ROOMS.index(room(name)), f"{name} imports {target}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions and for type checkers count too. A package's own file only hands names on, or registers:
+    what stands in its folder does not wait for it."""
+    found, graph = files_of(TREES)
+    faces = {name for name, (path, _) in found.items() if path.stem == "__init__"}
+    state = {}
+
+    def visit(name, path):
+        if state.get(name) == "done" or name in faces:
+            return
+        assert name not in path, f"a circle: {' -> '.join([*path[path.index(name) :], name])}"
+        for target in sorted(graph[name]):
+            visit(target, [*path, name])
+        state[name] = "done"
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_data_about_architectures_needs_no_torch():
+    for path, package in modules("nasnet_zoo"):
+        if path.is_relative_to(ROOT / "nasnet_zoo" / "arch"):
+            assert not [name for name in imported(path, package) if name.split(".")[0] == "torch"], path
+
+
+def test_a_function_and_a_module_never_share_a_promised_name():
+    for package in (nasnet_zoo, nasnet_zoo.search, nasnet_zoo.export):
+        folder = Path(package.__file__).parent
+        names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+        functions = {name for name in package.__all__ if not inspect.ismodule(getattr(package, name))}
+        assert not names & functions, f"{package.__name__}: {names & functions}"
+
+
+def test_only_the_files_of_a_kind_name_it():
+    """What dispatches on a config's kind asks the registry."""
+    for folder in TREES:
+        for path, _ in modules(folder):
+            if path.stem != "cells" and "report" not in path.parts:  # which has a column of that name
+                assert '"cell"' not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize("folder", TREES)
@@ -60,7 +142,8 @@ def test_the_zoo_imports_neither_search_nor_export_and_they_not_each_other(folde
 
 
 def test_every_public_name_is_there():
-    promised = {"load", "create", "list_models", "info", "save", "convert", "Network", "ZooError", "read_genotype"}
+    promised = {"load", "create", "list_models", "info", "save", "convert", "train", "search", "export"}
+    promised |= {"Network", "ZooError", "read_genotype"}
     assert promised <= set(nasnet_zoo.__all__)
     assert all(getattr(nasnet_zoo, name) is not None for name in nasnet_zoo.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from nasnet_zoo.arch.draw.cells import draw_genotype
+from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.data.images import ImageSource
 from nasnet_zoo.errors import ConfigError
 
@@ -36,12 +36,12 @@ def build_demo(
         about = dict(name=name, license=license, source=source)
         if to_onnx(network, folder / "graph", precision, images=images, **about).data_sha256:
             raise ConfigError(f"{name} has too many weights for a page in {precision}: try int8, or a smaller network")
-        config = network.config
+        config, kind = network.config, get_kind(network.config.kind)
         card = asdict(config.preprocess) | {"name": name, "precision": precision, "channels": config.in_channels}
         card |= {"labels": network.labels, "license": license or "not stated", "accuracy": None}
         card["source"] = f"The weights are those of {source}"
         drawings = {}
-        for part in ("normal", "reduction"):
-            draw_genotype(config.architecture, folder / f"{part}.svg", only=part)
+        for part in kind.parts:
+            kind.draw(config.architecture, folder / f"{part}.svg", only=part)
             drawings[f"{part} cell"] = (folder / f"{part}.svg").read_text(encoding="utf-8")
         build_site(out, (folder / "graph" / MODEL).read_bytes(), card, drawings, examples)

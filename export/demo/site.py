@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.arch.config import Preprocess
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import open_image
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.util.files import atomic_folder

@@ -1,20 +1,25 @@
-"""From a genotype and a scale to the full wiring of a network, channel by channel. Imports no torch.
+"""The kind "cell": a genotype's cells stacked by a scale, lowered to a plan.
 
-The plan is what the builder builds, the cost function counts, the converters name and the exporters emit, so that
-the rules of the macro-architecture (TF-slim's `_build_nasnet_base`, NASNet paper section 3 and appendix A.4) stand in
-this one place.
+The rules of the macro-architecture (TF-slim's `_build_nasnet_base`, NASNet paper section 3 and appendix A.4) stand in
+this one place, and so does the way from a genotype to a whole config.
 """
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import ConfigError
-from .checks import check_choices
-from .config import MAX_CHANNELS, NetworkConfig
+from .checks import MAX_CHANNELS, check_choices
+from .config import NetworkConfig
 from .genotype import Cell, Genotype
-from .ops import COMBINES, OPS, Conv, Layers, Norm, ReLU, conv, factorized
+from .kinds import Kind, Sizing, register_kind
+from .layers import Conv, Layers, Norm, ReLU
+from .ops import COMBINES, OPS, conv, factorized
+from .plan import PICTURE, Auxiliary, Plan, Step
+from .preprocess import CIFAR10, INCEPTION, TORCH_IMAGENET
 
 MAX_CELLS = 1000
+WIDE = 64  # from this F on the published networks have the wide stem and skip the reduction's input
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,10 @@ class CellScale:
 
     `stages` counts the normal cells of each stage; a reduction cell stands between two stages, and `filters` (the
     paper's F; P = 24 F for NASNet-A's last map) doubles there. `stem` is "cifar" (3x3, stride 1), "imagenet" (3x3,
-    stride 2, valid, then two reduction cells) or "imagenet-nds" (DARTS' three convolutions). `style` says which
-    lineage's rules hold: "slim" projects the previous input only where it must, and a strided identity is a 1x1
-    convolution; "nds" projects both inputs always, a strided identity is a factorized reduction, and no ReLU comes
-    before the global average. With `skip_reduction_input` the cell after a reduction reads, as its previous input,
-    the map two cells before the reduction instead of the one just before it. `aux_size` is the (height, width) of
-    the map that the auxiliary head was made for, or None for no auxiliary head.
+    stride 2, valid, then two reduction cells) or "imagenet-nds" (DARTS' three convolutions). With
+    `skip_reduction_input` the cell after a reduction reads, as its previous input, the map two cells before the
+    reduction instead of the one just before it. `aux_size` is the (height, width) of the map that the auxiliary head
+    was made for, or None for no auxiliary head.
     """
 
     stem: Literal["cifar", "imagenet", "imagenet-nds"]
@@ -36,7 +39,6 @@ class CellScale:
     filters: int
     stages: tuple[int, ...]
     skip_reduction_input: bool = False
-    style: Literal["slim", "nds"] = "slim"
     bn_eps: float = 1e-3
     aux_size: tuple[int, int] | None = None
 
@@ -66,173 +68,177 @@ class CellScale:
         return 8 if self.stem == "cifar" else 32
 
 
-@dataclass(frozen=True)
-class Feed:
-    """Where an input state comes from: map `part` of what step `step` of the network put out, then `layers`."""
-
-    step: int
-    part: int
-    layers: Layers
-    channels: int
-
-
-@dataclass(frozen=True)
-class BlockPlan:
-    states: tuple[int, int]
-    ops: tuple[Layers, Layers]
-    identities: tuple[bool, bool]  # drop path spares identities
-    combine: str
-    combine_layers: Layers
+def cifar(
+    genotype: Genotype, filters: int, stages: tuple[int, ...], stem_channels: int, size: int = 32, classes: int = 10
+) -> NetworkConfig:
+    """A network of this genotype for CIFAR-10's pictures, or others of `size` pixels (NASNet paper, appendix A.6)."""
+    scale = CellScale("cifar", stem_channels, filters, stages, bn_eps=1e-5)
+    preprocess = dataclasses.replace(CIFAR10, size=(size, size))
+    return NetworkConfig(genotype, scale, preprocess, classes, labels="cifar10" if classes == 10 else None)
 
 
-@dataclass(frozen=True)
-class CellPlan:
-    """One cell. `index` counts all cells from 0 in drop path's formula; `stride` is 2 in a reduction cell."""
-
-    name: str
-    index: int
-    channels: int
-    stride: int
-    feeds: tuple[Feed, ...]
-    blocks: tuple[BlockPlan, ...]
-    outputs: tuple[tuple[int, Layers], ...]  # states that leave the cell, each with what fits it to the others
-    separate: bool
-
-    @property
-    def parts(self) -> tuple[int, ...]:
-        """Channels of each map the cell puts out: one for a concatenation, one per state for separate outputs."""
-        each = (self.channels,) * len(self.outputs)
-        return each if self.separate else (sum(each),)
+def imagenet(genotype: Genotype, scale: CellScale, size: int = 224, classes: int = 1000) -> NetworkConfig:
+    """A network of this genotype for ImageNet's pictures at `size` pixels, prepared as its lineage prepares them."""
+    preprocess = dataclasses.replace(TORCH_IMAGENET if genotype.style == "nds" else INCEPTION, size=(size, size))
+    return NetworkConfig(genotype, scale, preprocess, classes, labels="imagenet-1k" if classes == 1000 else None)
 
 
-@dataclass(frozen=True)
-class NetworkPlan:
-    """The stem's layer lists and the cells in order. A *step* is one of these: stem parts first, then cells.
-
-    `strides` has the total stride at each step, `features` the last step at each stride, `aux` the step whose output
-    the auxiliary head reads, and `head` the layers between the last step and the global average.
-    """
-
-    stem: tuple[Layers, ...]
-    cells: tuple[CellPlan, ...]
-    strides: tuple[int, ...]
-    features: tuple[int, ...]
-    aux: int | None
-    head: Layers
-    head_channels: int
+def sized(genotype: Genotype, sizing: Sizing) -> NetworkConfig:
+    """The config of a size that is wanted: N normal cells per stage, F filters (NASNet paper, section 3, table 2)."""
+    filters, stages = sizing.width, (sizing.depth,) * 3
+    if sizing.data == "cifar10":
+        stem = max(round(filters * sizing.stem), 2)
+        return cifar(genotype, filters, stages, stem, sizing.size or 32, sizing.classes or 10)
+    if genotype.style == "nds":
+        scale = CellScale("imagenet-nds", filters, filters, stages)
+    else:
+        wide = filters >= WIDE
+        scale = CellScale("imagenet", 96 if wide else 32, filters, stages, skip_reduction_input=wide)
+    return imagenet(genotype, scale, sizing.size or 224, sizing.classes or 1000)
 
 
-def make_plan(config: NetworkConfig) -> NetworkPlan:
-    """The wiring of a config of kind "cell"."""
-    return _Planner(config.architecture, config.scale, config.in_channels).plan()
+def make_plan(genotype: Genotype, scale: CellScale, in_channels: int) -> Plan:
+    """The wiring of a genotype at a scale, channel by channel."""
+    return _Planner(genotype, scale, in_channels).plan()
 
 
 class _Planner:
-    def __init__(self, genotype: Genotype, scale: CellScale, in_channels: int) -> None:
-        self.genotype, self.scale = genotype, scale
-        self.stem = _stem(scale, in_channels)
-        self.parts: list[tuple[int, ...]] = []  # channels of every map of every step
-        self.strides: list[int] = []
-        stride = 1
-        for layers in self.stem:
-            for layer in layers:
-                stride *= layer.stride[0] if isinstance(layer, Conv) else 1
-            self.parts.append((next(layer.channels for layer in reversed(layers) if isinstance(layer, Norm)),))
-            self.strides.append(stride)
-        self.cells: list[CellPlan] = []
+    """Lays down the steps, cell by cell. A *map* is what a part of the stem or a cell hands on: one step, or, from a
+    cell with separate outputs, several."""
 
-    def plan(self) -> NetworkPlan:
-        scale, last = self.scale, len(self.scale.stages) - 1
+    def __init__(self, genotype: Genotype, scale: CellScale, in_channels: int) -> None:
+        self.genotype, self.scale, self.in_channels = genotype, scale, in_channels
+        self.steps: list[Step] = []
+        self.channels: list[int] = []
+        self.maps: list[tuple[int, ...]] = []
+        self.strides: list[int] = []  # of the maps
+        self.cells = 2 * (scale.stem == "imagenet") + sum(scale.stages) + len(scale.stages) - 1
+        self.laid = 0  # cells
+
+    def plan(self) -> Plan:
+        scale, slim = self.scale, self.genotype.style == "slim"
+        self.stem()
         if scale.stem == "imagenet":
             for index in range(2):  # two reduction cells at a quarter and half of the width
-                self.add(f"stem_{index}", self.genotype.reduction, int(scale.filters / 4 * 2**index), 2, self.behind(1))
+                self.cell(f"stem_{index}", self.genotype.reduction, int(scale.filters / 4 * 2**index), 2, self.behind)
         normals = reductions = 0
-        aux = None
+        auxiliary = None
         for stage, depth in enumerate(scale.stages):
-            channels = scale.filters * 2**stage
-            before = self.behind(1)
+            channels, before = scale.filters * 2**stage, self.behind
             if stage:
-                self.add(f"reduction_{reductions}", self.genotype.reduction, channels, 2, before)
+                self.cell(f"reduction_{reductions}", self.genotype.reduction, channels, 2, before)
                 reductions += 1
             for position in range(depth):
                 skips = scale.skip_reduction_input and stage and position == 0
-                previous = before if skips else self.behind(1)
-                self.add(f"normal_{normals}", self.genotype.normal, channels, 1, previous)
+                self.cell(f"normal_{normals}", self.genotype.normal, channels, 1, before if skips else self.behind)
                 normals += 1
-            if stage == last - 1:
-                aux = len(self.parts) - 1
-        features = [step for step, stride in enumerate(self.strides) if stride not in self.strides[step + 1 :]]
-        return NetworkPlan(
-            self.stem,
-            tuple(self.cells),
-            tuple(self.strides),
-            tuple(features),
-            aux,
-            () if scale.style == "nds" else (ReLU("relu"),),
-            sum(self.parts[-1]),
+            if stage == len(scale.stages) - 2 and scale.aux_size is not None:
+                auxiliary = Auxiliary(self.maps[-1], scale.aux_size)
+        features = [m for i, m in enumerate(self.maps) if self.strides[i] not in self.strides[i + 1 :]]
+        last = self.step("head.joined", self.maps[-1], join="concat")
+        output = self.step("head", (last,), (ReLU("relu"),) if slim else ())
+        return Plan(
+            steps=tuple(self.steps),
+            output=output,
+            in_channels=self.in_channels,
+            features=tuple(features),
+            bn_eps=scale.bn_eps,
+            minimum_size=scale.minimum_size,
+            auxiliary=auxiliary,
         )
 
-    def behind(self, n: int) -> int | None:
-        """The step n before the last one, or None where the network has not had that many."""
-        step = len(self.parts) - 1 - n
-        return step if step >= 0 else None
+    @property
+    def behind(self) -> int | None:
+        """The map before the last one, or None where the network has had but one."""
+        return len(self.maps) - 2 if len(self.maps) > 1 else None
 
-    def add(self, name: str, cell: Cell, channels: int, stride: int, previous: int | None) -> None:
-        feeds = self.feeds(cell, channels, previous)
-        current_stride = self.strides[-1]
-        states = [feed.channels for feed in feeds] + [channels] * len(cell.blocks)
-        blocks = []
-        for block in cell.blocks:
-            edges = (block.left, block.right)
-            ops = tuple(self.op(e.op, states[e.state], channels, stride if e.state < cell.inputs else 1) for e in edges)
-            identities = tuple(edge.op == "identity" for edge in edges)
-            layers = COMBINES[block.combine](channels)
-            blocks.append(BlockPlan((edges[0].state, edges[1].state), ops, identities, block.combine, layers))
+    def step(
+        self,
+        name: str,
+        inputs: tuple[int, ...],
+        layers: Layers = (),
+        join: Literal["only", "add", "concat"] = "only",
+        drop_path: float = 0.0,
+    ) -> int:
+        """Lays down a step, unless it would only hand on what it reads, and returns where its map is."""
+        if len(inputs) == 1 and join != "add":
+            if not layers:
+                return inputs[0]
+            join = "only"
+        each = [self.in_channels if read == PICTURE else self.channels[read] for read in inputs]
+        channels = sum(each) if join == "concat" else each[0]
+        for layer in layers:
+            channels = layer.channels_after(channels)
+        self.steps.append(Step(name, inputs, layers, join, drop_path))
+        self.channels.append(channels)
+        return len(self.steps) - 1
+
+    def stem(self) -> None:
+        read, stride = PICTURE, 1
+        for index, layers in enumerate(_stem(self.scale, self.in_channels)):
+            read = self.step(f"stem.{index}", (read,), layers)
+            for layer in layers:
+                stride *= layer.reduction
+            self.maps.append((read,))
+            self.strides.append(stride)
+
+    def cell(self, name: str, cell: Cell, channels: int, stride: int, previous: int | None) -> None:
+        """Lays down a cell. Names: `inputs.i` fits input i, `blocks.b.left` and `.right` are the operations,
+        `outputs.s` fits state s to the others."""
+        prefix, share = f"cells.{name}", (self.laid + 1) / self.cells
+        states = self.inputs(prefix, cell, channels, previous)
+        for index, block in enumerate(cell.blocks):
+            where, sides = f"{prefix}.blocks.{index}", []
+            for side, edge in (("left", block.left), ("right", block.right)):
+                read = states[edge.state]
+                layers = self.op(edge.op, self.channels[read], channels, stride if edge.state < cell.inputs else 1)
+                drop = 0.0 if edge.op == "identity" else share  # drop path spares identities
+                sides.append(self.step(f"{where}.{side}", (read,), layers, drop_path=drop))
+            join: Literal["add", "concat"] = "concat" if block.combine == "concat" else "add"
+            joined = self.step(f"{where}.joined", (sides[0], sides[1]), join=join)
+            states.append(self.step(f"{where}.combine", (joined,), COMBINES[block.combine](channels)))
         outputs = []
         for state in cell.outputs:
-            strided = stride == 2 and state < cell.inputs
-            if strided:  # TF-slim's _combine_unused_states has no ReLU here
-                fit = factorized(states[state], channels)[1:]
+            c_in = self.channels[states[state]]
+            if stride == 2 and state < cell.inputs:  # TF-slim's _combine_unused_states has no ReLU here
+                fit = factorized(c_in, channels)[1:]
             else:
-                fit = () if states[state] == channels else conv(1, states[state], channels, 1)[1:]
-            outputs.append((state, fit))
-        separate = cell.output == "separate"
-        index = len(self.cells)
-        self.cells.append(CellPlan(name, index, channels, stride, feeds, tuple(blocks), tuple(outputs), separate))
-        self.parts.append(self.cells[-1].parts)
-        self.strides.append(current_stride * stride)
+                fit = () if c_in == channels else conv(1, c_in, channels, 1)[1:]
+            outputs.append(self.step(f"{prefix}.outputs.{state}", (states[state],), fit))
+        whole = tuple(outputs) if cell.output == "separate" else (self.step(prefix, tuple(outputs), join="concat"),)
+        self.maps.append(whole)
+        self.strides.append(self.strides[-1] * stride)
+        self.laid += 1
 
     def op(self, op: str, c_in: int, channels: int, stride: int) -> Layers:
-        if op == "identity" and stride == 2 and self.scale.style == "nds":
+        if op == "identity" and stride == 2 and self.genotype.style == "nds":
             return factorized(c_in, channels)
         return OPS[op](c_in, channels, stride)
 
-    def feeds(self, cell: Cell, channels: int, previous: int | None) -> tuple[Feed, ...]:
-        current = len(self.parts) - 1
+    def inputs(self, prefix: str, cell: Cell, channels: int, previous: int | None) -> list[int]:
+        """Where the cell's input states are, after what fits them to its width and size."""
+        current, always = len(self.maps) - 1, self.genotype.style == "nds"
         if cell.output == "separate":
-            parts = self.parts[current]
-            return tuple(
-                self.feed(current, i % len(parts), channels, always=self.scale.style == "nds")
-                for i in range(cell.inputs)
-            )
-        feeds = [self.feed(current, 0, channels, always=True)]
+            parts = self.maps[current]
+            return [
+                self.fit(f"{prefix}.inputs.{i}", current, i % len(parts), channels, always) for i in range(cell.inputs)
+            ]
+        states = [self.fit(f"{prefix}.inputs.0", current, 0, channels, True)]
         if cell.inputs == 2:
-            # Where there is no step before the current one, the previous input is the current one, untouched.
-            step = current if previous is None else previous
-            untouched = previous is None and self.scale.style == "slim"
-            feeds.append(
-                Feed(step, 0, (), self.parts[step][0])
-                if untouched
-                else self.feed(step, 0, channels, always=self.scale.style == "nds")
-            )
-        return tuple(feeds)
+            # Where there is no map before the current one, the previous input is the current one, untouched.
+            if previous is None and not always:
+                states.append(self.maps[current][0])
+            else:
+                source = current if previous is None else previous
+                states.append(self.fit(f"{prefix}.inputs.1", source, 0, channels, always))
+        return states
 
-    def feed(self, step: int, part: int, channels: int, always: bool) -> Feed:
-        c_in = self.parts[step][part]
-        if self.strides[step] != self.strides[-1]:
-            return Feed(step, part, factorized(c_in, channels), channels)
-        fit = always or c_in != channels
-        return Feed(step, part, conv(1, c_in, channels, 1) if fit else (), channels)
+    def fit(self, name: str, source: int, part: int, channels: int, always: bool) -> int:
+        read = self.maps[source][part]
+        c_in = self.channels[read]
+        if self.strides[source] != self.strides[-1]:
+            return self.step(name, (read,), factorized(c_in, channels))
+        return self.step(name, (read,), conv(1, c_in, channels, 1) if always or c_in != channels else ())
 
 
 def _stem(scale: CellScale, in_channels: int) -> tuple[Layers, ...]:
@@ -249,3 +255,35 @@ def _stem(scale: CellScale, in_channels: int) -> tuple[Layers, ...]:
             (ReLU("relu"), Conv("conv", c, c, (3, 3), (2, 2)), Norm("bn", c)),
         )
     return ((Conv("conv", in_channels, c, (3, 3)), Norm("bn", c)),)
+
+
+def _with_style(architecture: Any, scale: Any) -> tuple[Any, Any]:
+    """Before version 2 the style stood in the scale."""
+    if isinstance(architecture, dict) and isinstance(scale, dict):
+        scale = dict(scale)
+        architecture = {**architecture, "style": scale.pop("style", "slim")}
+    return architecture, scale
+
+
+def _draw(genotype: Genotype, path: Any, **options: Any) -> None:
+    from .draw.cells import draw_genotype  # matplotlib takes longer to import than all of this package
+
+    draw_genotype(genotype, path, **options)
+
+
+register_kind(
+    "cell",
+    Kind(
+        architecture=Genotype,
+        scale=CellScale,
+        read=Genotype.from_json,
+        write=Genotype.to_json,
+        hash=lambda genotype: genotype.canonical_hash,
+        plan=make_plan,
+        sized=sized,
+        draw=_draw,
+        parts=("normal", "reduction"),
+        recognise=lambda value: isinstance(value, dict) and {"normal", "reduction"} <= value.keys(),
+        migrate=_with_style,
+    ),
+)

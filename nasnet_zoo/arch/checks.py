@@ -1,10 +1,27 @@
-"""Checked values: from decoded JSON to dataclasses, every type and choice looked at."""
+"""Checked values: from files of JSON to dataclasses, every type and choice looked at."""
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ZooError
+
+MAX_JSON_BYTES = 1 << 20
+MAX_CHANNELS = 1 << 16
+
+
+def read_json(path: str | Path, what: str, error: type[ZooError] = ConfigError) -> Any:
+    """The value in a JSON file; raises `error` if it cannot be read, is no JSON, or is too large to be `what`."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise error(f"{path} is larger than {MAX_JSON_BYTES} bytes, which no {what} is")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise error(f"cannot read the {what} {path}: {problem.strerror or problem}") from problem
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is not valid JSON: {problem}") from problem
 
 
 def check_choices(value: Any, where: str) -> None:

@@ -14,15 +14,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..errors import GenotypeError
+from .checks import read_json
 from .ops import COMBINES, OPS
 
 OUTPUT_MODES = ("concat", "separate")
+STYLES = ("slim", "nds")
 MAX_BLOCKS = 64  # the published cells have 4 or 5; a file with more than this is a mistake or an attack
 MAX_INPUTS = 8
-MAX_JSON_BYTES = 1 << 20
 
 
 class Edge(NamedTuple):
@@ -75,17 +76,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Genotype:
-    """A normal cell and a reduction cell (stride 2). Equality is literal, because the order decides the weights.
+    """A normal cell and a reduction cell (stride 2), and by which family's rules they become a network.
 
-    Raises GenotypeError, naming the cell and the block, if anything in it does not make sense.
+    `style` "slim" (TF-slim's NASNet, PNASNet) projects the previous input only where it must, and a strided identity is
+    a 1x1 convolution; "nds" (DARTS and its relatives, Radosavovic et al. 2019) projects both inputs always, a strided
+    identity is a factorized reduction, and no ReLU comes before the global average. Equality is literal, because the
+    order decides the weights. Raises GenotypeError, naming the cell and the block, if anything does not make sense.
     """
 
     normal: Cell
     reduction: Cell
+    style: Literal["slim", "nds"] = "slim"
 
     def __post_init__(self) -> None:
         for name in ("normal", "reduction"):
             _check_cell(getattr(self, name), name)
+        if self.style not in STYLES:
+            raise GenotypeError(f"unknown style {_short(self.style)}; choose one of {', '.join(STYLES)}")
         normal, reduction = self.normal, self.reduction
         if (normal.inputs, normal.output) != (reduction.inputs, reduction.output):
             raise GenotypeError(
@@ -101,31 +108,26 @@ class Genotype:
         that no output depends on. For de-duplication only: two genotypes with equal hashes have weights in
         different places unless they are also equal.
         """
-        text = json.dumps([_canonical_cell(self.normal), _canonical_cell(self.reduction)])
+        cells = [_canonical_cell(self.normal), _canonical_cell(self.reduction)]
+        text = json.dumps(cells if self.style == "slim" else [*cells, self.style])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        return {"normal": self.normal.to_json(), "reduction": self.reduction.to_json()}
+        return {"normal": self.normal.to_json(), "reduction": self.reduction.to_json(), "style": self.style}
 
     @classmethod
     def from_json(cls, value: Any) -> "Genotype":
-        """The genotype in a decoded JSON value; raises GenotypeError."""
-        value = _fields(value, "the genotype", required=("normal", "reduction"))
-        return cls(_cell_from_json(value["normal"], "normal"), _cell_from_json(value["reduction"], "reduction"))
+        """The genotype in a decoded JSON value, of the style "slim" where it names none; raises GenotypeError."""
+        value = _fields(value, "the genotype", required=("normal", "reduction"), optional=("style",))
+        normal, reduction = (_cell_from_json(value[name], name) for name in ("normal", "reduction"))
+        return cls(normal, reduction, _text(value.get("style", "slim"), "style"))
 
 
 def read_genotype(path: str | Path) -> Genotype:
     """The genotype in a JSON file; raises GenotypeError, naming the file."""
-    path = Path(path)
+    value = read_json(path, "genotype", GenotypeError)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise GenotypeError(f"{path} is larger than {MAX_JSON_BYTES} bytes: a genotype takes about a thousand")
-        value = json.loads(path.read_text(encoding="utf-8"))
         return Genotype.from_json(value)
-    except OSError as error:
-        raise GenotypeError(f"cannot read the genotype {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise GenotypeError(f"{path} is not valid JSON: {error}") from error
     except GenotypeError as error:
         raise GenotypeError(f"{path}: {error}") from error
 

@@ -126,7 +126,7 @@ DARTS_V1_REDUCTION = _cell(
     ((2, "identity"), (1, "avg_pool_3x3")),
     outputs=(2, 3, 4, 5),
 )
-DARTS_V1 = Genotype(DARTS_V1_NORMAL, DARTS_V1_REDUCTION)
+DARTS_V1 = Genotype(DARTS_V1_NORMAL, DARTS_V1_REDUCTION, "nds")
 
 DARTS_V2_NORMAL = _cell(
     ((1, "sep_conv_3x3"), (0, "sep_conv_3x3")),
@@ -142,7 +142,7 @@ DARTS_V2_REDUCTION = _cell(
     ((2, "identity"), (0, "max_pool_3x3")),
     outputs=(2, 3, 4, 5),
 )
-DARTS_V2 = Genotype(DARTS_V2_NORMAL, DARTS_V2_REDUCTION)
+DARTS_V2 = Genotype(DARTS_V2_NORMAL, DARTS_V2_REDUCTION, "nds")
 
 P_DARTS_NORMAL = _cell(
     ((1, "identity"), (0, "dil_conv_3x3")),
@@ -158,7 +158,7 @@ P_DARTS_REDUCTION = _cell(
     ((0, "dil_conv_3x3"), (3, "dil_conv_5x5")),
     outputs=(2, 3, 4, 5),
 )
-P_DARTS = Genotype(P_DARTS_NORMAL, P_DARTS_REDUCTION)
+P_DARTS = Genotype(P_DARTS_NORMAL, P_DARTS_REDUCTION, "nds")
 
 PC_DARTS_CIFAR10_NORMAL = _cell(
     ((0, "sep_conv_3x3"), (1, "identity")),
@@ -174,7 +174,7 @@ PC_DARTS_CIFAR10_REDUCTION = _cell(
     ((0, "sep_conv_3x3"), (2, "sep_conv_3x3")),
     outputs=(2, 3, 4, 5),
 )
-PC_DARTS_CIFAR10 = Genotype(PC_DARTS_CIFAR10_NORMAL, PC_DARTS_CIFAR10_REDUCTION)
+PC_DARTS_CIFAR10 = Genotype(PC_DARTS_CIFAR10_NORMAL, PC_DARTS_CIFAR10_REDUCTION, "nds")
 
 PC_DARTS_IMAGENET_NORMAL = _cell(
     ((0, "identity"), (1, "sep_conv_3x3")),
@@ -190,7 +190,7 @@ PC_DARTS_IMAGENET_REDUCTION = _cell(
     ((1, "sep_conv_5x5"), (3, "sep_conv_3x3")),
     outputs=(2, 3, 4, 5),
 )
-PC_DARTS_IMAGENET = Genotype(PC_DARTS_IMAGENET_NORMAL, PC_DARTS_IMAGENET_REDUCTION)
+PC_DARTS_IMAGENET = Genotype(PC_DARTS_IMAGENET_NORMAL, PC_DARTS_IMAGENET_REDUCTION, "nds")
 
 ENAS_MICRO_NORMAL = _cell(
     ((1, "avg_pool_3x3"), (1, "sep_conv_3x3")),

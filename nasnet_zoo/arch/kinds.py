@@ -1,41 +1,62 @@
-"""The registry of network kinds: the one place that knows which kinds there are. Imports no torch.
+"""The registry of kinds: how one kind of architecture is read, written, hashed, drawn, sized and lowered to a plan.
 
-A kind says how its architecture is read and written, what its scale is made of, and how a network of it is built,
-drawn, counted and hashed. Configs, checkpoints, reports and the CLI dispatch on `config.kind` and know nothing else.
+It stands below all that dispatches on `config.kind`, and knows no kind itself: a kind's data module registers it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from ..errors import ConfigError
-from .cells import CellScale
-from .config import NetworkConfig
-from .cost import Cost, cell_cost
-from .genotype import Genotype
+from .plan import Plan
 
-if TYPE_CHECKING:
-    from ..networks.network import Network
+
+@dataclass(frozen=True)
+class Sizing:
+    """How large a network is wanted, in the words that all kinds share.
+
+    `depth` is N and `width` F; `data` says which pictures it is for, at `size` pixels a side and with so many
+    `classes`, or that data's own. `stem` times the width is that of a CIFAR network's stem, for kinds that have one.
+    """
+
+    depth: int
+    width: int
+    data: Literal["imagenet", "cifar10"]
+    size: int | None = None
+    classes: int | None = None
+    stem: float = 3.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of network is handled; see the module's docstring."""
+    """One row of the registry.
 
+    `architecture` and `scale` are the types of a config's two halves; the scale is a dataclass. `read` makes an
+    architecture of a decoded JSON value, raising a ZooError, and `write` the reverse. `hash` is equal for architectures
+    that compute the same function up to reordering. `plan` gives (architecture, scale, in_channels) as a Plan, `sized`
+    the NetworkConfig of an architecture at a Sizing. `draw` draws an architecture to a path, with a `title`, or `only`
+    one of its `parts`. `recognise` says whether a JSON value that does not name its kind is of this one. `migrate`
+    brings JSON of (architecture, scale) that was written before FORMAT_VERSION up to date.
+    """
+
+    architecture: type
     scale: type
-    architecture_from_json: Callable[[Any], Any]
-    architecture_to_json: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any]
     hash: Callable[[Any], str]
-    build: "Callable[[NetworkConfig], Network]"
-    cost: Callable[[NetworkConfig, tuple[int, int]], Cost]
+    plan: Callable[[Any, Any, int], Plan]
+    sized: Callable[[Any, Sizing], Any]
     draw: Callable[..., None]
+    parts: tuple[str, ...] = ()
+    recognise: Callable[[Any], bool] = lambda value: False
+    migrate: Callable[[Any, Any], tuple[Any, Any]] = lambda architecture, scale: (architecture, scale)
 
 
 KINDS: dict[str, Kind] = {}
 
 
 def register_kind(name: str, kind: Kind) -> None:
-    """Adds a kind; the name is what configs say in `kind`."""
+    """Adds a kind; the name is what configs say in `kind`. Raises ConfigError if there is one of that name."""
     if name in KINDS:
         raise ConfigError(f"the kind {name!r} is registered already; choose another name")
     KINDS[name] = kind
@@ -48,27 +69,17 @@ def get_kind(name: str) -> Kind:
     return KINDS[name]
 
 
-def _build(config: NetworkConfig) -> "Network":
-    from ..networks.cells import CellNetwork
-
-    return CellNetwork(config)
-
-
-def _draw(genotype: Genotype, path: Any, **options: Any) -> None:
-    from .draw.cells import draw_genotype
-
-    draw_genotype(genotype, path, **options)
+def kind_of(architecture: Any) -> str:
+    """The name of the kind whose architectures are of this type; raises ConfigError."""
+    for name, kind in KINDS.items():
+        if type(architecture) is kind.architecture:
+            return name
+    raise ConfigError(f"a {type(architecture).__name__} is the architecture of no kind; say which with kind=")
 
 
-register_kind(
-    "cell",
-    Kind(
-        scale=CellScale,
-        architecture_from_json=Genotype.from_json,
-        architecture_to_json=Genotype.to_json,
-        hash=lambda genotype: genotype.canonical_hash,
-        build=_build,
-        cost=cell_cost,
-        draw=_draw,
-    ),
-)
+def recognised(value: Any) -> str:
+    """The name of the kind that a bare architecture in JSON is of; raises ConfigError."""
+    for name, kind in KINDS.items():
+        if kind.recognise(value):
+            return name
+    raise ConfigError(f"it is the architecture of no kind that this nasnet_zoo has ({', '.join(sorted(KINDS))})")

@@ -1,7 +1,6 @@
-"""Every operation as a short list of layers, one operation per line. Imports no torch.
+"""Every operation as a short list of layers, one operation per line.
 
-The list is the only definition of an operation: layers.py makes modules of it, cost.py counts its parameters and
-multiply-adds, and the exporters emit graphs from it.
+The list is the only definition of an operation: modules, costs and graphs are made from its layers (layers.py).
 
 Conventions (NASNet paper, appendix A.4): ReLU - convolution - batch norm; a separable convolution is applied twice,
 with no batch norm or ReLU between its depthwise and its pointwise part; a 1x1 convolution is inserted wherever the
@@ -10,81 +9,8 @@ stride.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-
-class Conv(NamedTuple):
-    """A convolution without bias; `kernel` and `stride` are (height, width). Padding is SAME, or none if `valid`."""
-
-    name: str
-    c_in: int
-    c_out: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    groups: int = 1
-    dilation: int = 1
-    valid: bool = False
-
-
-class Norm(NamedTuple):
-    """Batch norm with scale and shift."""
-
-    name: str
-    channels: int
-
-
-class ReLU(NamedTuple):
-    name: str
-
-
-class Pool(NamedTuple):
-    """A pool with SAME padding: the average does not count padding, the maximum pads with -inf."""
-
-    name: str
-    mode: str
-    kernel: int
-    stride: int
-
-
-class Factorized(NamedTuple):
-    """Halves the map without losing half of it: two 1x1 convolutions of stride 2, one on the map and one on the map
-    shifted by one pixel, concatenated (TF-slim's `factorized_reduction`)."""
-
-    name: str
-    c_in: int
-    c_out: int
-
-
-class Zero(NamedTuple):
-    """All zeros, at the output's size (DARTS' `none`)."""
-
-    name: str
-    channels: int
-    stride: int
-
-
-class LayerNorm(NamedTuple):
-    """Normalises each example over channels and pixels, with scale and shift per channel (NASNet-B's combine)."""
-
-    name: str
-    channels: int
-
-
-class InstanceNorm(NamedTuple):
-    """Normalises each channel of each example over its pixels, with scale and shift per channel."""
-
-    name: str
-    channels: int
-
-
-Layer = Conv | Norm | ReLU | Pool | Factorized | Zero | LayerNorm | InstanceNorm
-Layers = tuple[Layer, ...]
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after, so that ceil(size / stride) windows cover the map; the odd one goes after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+from .layers import Conv, Factorized, InstanceNorm, LayerNorm, Layers, Norm, Pool, ReLU, Zero
 
 
 def conv(kernel: int, c_in: int, c: int, s: int, dilation: int = 1) -> Layers:

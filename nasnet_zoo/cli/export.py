@@ -6,9 +6,24 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from nasnet_zoo.export.metadata import Precision
+from nasnet_zoo.export.providers import Provider
+
 from ..errors import ConfigError
 from .app import SHIPPED, JsonOption, app, console, print_json
 
+
+def _size(text: str) -> Any:
+    """native, any, or (height, width)."""
+    if text in ("native", "any"):
+        return text
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ConfigError(f"--size {text}: write native, any, a number of pixels, or HEIGHTxWIDTH as in 224x320")
+    return int(sides[0]), int(sides[-1])
+
+
+PrecisionOption = Annotated[Precision, typer.Option(help="The numbers that the graph computes with.")]
 ImagesOption = Annotated[
     Path | None, typer.Option(help="A folder of pictures such as the graph will see: int8 is calibrated on them.")
 ]
@@ -18,8 +33,10 @@ ImagesOption = Annotated[
 def export(
     model: Annotated[str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write; NAME-PRECISION here.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
-    size: Annotated[str, typer.Option(help="native, any, a side, or HEIGHTxWIDTH in pixels.")] = "native",
+    precision: PrecisionOption = "fp32",
+    size: Annotated[
+        Any, typer.Option(parser=_size, metavar="native|any|SIDE|HEIGHTxWIDTH", help="Of the pictures, in pixels.")
+    ] = "native",
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Take uint8 pictures (batch, height, width, 3), give the top classes too.")
     ] = False,
@@ -39,7 +56,7 @@ def export(
     if top is not None and not pixels:
         raise ConfigError("--top says how many classes a graph with --pixels gives: add --pixels or leave it out")
     pictures = _pictures(images, CALIBRATION) if images is not None else []
-    options = dict(size=_size(size), pixels=pixels, top=top or 5, images=pictures)
+    options = dict(size=size, pixels=pixels, top=top or 5, images=pictures)
     check_options(precision, **options)  # before anything is fetched
     about = origin(model)
     if triton is not None:
@@ -76,8 +93,8 @@ def _print_report(report: Any, out: Path) -> None:
 @app.command()
 def bench(
     names: Annotated[list[str], typer.Argument(help="Zoo names, or checkpoint folders.")],
-    provider: Annotated[str | None, typer.Option(help="cpu, cuda or tensorrt; a GPU if there is one.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    provider: Annotated[Provider | None, typer.Option(help="Where to run; a GPU if there is one.")] = None,
+    precision: PrecisionOption = "fp32",
     batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; may be given several times.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 20,
     only: Annotated[
@@ -126,7 +143,7 @@ def bench(
 def demo(
     model: Annotated[str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.")] = SHIPPED,
     build: Annotated[Path | None, typer.Option(help="Write the static site into this folder, and end.")] = None,
-    precision: Annotated[str, typer.Option(help="fp16, int8 or fp32.")] = "fp16",
+    precision: PrecisionOption = "fp16",
     images: ImagesOption = None,
     examples: Annotated[Path | None, typer.Option(help="A folder of pictures that the page offers.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve; 0 is any free port.")] = 0,
@@ -154,16 +171,6 @@ def demo(
             serve(site, port=port, open_browser=open_browser)
         else:
             console.print(f"wrote {build}: open it with a web server, or push it to a static Space", soft_wrap=True)
-
-
-def _size(text: str) -> Any:
-    """native, any, or (height, width)."""
-    if text in ("native", "any"):
-        return text
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ConfigError(f"--size {text}: write native, any, a number of pixels, or HEIGHTxWIDTH as in 224x320")
-    return int(sides[0]), int(sides[-1])
 
 
 def _pictures(folder: Path, count: int, option: str = "--images") -> list[Path]:

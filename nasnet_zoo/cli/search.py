@@ -4,15 +4,18 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from click import Context, HelpFormatter
 from rich.table import Table
 from typer.core import TyperCommand
 
-from ..errors import ConfigError, SearchError, ZooError
-from .app import DeviceOption, app, chosen_device, console, million, print_json
+from ..errors import ConfigError, SearchError
+from .app import DeviceOption, app, chosen_device, console, million, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from ..lookup import Found
 
 
 class _WithTables(TyperCommand):
@@ -113,7 +116,9 @@ def transfer(
     params: Annotated[str | None, typer.Option(help="Parameters at most: 5.3M.")] = None,
     cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,
     penultimate: Annotated[int | None, typer.Option("-p", help="P, channels of the last map.")] = None,
-    stem: Annotated[str, typer.Option(help="imagenet or cifar.")] = "imagenet",
+    stem: Annotated[
+        Literal["imagenet", "cifar"], typer.Option(help="How the network begins: for large pictures or small ones.")
+    ] = "imagenet",
     size: Annotated[int | None, typer.Option(help="Pixels; 224 for imagenet and 32 for cifar.", min=8)] = None,
     classes: Annotated[int | None, typer.Option(help="1000 for imagenet and 10 for cifar.", min=1)] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a folder with fresh weights to train.")] = None,
@@ -124,36 +129,32 @@ def transfer(
     as_json: Annotated[bool, typer.Option("--json", help="Print the network's config as JSON.")] = False,
 ) -> None:
     """Make a found cell into a network of the size that is wanted."""
-    from nasnet_zoo.search.scaling import Target, ladder, measured
-    from nasnet_zoo.search.scaling import transfer as transferred
+    from nasnet_zoo.search.scaling import Target, best_of, ladder
 
-    if stem not in ("imagenet", "cifar"):
-        raise ConfigError(f"--stem {stem}: there are imagenet and cifar")
     if rerank:
         source = _rerank(Path(source), rerank, epochs, data, device)
-    genotype, style = _found(source)
+    found = _found(source)
     target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
-    options: dict[str, Any] = dict(stem=stem, style=style, size=size, num_classes=classes)
-    chosen = transferred(genotype, target, **options)
+    rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
+    best = best_of(rungs, target)
     if out is not None:
         from ..networks.build import build
         from ..weights.checkpoint import save
 
-        save(build(chosen), out, origin=f"nasnet-zoo transfer {source}", trained=False)
+        save(build(best.config), out, origin=f"nasnet-zoo transfer {source}", trained=False)
     if as_json:
-        print_json(chosen.to_json())
+        print_json(best.config.to_json())
         return
     table = Table(box=None)
     for heading in ("", "N", "F", "P", "parameters", "multiply-adds", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for rung in ladder(genotype, target, **options):
-        mark = "->" if rung.config == chosen else ""
+    for rung in rungs:
+        mark = "->" if rung is best else ""
         amounts = million(rung.cost.parameters), million(rung.cost.multiply_adds), f"{rung.memory / 2**20:,.0f} MiB"
         table.add_row(mark, str(rung.cells), str(rung.filters), str(rung.penultimate), *amounts)
     console.print(table)
-    best = measured(chosen)
     cost = f"{best.cost.parameters:,} parameters, {best.cost.multiply_adds:,} multiply-adds"
-    console.print(f"{best.cells} @ {best.penultimate}: {cost} at {chosen.preprocess.size[0]} px", soft_wrap=True)
+    console.print(f"{best.cells} @ {best.penultimate}: {cost} at {best.config.preprocess.size[0]} px", soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
 
@@ -162,8 +163,6 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
     """Trains a search's best for longer, says how well the short training had ranked them, and returns the best."""
     from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
     from nasnet_zoo.search.reranking import rerank as reranked
-
-    from .app import progress_bar
 
     if not folder.is_dir():
         raise SearchError(f"--rerank needs the run folder of a search, and {folder} is none")
@@ -191,18 +190,12 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
     return str(folder / BEST_RERANKED)
 
 
-def _found(source: str) -> tuple[Any, Literal["slim", "nds"]]:
-    """(genotype, style) of a best.json, a run folder, or whatever `draw` takes."""
-    from ..lookup import find_architecture, find_style, read_found
+def _found(source: str) -> "Found":
+    """The architecture of a best.json, a run folder, or whatever `draw` takes."""
+    from ..lookup import find_architecture
 
-    path = Path(source)
-    found = read_found(path / "best.json" if (path / "best.json").is_file() else path)
-    if found is not None:
-        return found
-    kind, architecture, _ = find_architecture(source)
-    if kind != "cell":
-        raise ZooError(f"{source} is of kind {kind!r}, and only cells are transferred")
-    return architecture, find_style(source, architecture)
+    best = Path(source) / "best.json"
+    return find_architecture(str(best) if best.is_file() else source)
 
 
 def _amount(text: str | None, option: str) -> float | None:

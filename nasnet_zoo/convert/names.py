@@ -6,11 +6,13 @@ and the names of the ports (Cadene's and timm's PyTorch code, Keras) are renamin
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
-from ..arch.cells import CellPlan, make_plan
 from ..arch.config import NetworkConfig
-from ..arch.ops import Conv, Factorized, Layers, Norm
+from ..arch.genotype import Genotype
+from ..arch.layers import Conv, Factorized, Layers, Norm
+from ..arch.plan import Plan, Step
 from ..errors import ConversionError
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -26,34 +28,44 @@ class Source(NamedTuple):
 
 
 def slim_sources(config: NetworkConfig, numbered_reductions: bool) -> list[Source]:
-    """Every tensor of a "cell" network in the slim style. With `numbered_reductions` the reduction cells count among
+    """Every tensor of a network of cells in the slim style. With `numbered_reductions` the reduction cells count among
     the `cell_i` (PNASNet), otherwise they are `reduction_cell_i` (NASNet). Raises ConversionError for other styles
     and for operations that TF-slim has no names for."""
-    if config.kind != "cell" or config.scale.style != "slim" or config.scale.stem == "imagenet-nds":
+    genotype, scale, plan = config.architecture, config.scale, config.plan
+    if not isinstance(genotype, Genotype) or genotype.style != "slim" or scale.stem == "imagenet-nds":
         raise ConversionError("only cell networks of the slim style have TF-slim names; this config is another kind")
-    plan = make_plan(config)
-    conv, norm = ("l1_stem_3x3", "l1_stem_bn") if config.scale.stem == "cifar" else ("conv0", "conv0_bn")
+    conv, norm = ("l1_stem_3x3", "l1_stem_bn") if scale.stem == "cifar" else ("conv0", "conv0_bn")
     sources = [*_conv("stem.0.conv", conv), *_norm("stem.0.bn", norm)]
-    scopes, number = {}, 0
-    for cell in plan.cells:
-        role, index = cell.name.split("_")
-        if role == "stem":
-            scopes[cell.name] = f"cell_stem_{index}"
-        elif role == "reduction" and not numbered_reductions:
-            scopes[cell.name] = f"reduction_cell_{index}"
-        else:
-            scopes[cell.name] = f"cell_{number}"
-            number += 1
-        sources += _cell(cell, f"cells.{cell.name}", scopes[cell.name])
+    scopes, last = _scopes(plan, numbered_reductions), ""
+    for index, step in enumerate(plan.steps):
+        if step.name.startswith("cells."):
+            last = scopes[step.name.split(".")[1]]
+            sources += _step(step, last)
+        if plan.auxiliary is not None and index == plan.auxiliary.inputs[0]:
+            auxiliary = f"{last.replace('cell', 'aux')}/aux_logits"
     sources += _dense("classifier", "final_layer/FC")
-    if config.scale.aux_size is not None:
-        last = scopes[plan.cells[plan.aux - len(plan.stem)].name]
-        scope = f"{last.replace('cell', 'aux')}/aux_logits"
+    if plan.auxiliary is not None:
         for ours, convolution, normed in (("project", "proj", "aux_bn0"), ("reduce", "Conv", "aux_bn1")):
-            sources += _conv(f"aux.{ours}.conv", f"{scope}/{convolution}")
-            sources += _norm(f"aux.{ours}.bn", f"{scope}/{normed}")
-        sources += _dense("aux.classifier", f"{scope}/FC")
+            sources += _conv(f"aux.{ours}.conv", f"{auxiliary}/{convolution}")
+            sources += _norm(f"aux.{ours}.bn", f"{auxiliary}/{normed}")
+        sources += _dense("aux.classifier", f"{auxiliary}/FC")
     return sources
+
+
+def _scopes(plan: Plan, numbered_reductions: bool) -> dict[str, str]:
+    """TF-slim's scope of each cell, by the cell's name."""
+    scopes: dict[str, str] = {}
+    names = dict.fromkeys(step.name.split(".")[1] for step in plan.steps if step.name.startswith("cells."))
+    numbers = count()
+    for name in names:
+        role, index = name.split("_")
+        if role == "stem":
+            scopes[name] = f"cell_stem_{index}"
+        elif role == "reduction" and not numbered_reductions:
+            scopes[name] = f"reduction_cell_{index}"
+        else:
+            scopes[name] = f"cell_{next(numbers)}"
+    return scopes
 
 
 def _conv(key: str, scope: str) -> Iterator[Source]:
@@ -76,28 +88,26 @@ def _factorized(key: str, scope: str, norm: str) -> Iterator[Source]:
     yield from _norm(f"{key}.bn", f"{scope}/{norm}")
 
 
-def _cell(cell: CellPlan, key: str, scope: str) -> Iterator[Source]:
-    for index, (feed, conv, norm) in enumerate(
-        zip(cell.feeds, ("1x1", "prev_1x1"), ("beginning_bn", "prev_bn"), strict=False)
-    ):
-        ours = f"{key}.inputs.{index}"
-        if any(isinstance(layer, Factorized) for layer in feed.layers):
-            yield from _factorized(ours, scope, "final_path_bn")
-        elif feed.layers:
-            yield from _conv(f"{ours}.conv", f"{scope}/{conv}")
-            yield from _norm(f"{ours}.bn", f"{scope}/{norm}")
-    for index, block in enumerate(cell.blocks):
-        if block.combine != "add":
-            raise ConversionError(f"TF-slim has no names for the combine {block.combine!r} of {key}, block {index}")
-        for side, layers in zip(("left", "right"), block.ops, strict=True):
-            yield from _op(layers, f"{key}.blocks.{index}.{side}", f"{scope}/comb_iter_{index}/{side}")
-    for state, layers in cell.outputs:
-        ours, theirs = f"{key}.outputs.{state}", f"{scope}/cell_output/reduction_{state}"
-        if any(isinstance(layer, Factorized) for layer in layers):
-            yield from _factorized(ours, theirs, "final_path_bn")
-        elif layers:
-            yield from _conv(f"{ours}.conv", f"{theirs}/path_conv")
-            yield from _norm(f"{ours}.bn", f"{theirs}/path_bn")
+def _step(step: Step, scope: str) -> Iterator[Source]:
+    """The tensors of one step of a cell: `inputs.i`, `blocks.b.left` or `.right`, or `outputs.s`."""
+    if not step.layers:
+        return
+    _, _, part, *rest = step.name.split(".")
+    if part == "blocks":
+        block, side = rest
+        if side == "combine":
+            raise ConversionError(f"TF-slim has no names for what combines the sides of a block in {step.name}")
+        yield from _op(step.layers, step.name, f"{scope}/comb_iter_{block}/{side}")
+        return
+    if part == "inputs":
+        conv, norm = (("1x1", "beginning_bn"), ("prev_1x1", "prev_bn"))[int(rest[0])]
+    else:
+        scope, conv, norm = f"{scope}/cell_output/reduction_{rest[0]}", "path_conv", "path_bn"
+    if any(isinstance(layer, Factorized) for layer in step.layers):
+        yield from _factorized(step.name, scope, "final_path_bn")
+    else:
+        yield from _conv(f"{step.name}.conv", f"{scope}/{conv}")
+        yield from _norm(f"{step.name}.bn", f"{scope}/{norm}")
 
 
 def _op(layers: Layers, key: str, scope: str) -> Iterator[Source]:

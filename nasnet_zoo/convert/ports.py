@@ -40,7 +40,7 @@ def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[st
         found[plain.replace("/fully_connected/", "/FC/")] = value
     log.info("TF-slim: %d of %d variables are moving averages", averaged, len(found))
     for name in list(found):
-        unused_aux = config.scale.aux_size is None and name.startswith("aux_")
+        unused_aux = config.plan.auxiliary is None and name.startswith("aux_")
         if unused_aux or name.endswith(SLIM_TRAINING):
             del found[name]
     numbered = not any(name.startswith("reduction_cell_") for name in found)
@@ -52,8 +52,7 @@ def from_keras(weights: str | Path | Mapping[str, Any], config: NetworkConfig) -
 
     Raises ConversionError.
     """
-    scale = config.scale if config.kind == "cell" else None
-    if scale is None or scale.stem != "imagenet" or scale.aux_size is not None or config.architecture != NASNET_A:
+    if config.architecture != NASNET_A or config.scale.stem != "imagenet" or config.scale.aux_size is not None:
         raise ConversionError("Keras has NASNet-A with the ImageNet stem and no auxiliary head only, not this config")
     found = weights if isinstance(weights, Mapping) else read_keras(weights)
     stages = config.scale.stages

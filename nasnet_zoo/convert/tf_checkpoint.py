@@ -47,12 +47,12 @@ class _Entry(NamedTuple):
     crc: int  # masked CRC-32C
 
 
-def read(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """All tensors of a checkpoint by name, sorted, in the file's layout (HWIO convolutions) and dtype.
 
     `path` is a prefix (`.../model.ckpt`), its `.index` file, a folder that holds one checkpoint, or a tar archive of
-    one, compressed or not; an archive is unpacked to a temporary folder that is removed again. `verify` checks each
-    tensor's CRC-32C; the index's are always checked.
+    one, compressed or not; an archive is unpacked to a temporary folder that is removed again. The CRC-32C of
+    the index's blocks and of every tensor are checked.
     Raises CheckpointError if there is no checkpoint or more than one, a file is missing, damaged or cannot be read, or
     a tensor is sliced or of another dtype than float16/32/64 and int32/64.
     """
@@ -61,12 +61,12 @@ def read(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, np.n
     try:
         if Path(f"{prefix}.index").is_file():
             parts = _parts(prefix.parent)
-            return _read(prefix.parent, {n: p for n, p in parts.items() if _prefix(n) == prefix.name}, verify)
+            return _read(prefix.parent, {n: p for n, p in parts.items() if _prefix(n) == prefix.name})
         if path.is_dir():
-            return _read(path, _parts(path), verify)
+            return _read(path, _parts(path))
         if path.is_file():
             with TemporaryDirectory() as temporary:
-                return _read(path, _unpack(path, temporary), verify)
+                return _read(path, _unpack(path, temporary))
     except OSError as error:
         raise CheckpointError(
             f"{error.filename or path} cannot be read ({error.strerror or error}); "
@@ -114,7 +114,7 @@ def _unpack(archive: Path, folder: str) -> dict[str, Path]:
     return parts
 
 
-def _read(where: Path, parts: dict[str, Path], verify: bool) -> dict[str, np.ndarray]:
+def _read(where: Path, parts: dict[str, Path]) -> dict[str, np.ndarray]:
     """Reads the one checkpoint among `parts` (name → file); errors call a file `where`/name."""
     indexes = [name for name in parts if name.endswith(".index")]
     if len(indexes) != 1:
@@ -129,7 +129,7 @@ def _read(where: Path, parts: dict[str, Path], verify: bool) -> dict[str, np.nda
             at = f"{where}/{name}"
             if name not in parts:
                 raise CheckpointError(f"{at} is missing; it belongs beside the checkpoint's .index file.")
-            tensors.update(_read_shard(parts[name], list(group), verify))
+            tensors.update(_read_shard(parts[name], list(group)))
     except ValueError as error:
         raise CheckpointError(f"{at} is damaged: {error}; download it again.") from error
     return dict(sorted(tensors.items()))
@@ -174,7 +174,7 @@ def _entry(at: str, name: str, fields: dict) -> _Entry:
     return _Entry(name, dtype, shape, shard, offset, size, _last(fields, 6, _FIXED32))
 
 
-def _read_shard(path: Path, entries: list[_Entry], verify: bool) -> Iterator[tuple[str, np.ndarray]]:
+def _read_shard(path: Path, entries: list[_Entry]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the tensors of one shard, `entries` in the order of their bytes. Raises ValueError if it is damaged."""
     with open(path, "rb") as file:
         length = os.fstat(file.fileno()).st_size
@@ -189,7 +189,7 @@ def _read_shard(path: Path, entries: list[_Entry], verify: bool) -> Iterator[tup
             file.seek(entry.offset)
             if file.readinto(array.reshape(-1).view(np.uint8)) != entry.size:
                 raise ValueError(f"tensor {entry.name!r} is cut off")
-            if verify and masked_crc32c(array) != entry.crc:
+            if masked_crc32c(array) != entry.crc:
                 raise ValueError(f"the checksum of tensor {entry.name!r} does not match")
             yield entry.name, array
 

@@ -1,18 +1,18 @@
 """Labelled pictures from folders, for evaluation."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from ..networks.network import Network
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff"}
 Labelled = list[tuple[Path, int]]
 
 
-def labelled_folder(folder: str | Path, network: Network) -> Labelled:
+def labelled_folder(folder: str | Path, labels: Sequence[str] | None, num_classes: int) -> Labelled:
     """The pictures of a folder, each with its class: from a `labels.csv` of (file, class index), or from subfolders
-    that are named after the network's labels or, if there are as many as classes, stand for them in sorted order.
+    that are named after the labels or, if there are as many as classes, stand for them in sorted order.
 
     Raises DataError.
     """
@@ -20,8 +20,8 @@ def labelled_folder(folder: str | Path, network: Network) -> Labelled:
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: name one with a subfolder of pictures per class, or cifar10")
     table = folder / "labels.csv"
-    pictures = _from_table(table) if table.is_file() else _from_subfolders(folder, network)
-    wrong = [path for path, label in pictures if not 0 <= label < network.config.num_classes]
+    pictures = _from_table(table) if table.is_file() else _from_subfolders(folder, labels, num_classes)
+    wrong = [path for path, label in pictures if not 0 <= label < num_classes]
     if not pictures or wrong:
         problem = f"{wrong[0].name} has a class the network does not have" if wrong else "it has no pictures"
         raise DataError(
@@ -44,17 +44,17 @@ def _from_table(table: Path) -> Labelled:
     return pictures
 
 
-def _from_subfolders(folder: Path, network: Network) -> Labelled:
+def _from_subfolders(folder: Path, labels: Sequence[str] | None, num_classes: int) -> Labelled:
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
-    names = {label: index for index, label in enumerate(network.labels or ())}
+    names = {label: index for index, label in enumerate(labels or ())}
     if all(path.name in names for path in subfolders):
         classes = {path: names[path.name] for path in subfolders}
-    elif len(subfolders) == network.config.num_classes:
+    elif len(subfolders) == num_classes:
         classes = {path: index for index, path in enumerate(subfolders)}
     else:
         raise DataError(
             f"{folder} has {len(subfolders)} subfolders, which are neither named after the network's "
-            f"{network.config.num_classes} classes nor as many as they"
+            f"{num_classes} classes nor as many as they"
         )
     return [
         (path, label)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..arch.config import Preprocess
+from ..arch.preprocess import Preprocess
 from ..errors import ConfigError, ImageError
 
 if TYPE_CHECKING:

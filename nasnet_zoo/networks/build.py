@@ -1,18 +1,22 @@
 """From a config to a network."""
 
+from collections.abc import Callable
+
 import torch
 
 from ..arch.config import NetworkConfig
-from ..arch.kinds import get_kind
 from .layers import initialize
 from .network import Network
+from .planned import PlannedNetwork
+
+# A kind whose networks are more than their plan has a row here; all others are built from the plan alone.
+BUILDERS: dict[str, Callable[[NetworkConfig], Network]] = {}
 
 
 def build(config: NetworkConfig, empty: bool = False) -> Network:
     """The network of a config: freshly initialised, or with `empty` on the meta device, holding no weights yet."""
-    make = get_kind(config.kind).build
     with torch.device("meta" if empty else "cpu"):
-        network = make(config)
+        network = BUILDERS.get(config.kind, PlannedNetwork)(config)
     if not empty:
         initialize(network)
     return network

@@ -1,14 +1,16 @@
-"""The layers of ops.py as torch modules, with TensorFlow's SAME padding computed from the actual size."""
+"""The layers of arch/layers.py as torch modules, with TensorFlow's SAME padding computed from the actual size."""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arch import ops
-from ..arch.ops import same_padding
+from ..arch import layers
+from ..arch.layers import Layer, Layers, ReLU, same_padding
+from ..errors import ConfigError
 
 
 class Conv2d(nn.Conv2d):
@@ -74,29 +76,35 @@ class SamePool2d(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that does not count batches, and whose statistics can be held still in training mode.
+    """torch's batch norm, which counts batches only where that matters: for `momentum=None`, the cumulative average.
 
-    `update_statistics` is False while gradient checkpointing runs a cell for the second time, so that one step
-    moves the running mean and variance once.
+    The counter is no part of the state_dict, so that checkpoints hold weights and statistics alone; to torch's own
+    tools (SyncBatchNorm, swa_utils.update_bn, reset_running_stats) it is there like any other. One that is `frozen`
+    stays in eval mode, whatever `train()` says to the network around it.
     """
+
+    frozen = False
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps)
-        self.register_buffer("num_batches_tracked", None)  # only momentum=None would need it
-        self.update_statistics = True
+        self.register_buffer("num_batches_tracked", torch.tensor(0, device="cpu"), persistent=False)
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
-        mean, var = self.running_mean, self.running_var
-        if self.training and not self.update_statistics:
-            mean, var = mean.clone(), var.clone()  # what is moved is thrown away
-        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+    def train(self, mode: bool = True) -> "BatchNorm":
+        return super().train(mode and not self.frozen)
 
-    def _load_from_state_dict(self, *args) -> None:
-        nn.Module._load_from_state_dict(self, *args)  # torch's own would add num_batches_tracked to old state_dicts
+    def forward(self, x: Tensor) -> Tensor:
+        if self.momentum is None:
+            return super().forward(x)
+        training = self.training or self.running_mean is None
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, training, self.momentum, self.eps)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        nn.Module._load_from_state_dict(self, *args)  # torch's own would want num_batches_tracked of the state_dict
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -130,28 +138,30 @@ class Zero(nn.Module):
         return x.new_zeros(x.shape[0], self.channels, height, width)
 
 
-def make_layer(layer: ops.Layer, eps: float) -> nn.Module:
-    """The module of one layer of ops.py; `eps` is batch norm's."""
-    match layer:
-        case ops.Conv():
-            kind = PointConv2d if layer.kernel == (1, 1) else Conv2d if layer.valid else SameConv2d
-            options = dict(stride=layer.stride, groups=layer.groups, dilation=layer.dilation, bias=False)
-            return kind(layer.c_in, layer.c_out, layer.kernel, **options)
-        case ops.Norm():
-            return BatchNorm(layer.channels, eps)
-        case ops.ReLU():
-            return nn.ReLU()
-        case ops.Pool():
-            return SamePool2d(layer.mode, layer.kernel, layer.stride)
-        case ops.Factorized():
-            return FactorizedReduction(layer.c_in, layer.c_out)
-        case ops.Zero():
-            return Zero(layer.channels, layer.stride)
-        case ops.LayerNorm():
-            return nn.GroupNorm(1, layer.channels, eps=eps)
-        case ops.InstanceNorm():
-            return InstanceNorm(layer.channels, eps=eps, affine=True)
-    raise TypeError(f"no module for {layer}")
+def _convolution(layer: layers.Conv, eps: float) -> nn.Module:
+    kind = PointConv2d if layer.kernel == (1, 1) else Conv2d if layer.valid else SameConv2d
+    options: dict[str, Any] = dict(stride=layer.stride, groups=layer.groups, dilation=layer.dilation, bias=False)
+    return kind(layer.c_in, layer.c_out, layer.kernel, **options)
+
+
+# The module of each layer type of arch/layers.py; `eps` is batch norm's.
+MODULES: dict[type[Layer], Callable[[Any, float], nn.Module]] = {
+    layers.Conv: _convolution,
+    layers.Norm: lambda layer, eps: BatchNorm(layer.channels, eps),
+    layers.ReLU: lambda layer, eps: nn.ReLU(),
+    layers.Pool: lambda layer, eps: SamePool2d(layer.mode, layer.kernel, layer.stride),
+    layers.Factorized: lambda layer, eps: FactorizedReduction(layer.c_in, layer.c_out),
+    layers.Zero: lambda layer, eps: Zero(layer.channels, layer.stride),
+    layers.LayerNorm: lambda layer, eps: nn.GroupNorm(1, layer.channels, eps=eps),
+    layers.InstanceNorm: lambda layer, eps: InstanceNorm(layer.channels, eps=eps, affine=True),
+}
+
+
+def make_layer(layer: Layer, eps: float) -> nn.Module:
+    """The module of one layer; raises ConfigError for a type that has none in MODULES."""
+    if type(layer) not in MODULES:
+        raise ConfigError(f"the layer type {type(layer).__name__} has no module: add it to networks.layers.MODULES")
+    return MODULES[type(layer)](layer, eps)
 
 
 class State:
@@ -168,6 +178,13 @@ class State:
         return self._relu
 
 
+def drop_path(x: Tensor, keep: Tensor) -> Tensor:
+    """Drops the whole of x for each example with probability 1 - keep, and scales what stays (Larsson et al. 2016)."""
+    # Drawn in float32: in bfloat16 numbers close to 1 become 1, and would double what stays.
+    mask = torch.floor(keep + torch.rand(x.shape[0], 1, 1, 1, device=x.device))
+    return x / keep.to(x.dtype) * mask.to(x.dtype)
+
+
 class Chain(nn.Sequential):
     """A list of layers that reads a State; a leading ReLU is taken from the state, which shares it.
 
@@ -176,8 +193,8 @@ class Chain(nn.Sequential):
 
     separable: "Callable[[Chain, State], Tensor] | None" = None
 
-    def __init__(self, layers: ops.Layers, eps: float) -> None:
-        takes_relu = bool(layers) and isinstance(layers[0], ops.ReLU)
+    def __init__(self, layers: Layers, eps: float) -> None:
+        takes_relu = bool(layers) and isinstance(layers[0], ReLU)
         rest = layers[1:] if takes_relu else layers
         super().__init__(OrderedDict((layer.name, make_layer(layer, eps)) for layer in rest))
         self.takes_relu = takes_relu

@@ -1,38 +1,56 @@
 """What every network of the zoo can do, whatever its kind."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from ..arch.config import NetworkConfig
+from ..data.images import ImageSource, Transform
 from ..data.labels import label_names
+from ..data.prediction import Prediction
 from ..errors import ConfigError
 from .layers import initialize
+from .predict import predict
 
 
 class Network(nn.Module):
-    """A torch module that knows its config, how pictures are prepared for it, and its labels.
+    """A torch module that knows its config.
 
-    A kind's network sets `classifier` (nn.Linear), `num_features`, `feature_strides`, `feature_channels` and
-    `minimum_size`, and implements `forward` and `features`.
+    `progress` (0-d tensor, 0 to 1) is how much of a training is done. It lies in a tensor so that a captured step
+    reads what it is now.
+    """
+
+    progress: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("progress", torch.ones((), device="cpu"), persistent=False)
+
+    def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
+        """Sets what a recipe wants of the network itself; a network that has no such thing takes no notice."""
+
+
+class ImageNetwork(Network):
+    """A network that classifies pictures, and knows how they are prepared for it, and its labels.
+
+    A subclass sets `classifier`, `aux` (a module with a `classifier`, or None), `num_features`, `feature_strides`,
+    `feature_channels` and `minimum_size`, and implements `forward` and `features`.
     """
 
     classifier: nn.Linear
+    aux: nn.Module | None
     num_features: int
     feature_strides: tuple[int, ...]
     feature_channels: tuple[int, ...]
     minimum_size: int
 
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        self.config = config
-
     @property
     def transform(self) -> Callable[..., Tensor]:
         """PIL image -> float32 tensor (channels, height, width), as the network was trained to see it."""
-        from ..data.images import Transform
-
         return Transform(self.config.preprocess, self.config.in_channels)
 
     @property
@@ -40,21 +58,39 @@ class Network(nn.Module):
         """The class names in the order of the logits, or None if they are not known."""
         return label_names(self.config)
 
-    def predict(self, images, k: int = 5):
-        """The k most probable classes of one image or of each in a list; see predict.predict."""
-        from .predict import predict
+    def predict(
+        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = 32
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """The k most probable classes of one image or of each in a list.
 
-        return predict(self, images, k)
+        Args:
+            images: whatever `data.images.open_image` takes, or a list of it.
+            k: how many classes; more than there are gives all.
+            batch_size: how many pictures are computed at a time.
+
+        Returns:
+            The predictions, the most probable first: a list for one image, a list of lists for a list.
+
+        Raises:
+            ImageError: naming the image that cannot be used.
+            ConfigError: for a k or batch_size below 1, or a network that takes no pictures.
+        """
+        with eval_mode(self):
+            return predict(self, self.transform, self.labels, images, k, batch_size)
 
     def reset_classifier(self, num_classes: int) -> None:
         """A new classifier for `num_classes` classes with fresh weights; the auxiliary head's too if there is one."""
         self.config = dataclasses.replace(self.config, num_classes=num_classes, labels=None)
-        heads = [self] + ([self.aux] if getattr(self, "aux", None) is not None else [])
-        for head in heads:
-            old = head.classifier
-            options = dict(device=old.weight.device, dtype=old.weight.dtype)
-            head.classifier = nn.Linear(old.in_features, num_classes, **options)
-            initialize(head.classifier)
+        for head in (self, self.aux):
+            if head is not None:
+                old = head.classifier
+                options = dict(device=old.weight.device, dtype=old.weight.dtype)
+                head.classifier = nn.Linear(old.in_features, num_classes, **options)
+                initialize(head.classifier)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The last map at each stride of `feature_strides`; `feature_channels` are their widths."""
+        raise NotImplementedError
 
     def checked(self, x: Tensor) -> Tensor:
         """x, or a ConfigError if it is not a batch of maps that this network can take."""
@@ -65,3 +101,15 @@ class Network(nn.Module):
                 f"not {tuple(x.shape)}: resize the picture, or use network.transform"
             )
         return x
+
+
+@contextmanager
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Everything in eval mode inside the block; afterwards each module is in the mode that it was in."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arch.config import Preprocess
+from ..arch.preprocess import Preprocess
 from ..data.cifar import Pictures
 from .recipe import Recipe
 

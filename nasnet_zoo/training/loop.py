@@ -1,83 +1,115 @@
-"""The one training loop: search children, CIFAR-10, ImageNet and fine-tuning call it with different recipes."""
+"""The one training loop: the order of things, and nothing else. What is learned is a task's, how a recipe's."""
 
+import logging
 import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..data.cifar import Pictures
-from ..networks.layers import BatchNorm, Chain
+from ..errors import TrainingError
+from ..networks.layers import Chain
 from ..networks.network import Network
-from .augment import epoch_batches
-from .evaluate import evaluate
+from ..util.interrupts import deferred_interrupts
+from .optim import make_optimizer, schedule
 from .recipe import Recipe
 from .state import Epoch, TrainingState
 from .step import TrainingStep
+from .tasks.base import Task
+
+CHECK_STEPS = 100  # between two looks at the loss, each of which waits for the device
+
+log = logging.getLogger("nasnet_zoo")
 
 
 def train(
     network: Network,
-    pictures: Pictures,
+    task: Task,
     recipe: Recipe,
     *,
     seed: int = 0,
-    validation: Pictures | None = None,
     folder: str | Path | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
-    """Trains `network` in place on its device and returns the history.
+    """Trains a network in place, on its device, and leaves it in eval mode.
 
-    With a `folder` the state is kept there after every epoch, and a call with the same network config, recipe and
-    seed goes on where the last one stopped, drawing the same random numbers as if it had not. Calls
-    `on_step(epoch, step, steps)` and `on_epoch`. Raises CheckpointError if the folder holds another training.
+    Batch norms that are in eval mode while the network is in training mode, or `frozen`, stay as they are. With a
+    `folder` the state is kept there after every epoch, every few minutes, and when Ctrl-C or SIGTERM stops the
+    training, which ends with the step that it is at. A call with the same network, recipe and seed goes on from there
+    and draws the same random numbers as one that was never stopped; a recipe with more epochs goes on for longer.
+
+    Args:
+        network: what is trained.
+        task: batches, loss and measure; see training.tasks.
+        recipe: how it is trained.
+        seed: of every random number from here on; the first weights are the caller's.
+        folder: where the state is kept, or None.
+        on_step: called with (epoch, steps done in it, steps of an epoch).
+        on_epoch: called with what each epoch came to.
+
+    Returns:
+        What each epoch came to, those of earlier calls included.
+
+    Raises:
+        TrainingError: where the loss is no number any more; the folder holds the last good state.
+        CheckpointError: if the folder holds another training, or a damaged one.
     """
-    device, preprocess = next(network.parameters()).device, network.config.preprocess
+    prepare(network, recipe)
+    optimizer, rate = make_optimizer(network, recipe)
+    step = TrainingStep(network, optimizer, task, recipe)
+    state = TrainingState(network, optimizer, recipe, seed, folder)
+    state.resume()
+    if not network.training:
+        network.train()
+    device = next(network.parameters()).device
+    with deferred_interrupts(folder is not None) as interrupted:
+        for epoch in range(len(state.history), recipe.epochs):
+            # Each epoch has its own seed, so that a resumed training draws what an uninterrupted one would have.
+            torch.manual_seed((seed * 100_003 + epoch) % 2**63)
+            generator = torch.Generator(device=device).manual_seed((seed * 100_003 + epoch + 1) % 2**63)
+            total, start = state.begin(epoch)
+            for index, batch in enumerate(task.batches(epoch, generator)):
+                if index < start:
+                    continue  # done before an interruption; drawing it has moved the generator as it did then
+                if index == start:
+                    state.restore_random()
+                done = epoch + index / task.steps
+                rate.fill_(schedule(recipe, done))
+                network.progress.fill_(done / recipe.epochs)
+                total += step(*batch)
+                if on_step is not None:
+                    on_step(epoch, index + 1, task.steps)
+                if (index + 1) % CHECK_STEPS == 0:
+                    _check(total, epoch, folder)
+                if (state.due or interrupted()) and index + 1 < task.steps:
+                    _check(total, epoch, folder)
+                    state.keep(index + 1, total)
+                if interrupted() and index + 1 < task.steps:
+                    raise KeyboardInterrupt
+            _check(total, epoch, folder)
+            state.history.append(Epoch(epoch + 1, recipe.epochs, float(total) / task.steps))
+            state.keep(0, torch.zeros_like(total))
+            if on_epoch is not None:
+                on_epoch(state.history[-1])
+            if interrupted():
+                raise KeyboardInterrupt
+    network.eval()
+    return state.history
+
+
+def prepare(network: Network, recipe: Recipe) -> None:
+    """Sets up a network as a recipe wants it."""
     for module in network.modules():
-        if isinstance(module, BatchNorm):
+        if isinstance(module, _BatchNorm):
             module.momentum = recipe.bn_momentum
-    network.dropout.p = recipe.dropout
-    network.drop_path_keep = recipe.drop_path_keep
+    network.regularize(drop_path_keep=recipe.drop_path_keep, dropout=recipe.dropout)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
     use_separable(network, recipe.separable if recipe.channels_last else "torch")
-    learning_rate = torch.tensor(0.0, device=device)
-    decayed = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=learning_rate,
-        momentum=recipe.momentum,
-        nesterov=True,
-        fused=True,  # the others read a learning rate that is a tensor back from the device at every step
-    )
-    step = TrainingStep(network, optimizer, recipe)
-    session = TrainingState(network, optimizer, recipe, seed, folder)
-    history = session.resume()
-    steps = max(len(pictures) // recipe.batch_size, 1)
-    for epoch in range(len(history), recipe.epochs):
-        # Each epoch has its own seed, so that a resumed training draws what an uninterrupted one would have.
-        torch.manual_seed((seed * 100_003 + epoch) % 2**63)
-        generator = torch.Generator(device=device).manual_seed((seed * 100_003 + epoch + 1) % 2**63)
-        network.train()
-        total = torch.zeros((), device=device)
-        side = recipe.side(epoch, pictures.images.shape[2])
-        for index, (images, labels) in enumerate(epoch_batches(pictures, recipe, preprocess, generator, side)):
-            done = epoch + index / steps
-            learning_rate.fill_(schedule(recipe, done))
-            network.progress.fill_(done / recipe.epochs)
-            total += step(images, labels)
-            if on_step is not None:
-                on_step(epoch, index + 1, steps)
-        accuracy = None if validation is None else evaluate(network, validation)[0]
-        history.append(Epoch(epoch + 1, recipe.epochs, float(total) / steps, accuracy))
-        session.keep(history)
-        if on_epoch is not None:
-            on_epoch(history[-1])
-    network.eval()
-    return history
 
 
 def use_separable(network: Network, way: str) -> None:
@@ -88,14 +120,18 @@ def use_separable(network: Network, way: str) -> None:
         from . import separable  # Triton comes with torch on Linux alone
 
         run = separable.run_fused if way == "fused" else separable.run
+        log.info("separable convolutions: by the fused kernels %s", "always" if way == "fused" else "where faster")
+    elif on_gpu:
+        log.info("separable convolutions: by torch, layer by layer")
     for module in network.modules():
         if isinstance(module, Chain):
             module.separable = run
 
 
-def schedule(recipe: Recipe, done: float) -> float:
-    """The learning rate after `done` epochs: a linear rise, then half a cosine down to zero."""
-    if done < recipe.warmup_epochs:
-        return recipe.learning_rate * (done + 0.02) / (recipe.warmup_epochs + 0.02)
-    part = (done - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
+def _check(total: Tensor, epoch: int, folder: str | Path | None) -> None:
+    """Raises TrainingError if the sum of an epoch's losses is no number any more."""
+    if not math.isfinite(float(total)):
+        kept = f"; {folder} has the state before that" if folder is not None else ""
+        raise TrainingError(
+            f"the loss is {float(total):g} in epoch {epoch + 1}: try a lower learning rate or another seed{kept}"
+        )

@@ -18,7 +18,8 @@ class Recipe:
     up, as the children of the NASNet search were. `cutout` is the side of the square that is blanked, in pixels at
     full size. `precision` is the forward pass's; "auto" is bfloat16 on a GPU and float32 on a CPU. `separable` says how
     separable convolutions are computed: "torch" layer by layer, "fused" by the kernels of training/separable.py, which
-    need a GPU and channels_last, "auto" on a GPU by the faster of the two for each shape, elsewhere by torch.
+    need a GPU and channels_last, "auto" on a GPU by the faster of the two for each shape, elsewhere by torch. With
+    `capture` "auto" a GPU's steps are replays of a CUDA graph, "off" runs them kernel by kernel.
     """
 
     epochs: int
@@ -41,6 +42,7 @@ class Recipe:
     channels_last: bool = True
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     separable: Literal["torch", "fused", "auto"] = "auto"
+    capture: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
         check_choices(self, "recipe")

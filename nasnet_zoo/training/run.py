@@ -13,8 +13,10 @@ from ..networks.build import build
 from ..util.files import locked
 from ..weights.checkpoint import save
 from .evaluate import evaluate
-from .loop import Epoch, train
+from .loop import train
 from .recipe import RECIPES
+from .state import Epoch
+from .tasks.classify import Classify
 
 
 def train_cifar10(
@@ -39,6 +41,7 @@ def train_cifar10(
     recipe = RECIPES[recipe_name]
     pictures = cifar10_pictures(data, train=True).to(device)
     test = cifar10_pictures(data, train=False).to(device)
+    task = Classify(pictures, recipe, config.preprocess)
     torch.manual_seed(seed)
     network = build(config).to(device)
     note = "starting"
@@ -52,7 +55,7 @@ def train_cifar10(
 
     # Two trainings in one folder would undo each other; and one that cannot write there ends before its first epoch.
     with locked(Path(folder) / "training", timeout=0):
-        train(network, pictures, recipe, seed=seed, folder=folder, on_step=step, on_epoch=epoch_done)
+        train(network, task, recipe, seed=seed, folder=folder, on_step=step, on_epoch=epoch_done)
     # The accuracy is that of the float16 weights that are written, not of the float32 ones that are thrown away.
     network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
     top1, top5 = evaluate(network, test)

@@ -19,7 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from ..arch.ops import same_padding, separable
+from ..arch.layers import same_padding
+from ..arch.ops import separable
 from ..networks.layers import BatchNorm, Chain, PointConv2d, SameConv2d, State
 
 log = logging.getLogger("nasnet_zoo")
@@ -28,6 +29,7 @@ MAX_CHANNELS = 256  # of the output: a program holds all of a pixel's
 PIXELS, CHANNELS = 64, 32  # what a program takes at a time
 ROUNDS = 16  # blocks of pixels whose share of the weights' gradient one program sums up
 TIMED_RUNS = 10
+TOLERANCE = 0.02  # of the norm of outputs and gradients: bfloat16 has three digits
 
 
 class Geometry(NamedTuple):
@@ -198,7 +200,7 @@ class Separable(torch.autograd.Function):
     """(x, depthwise weights, pointwise weights, scale, shift, what a batch norm keeps) -> the batch norm's output.
 
     x is (images, channels, height, width) in channels_last, in the dtype in which is computed. The running mean and
-    variance are moved in place by `momentum`; None leaves them.
+    variance are moved in place by `momentum`.
     """
 
     @staticmethod
@@ -220,10 +222,9 @@ class Separable(torch.autograd.Function):
             *(kernel, stride, dilation, PIXELS, CHANNELS, max(triton.next_power_of_2(out_channels), 16)),
         )
         mean, variance = _statistics(sums, squares, shape.pixels)
-        if momentum is not None:
-            unbiased = variance * (shape.pixels / max(shape.pixels - 1, 1))
-            for kept, value in zip(running, (mean, unbiased)):
-                kept.lerp_(value.to(kept.dtype), momentum)
+        unbiased = variance * (shape.pixels / max(shape.pixels - 1, 1))
+        for kept, value in zip(running, (mean, unbiased)):
+            kept.lerp_(value.to(kept.dtype), momentum)
         out = out.view(images, *size, out_channels).permute(0, 3, 1, 2)
         ctx.save_for_backward(flat, taps, matrix, middle, out, scale, mean, (variance + eps).rsqrt())
         ctx.shape, ctx.eps = shape, eps
@@ -265,11 +266,10 @@ def fused(x: Tensor, depthwise: nn.Conv2d, pointwise: nn.Conv2d, norm: BatchNorm
     """The four layers, ReLU first, in training mode; in autocast's dtype where that is on."""
     device = x.device.type
     x = x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
-    momentum = norm.momentum if norm.update_statistics else None
     kept = (norm.running_mean, norm.running_var)
     weights = (depthwise.weight, pointwise.weight, norm.weight, norm.bias)
     with torch.autocast(device, enabled=False):
-        return Separable.apply(x, *weights, kept, momentum, norm.eps, depthwise.stride[0], depthwise.dilation[0])
+        return Separable.apply(x, *weights, kept, norm.momentum, norm.eps, depthwise.stride[0], depthwise.dilation[0])
 
 
 def run(chain: Chain, state: State) -> Tensor:
@@ -300,8 +300,9 @@ def _run(chain: Chain, state: State, wanted) -> Tensor:
 
 def _is_separable(layers: list[nn.Module]) -> bool:
     match layers:
-        case [SameConv2d() as depthwise, PointConv2d(stride=(1, 1)) as pointwise, BatchNorm()]:
-            return depthwise.groups == depthwise.out_channels > 1 == pointwise.groups
+        case [SameConv2d() as depthwise, PointConv2d(stride=(1, 1)) as pointwise, BatchNorm(training=True) as norm]:
+            fits = depthwise.groups == depthwise.out_channels > 1 == pointwise.groups
+            return fits and norm.momentum is not None and norm.running_mean is not None
     return False
 
 
@@ -319,7 +320,8 @@ def _faster(x: Tensor, depthwise: nn.Conv2d, pointwise: nn.Conv2d, norm: BatchNo
 
 @cache
 def _timed_faster(shape, dtype, device, out_channels: int, kernel: int, stride: int, dilation: int) -> bool:
-    """Times both ways, forward and backward, on made-up maps. Not to be called first while a graph is captured."""
+    """Whether the kernels give torch's numbers on made-up maps, forward and backward, and in less time. Not to be
+    called first while a graph is captured."""
     chain = Chain(separable(kernel, shape[1], out_channels, stride, 1, dilation), 1e-3).to(device)
     chain.to(memory_format=torch.channels_last)
     generator = torch.Generator(device).manual_seed(0)  # the training's own numbers must not depend on what is timed
@@ -327,22 +329,29 @@ def _timed_faster(shape, dtype, device, out_channels: int, kernel: int, stride: 
         nn.init.normal_(parameter, generator=generator)
     x = torch.randn(shape, dtype=dtype, device=device, generator=generator).to(memory_format=torch.channels_last)
 
-    def step() -> None:
+    def step() -> Tensor:
+        leaf = x.detach().requires_grad_()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            y = chain(State(x.detach().requires_grad_()))
-        y.backward(torch.ones_like(y))
+            y = chain(State(leaf))
+        y.backward(torch.ones_like(y) + y.detach())
+        return torch.cat([y.detach().flatten().float(), leaf.grad.flatten().float()])
 
     try:
-        seconds = []
+        results, seconds = [], []
         for chain.separable in (run_fused, None):
+            results.append(step())
             seconds.append(_replayed(step))
+        off = float((results[0] - results[1]).norm() / results[1].norm())
+        if not off <= TOLERANCE:  # a NaN is too far off too
+            log.warning("separable convolutions of %s go through torch: the kernels are off by %.2g", shape, off)
+            return False
         return seconds[0] < seconds[1]
     except Exception as error:  # Triton needs a C compiler, and a GPU that it knows
         log.warning("separable convolutions go through torch, for the fused kernels do not work here: %s", error)
         return False
 
 
-def _replayed(step: Callable[[], None]) -> float:
+def _replayed(step: Callable[[], object]) -> float:
     """The milliseconds of a step as trainings run it: captured as a CUDA graph, without the launches' own time."""
     for _ in range(3):
         step()

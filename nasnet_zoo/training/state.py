@@ -1,75 +1,175 @@
-"""The state of a training in its folder."""
+"""The state of a training in its folder: everything that a resume needs, whatever the optimiser, at any step."""
 
 import json
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..arch.checks import parse_dataclass
+from ..arch.config import NetworkConfig
+from ..errors import CheckpointError, TrainingError, ZooError
+from ..networks.network import Network
 from ..util.files import atomic_file
 from ..weights.checkpoint import os_errors
 from .recipe import Recipe
 
+FORMAT_VERSION = 2  # 1 kept SGD's momenta alone, and epochs only
+KEEP_SECONDS = 300.0  # between two states within an epoch
+FREE = ("epochs", "separable", "capture")  # of a recipe: what a training may change when it goes on
+
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to: mean training loss, and top-1 on the validation pictures or None."""
+    """What one epoch came to: the mean training loss."""
 
     epoch: int
     epochs: int
     loss: float
-    accuracy: float | None
 
 
 class TrainingState:
-    """The state of a training in its folder: `state.safetensors` (weights, momenta, history in the header)."""
+    """A training's weights, optimiser, place, random numbers and history; with a folder in its `state.safetensors`.
 
-    def __init__(self, network, optimizer, recipe: Recipe, seed: int, folder: str | Path | None) -> None:
-        self.network, self.optimizer = network, optimizer
+    Keys: `network.*` as in the state_dict, `optimizer.PARAMETER.*`, `random.*`; the header has the rest as JSON.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        seed: int,
+        folder: str | Path | None,
+    ) -> None:
+        self.network, self.optimizer, self.recipe, self.seed = network, optimizer, recipe, seed
         self.path = None if folder is None else Path(folder) / "state.safetensors"
-        identity = {"network": network.config.to_json(), "recipe": asdict(recipe), "seed": seed}
-        self.identity = json.dumps(identity, sort_keys=True)
+        self.parameters = dict(network.named_parameters())
+        self.device = next(network.parameters()).device
+        self.history: list[Epoch] = []
+        self.kept = time.monotonic()
+        self._steps, self._total = 0, 0.0  # of the epoch in which an earlier call stopped
+        self._random: dict[str, Tensor] = {}
 
-    def parameters(self) -> dict[str, Tensor]:
-        return dict(self.network.named_parameters())
+    @property
+    def due(self) -> bool:
+        """Whether it is time to keep the state within an epoch."""
+        return self.path is not None and time.monotonic() - self.kept > KEEP_SECONDS
 
-    def keep(self, history: list[Epoch]) -> None:
+    def begin(self, epoch: int) -> tuple[Tensor, int]:
+        """(the sum of the losses so far, the steps done) of the epoch that begins or goes on."""
+        resumed = epoch == len(self.history) and self._steps
+        total = torch.full((), self._total if resumed else 0.0, device=self.device)
+        steps, self._steps = (self._steps if resumed else 0), 0
+        return total, steps
+
+    def restore_random(self) -> None:
+        """Puts torch's random numbers to where they were when the epoch was interrupted, once."""
+        random, self._random = self._random, {}
+        if "cpu" in random:
+            torch.set_rng_state(random["cpu"])
+        if "device" in random and self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["device"], self.device)
+
+    def keep(self, steps: int, total: Tensor) -> None:
+        """Keeps the state after so many `steps` of the epoch that follows those of the history.
+
+        Raises TrainingError, and leaves the state before as it is, if a weight is no number any more.
+        """
         if self.path is None:
             return
+        for name, parameter in self.parameters.items():
+            if not parameter.isfinite().all():
+                raise TrainingError(
+                    f"{name} has values that are no numbers: try a lower learning rate or another seed; "
+                    f"{self.path.parent} has the state before that"
+                )
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        for name, parameter in self.parameters().items():
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
-        metadata = {"training": self.identity, "history": json.dumps([asdict(epoch) for epoch in history])}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{name}.{key}"] = value
+        if steps:
+            tensors["random.cpu"] = torch.get_rng_state()
+            if self.device.type == "cuda":
+                tensors["random.device"] = torch.cuda.get_rng_state(self.device)
+        identity = {"network": self.network.config.to_json(), "recipe": asdict(self.recipe), "seed": self.seed}
+        record = {
+            "format_version": FORMAT_VERSION,
+            "training": identity,
+            "history": [asdict(epoch) for epoch in self.history],
+            "steps": steps,
+            "total": float(total),
+        }
+        metadata = {key: json.dumps(value) for key, value in record.items()}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.path) as temporary, os_errors(temporary):
             save_file(tensors, temporary, metadata=metadata)
+        self.kept = time.monotonic()
 
-    def resume(self) -> list[Epoch]:
+    def resume(self) -> None:
+        """Takes over the state in the folder, if there is one. Raises CheckpointError if it is another training's."""
         if self.path is None or not self.path.exists():
-            return []
-        from safetensors import SafetensorError, safe_open
-
+            return
         try:
             with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
+                record = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
             tensors = load_file(self.path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"{self.path} is damaged ({error}): delete it to start over") from error
-        if metadata.get("training") != self.identity:
+        version = record.get("format_version", 1)
+        if version not in range(1, FORMAT_VERSION + 1):
             raise CheckpointError(
-                f"{self.path} belongs to a training with another network, recipe or seed: choose another folder, "
-                f"or delete it to start over"
+                f"{self.path} has format_version {version}, this nasnet_zoo reads 1 to {FORMAT_VERSION}: use the "
+                f"nasnet_zoo that wrote it"
             )
-        take = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
-        self.network.load_state_dict(take)
-        for name, parameter in self.parameters().items():
-            if f"momentum.{name}" in tensors:
-                momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-                self.optimizer.state[parameter]["momentum_buffer"] = momentum
-        return [Epoch(**epoch) for epoch in json.loads(metadata["history"])]
+        self._check_identity(record.get("training"))
+        try:
+            self._take(tensors, record)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} is damaged ({error!r}): delete it to start over") from error
+
+    def _check_identity(self, stored: Any) -> None:
+        """CheckpointError unless the stored training is this one, with this version's defaults for what it lacks."""
+        try:
+            network = NetworkConfig.from_json(stored["network"])
+            recipe, seed = parse_dataclass(Recipe, stored["recipe"], "recipe"), stored["seed"]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.path} holds no training of ours: choose another folder") from error
+        except ZooError as error:
+            raise CheckpointError(
+                f"{self.path} holds a training that this nasnet_zoo does not know ({error}): use the one that wrote it"
+            ) from error
+        different = ["network"] if network != self.network.config else []
+        fixed = replace(recipe, **{name: getattr(self.recipe, name) for name in FREE})
+        different += [f.name for f in fields(Recipe) if getattr(fixed, f.name) != getattr(self.recipe, f.name)]
+        different += ["seed"] if seed != self.seed else []
+        if different:
+            raise CheckpointError(
+                f"{self.path} belongs to a training with another network, recipe or seed ({', '.join(different)}): "
+                f"choose another folder, or delete it to start over"
+            )
+
+    def _take(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        names = {"epoch", "epochs", "loss"}
+        self.history = [Epoch(**{key: epoch[key] for key in names}) for epoch in record["history"]]
+        self._steps, self._total = record.get("steps", 0), record.get("total", 0.0)
+        weights = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
+        self.network.load_state_dict(weights)
+        for key, value in tensors.items():
+            group, _, rest = key.partition(".")
+            if group == "momentum":  # of version 1
+                group, rest = "optimizer", f"{rest}.momentum_buffer"
+            if group == "optimizer":
+                name, _, part = rest.rpartition(".")
+                parameter = self.parameters[name]
+                like = parameter if value.shape == parameter.shape else value.to(self.device)
+                self.optimizer.state[parameter][part] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            elif group == "random":
+                self._random[rest] = value

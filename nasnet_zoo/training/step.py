@@ -1,58 +1,75 @@
 """One step of a training, and its capture as a CUDA graph."""
 
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import first_line
 from ..networks.network import Network
 from .recipe import Recipe
+from .tasks.base import Task
 
 WARMUP_STEPS = 3  # torch's own figure: allocators and autotuners settle, momenta come to be
+TOLERANCE = 0.05  # of a step's update, and of the loss: how far a captured step may be from the plain one
+
+log = logging.getLogger("nasnet_zoo")
+
+Shapes = tuple[torch.Size, ...]
+
+
+class Captured(Protocol):
+    """A step that is captured for batches of one shape."""
+
+    def __call__(self, *batch: Tensor) -> Tensor: ...
 
 
 class TrainingStep:
-    """Called with a batch, does one step of SGD and returns the detached loss without waiting for it.
+    """Called with a batch, does one step and returns the detached loss without waiting for it.
 
-    On a GPU the first steps at a picture size run as they are; then one is captured, and the rest are replays: a cell
+    On a GPU the first steps at a batch's shape run as they are; then one is captured, and the rest are replays: a cell
     is hundreds of tiny kernels, and a replay launches them all at once. What changes from step to step, learning
-    rate and drop path's progress, lies in tensors that the captured kernels read.
+    rate and drop path's progress, lies in tensors that the captured kernels read. A capture's first step is compared
+    with the plain one; where they differ, or it fails, every step runs as it is. Recipe's `capture` switches it off.
     """
 
-    def __init__(self, network: Network, optimizer: torch.optim.Optimizer, recipe: Recipe) -> None:
-        self.network, self.optimizer, self.recipe = network, optimizer, recipe
-        self.seen: dict[torch.Size, int] = {}
-        self.graphs: dict[torch.Size, _Graph] = {}
+    def __init__(self, network: Network, optimizer: torch.optim.Optimizer, task: Task, recipe: Recipe) -> None:
+        self.network, self.optimizer, self.task, self.recipe = network, optimizer, task, recipe
+        self.seen: dict[Shapes, int] = {}
+        self.graphs: dict[Shapes, Captured | None] = {}
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, *batch: Tensor) -> Tensor:
         if self.recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        if images.device.type != "cuda":
-            return self.eager(images, labels)
-        with torch.cuda.device(images.device):  # streams, captures and Triton go to the current one
-            return self.captured(images, labels)
+            batch = tuple(_channels_last(tensor) for tensor in batch)
+        device = batch[0].device
+        if device.type != "cuda" or self.recipe.capture == "off":
+            return self.eager(*batch)
+        with torch.cuda.device(device):  # streams, captures and Triton go to the current one
+            return self.captured(*batch)
 
-    def captured(self, images: Tensor, labels: Tensor) -> Tensor:
-        shape = images.shape
-        self.seen[shape] = self.seen.get(shape, 0) + 1
-        if self.seen[shape] <= WARMUP_STEPS:
-            return _aside(self.eager, images, labels)
-        if shape not in self.graphs:
-            self.graphs[shape] = _Graph(self, images, labels)
-        return self.graphs[shape](images, labels)
+    def captured(self, *batch: Tensor) -> Tensor:
+        """A replay where there is a graph for the batch's shape; on the way there, plain steps."""
+        shapes = tuple(tensor.shape for tensor in batch)
+        self.seen[shapes] = self.seen.get(shapes, 0) + 1
+        if self.seen[shapes] <= WARMUP_STEPS:
+            return _aside(self.eager, *batch)
+        if shapes not in self.graphs:
+            self.graphs[shapes], loss = checked_capture(self, _Graph, *batch)
+            return loss
+        graph = self.graphs[shapes]
+        return self.eager(*batch) if graph is None else graph(*batch)
 
-    def eager(self, images: Tensor, labels: Tensor) -> Tensor:
-        network, recipe, device = self.network, self.recipe, images.device.type
-        half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device == "cuda")
+    def eager(self, *batch: Tensor) -> Tensor:
+        """The step, kernel by kernel."""
+        device = batch[0].device.type
+        half = self.recipe.precision == "bfloat16" or (self.recipe.precision == "auto" and device == "cuda")
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            out = network(images)
-            logits, aux = out if isinstance(out, tuple) else (out, None)
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            if aux is not None:
-                aux_loss = F.cross_entropy(aux, labels, label_smoothing=recipe.label_smoothing)
-                loss = loss + recipe.aux_weight * aux_loss
+            loss = self.task.loss(self.network, *batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         return loss.detach()
 
@@ -60,21 +77,71 @@ class TrainingStep:
 class _Graph:
     """A captured step and the memory that it reads its batch from."""
 
-    def __init__(self, step: TrainingStep, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
+    def __init__(self, step: TrainingStep, *batch: Tensor) -> None:
+        self.batch = tuple(torch.empty_like(tensor) for tensor in batch)
         self.graph = torch.cuda.CUDAGraph()
         step.optimizer.zero_grad(set_to_none=True)  # gradients are to live in the graph's own memory
         with torch.cuda.graph(self.graph):
-            self.loss = step.eager(self.images, self.labels)
+            self.loss = step.eager(*self.batch)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        self.images.copy_(images)
-        self.labels.copy_(labels)
+    def __call__(self, *batch: Tensor) -> Tensor:
+        for own, given in zip(self.batch, batch):
+            own.copy_(given)
         self.graph.replay()
         return self.loss
 
 
-def _aside(function, *arguments: Tensor) -> Tensor:
+def checked_capture(
+    step: TrainingStep, capture: Callable[..., Captured], *batch: Tensor
+) -> tuple[Captured | None, Tensor]:
+    """(a captured step, or None where it cannot be trusted; the loss of this batch's step, which is the plain one).
+
+    Captured and plain, the step is done from the same weights with the same random numbers; which way it went is said
+    in one line of the log.
+    """
+    device, what = batch[0].device, "x".join(map(str, batch[0].shape))
+    tensors = [*step.network.parameters(), *step.network.buffers()]
+    tensors += [v for state in step.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
+    before = [tensor.detach().clone() for tensor in tensors]
+    random = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+    def restore() -> None:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before):
+                tensor.copy_(value)
+        torch.cuda.set_rng_state(random, device) if device.type == "cuda" else torch.set_rng_state(random)
+
+    problem, graph, replayed, loss = "", None, None, None
+    try:
+        graph = capture(step, *batch)
+        restore()
+        loss = graph(*batch).clone()
+        replayed = [tensor.detach().clone() for tensor in tensors]
+    except Exception as error:  # whatever torch or a driver says of a capture
+        problem = f"it fails ({first_line(error)})"
+    restore()
+    plain = _aside(step.eager, *batch) if device.type == "cuda" else step.eager(*batch)
+    if replayed is not None and loss is not None:
+        off = _distance(replayed, tensors) / max(_distance(before, tensors), 1e-30)
+        off = max(off, abs(float(loss) - float(plain)) / max(abs(float(plain)), 1e-30))
+        problem = "" if off <= TOLERANCE else f"it is off by {off:.2g} of a step"  # a NaN is a problem too
+    if problem:
+        log.warning("steps on batches of %s run as they are, for captured %s", what, problem)
+        return None, plain
+    log.info("steps on batches of %s are captured", what)
+    return graph, plain
+
+
+def _distance(one: list[Tensor], other: list[Tensor]) -> float:
+    squares = [(a - b).float().square().sum() for a, b in zip(one, other) if a.is_floating_point()]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _aside(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     """Runs a function on a stream of its own, as what is captured later must have been."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

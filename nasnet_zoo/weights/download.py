@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import httpx2
@@ -18,6 +17,7 @@ from ..util.environment import offline
 from ..util.files import atomic_file, md5_file, sha256_file
 
 TIMEOUT = httpx2.Timeout(10.0, read=30.0)  # seconds; `read` is between two pieces, not for the whole file
+ATTEMPTS = 3
 PAUSE_SECONDS = 1.0  # before the second attempt; twice that before the third, and so on
 
 _BUSY = {408, 429, 500, 502, 503, 504}  # answers that another attempt may better
@@ -29,23 +29,12 @@ _log = logging.getLogger("nasnet_zoo")
 _Show = Callable[[int, int | None], None]  # (bytes received, bytes in all, if known)
 
 
-def fetch(
-    url: str,
-    path: str | os.PathLike[str],
-    *,
-    sha256: str | None = None,
-    md5: str | None = None,
-    size: int | None = None,
-    label: str | None = None,
-    progress: bool | None = None,
-    attempts: int = 3,
-) -> str:
+def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, label: str | None = None) -> str:
     """Downloads `url` to `path`, which appears only when complete and verified, and returns its SHA-256 in hex.
 
-    `sha256` and `md5` (hex) and `size` (bytes) are what the file must have; one that differs is downloaded once more
-    from the start. A connection is tried `attempts` times and goes on where the last one stopped, if the server can.
-    `label` names the file in the progress bar if stderr is a terminal, else in two lines of the log "nasnet_zoo";
-    progress=False shows neither.
+    `md5` (hex) is what the file must have; one that differs is downloaded once more from the start. A connection is
+    tried ATTEMPTS times and goes on where the last one stopped, if the server can. `label` names the file in the
+    progress bar if stderr is a terminal, else in two lines of the log "nasnet_zoo".
 
     Raises DownloadError if the host cannot be reached, refuses, loses the connection, or sends another file than
     expected, and at once when `offline()`; ZooError if the file cannot be written. Nothing is left behind then.
@@ -55,15 +44,17 @@ def fetch(
             f"{url} is not downloaded because HF_HUB_OFFLINE or NASNET_ZOO_OFFLINE is set; unset it, {_ELSEWHERE}."
         )
     name = label or url.partition("?")[0].rpartition("/")[2] or url
-    with _client(url) as client, atomic_file(path) as part, _meter(name, progress) as show:
+    with _client(url) as client, atomic_file(path) as part, _meter(name) as show:
         for _ in range(2):
             with open(part, "wb") as file:
-                _Transfer(url, file, size, show).run(client, attempts)
-            digest = sha256_file(part)
-            difference = _difference(part, digest, sha256, md5, size)
-            if difference is None:
-                return digest
-        raise DownloadError(_unexpected(url, difference))
+                _Transfer(url, file, show).run(client)
+            received = md5_file(part) if md5 is not None else None
+            if md5 is None or received == md5.lower():
+                return sha256_file(part)
+        raise DownloadError(
+            f"{url} is not the expected file: MD5 {md5.lower()} expected, {received} received; a proxy may have "
+            f"replaced it, or its publisher has: try another network or a newer nasnet_zoo, {_ELSEWHERE}."
+        )
 
 
 class _Interrupted(Exception):
@@ -73,14 +64,14 @@ class _Interrupted(Exception):
 class _Transfer:
     """One file on its way from `url` into `file`, whose position is what has arrived so far."""
 
-    def __init__(self, url: str, file: BinaryIO, size: int | None, show: _Show) -> None:
-        self.url, self.file, self.size, self.show = url, file, size, show
+    def __init__(self, url: str, file: BinaryIO, show: _Show) -> None:
+        self.url, self.file, self.show = url, file, show
         self.total: int | None = None
         self.validator: str | None = None
 
-    def run(self, client: httpx2.Client, attempts: int) -> None:
+    def run(self, client: httpx2.Client) -> None:
         trouble: Exception | None = None
-        for attempt in range(attempts):
+        for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_SECONDS * attempt)
             try:
@@ -92,7 +83,7 @@ class _Transfer:
             except (httpx2.RequestError, httpx2.InvalidURL) as error:
                 raise DownloadError(_explanation(self.url, error)) from error
         raise DownloadError(
-            f"{self.url} could not be downloaded in {attempts} attempts ({_reason(trouble)}, "
+            f"{self.url} could not be downloaded in {ATTEMPTS} attempts ({_reason(trouble)}, "
             f"at byte {self.file.tell()} of {self.total or 'an unknown number'}); {_NETWORK}."
         ) from trouble
 
@@ -138,25 +129,12 @@ class _Transfer:
         self.validator = _validator(response.headers)
         length = response.headers.get("Content-Length", "")
         self.total = int(length) if length.isdecimal() else None
-        if None not in (self.size, self.total) and self.size != self.total:
-            raise DownloadError(_unexpected(self.url, f"{self.size} bytes expected, {self.total} offered"))
 
 
 def _validator(headers: httpx2.Headers) -> str | None:
     """What tells one version of a file from another in If-Range, where weak ETags (W/"...") do not count."""
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified")
-
-
-def _difference(part: Path, digest: str, sha256: str | None, md5: str | None, size: int | None) -> str | None:
-    """What is wrong with the file that arrived, as "... expected, ... received", or None."""
-    if size is not None and part.stat().st_size != size:
-        return f"{size} bytes expected, {part.stat().st_size} received"
-    if sha256 is not None and digest != sha256.lower():
-        return f"SHA-256 {sha256.lower()} expected, {digest} received"
-    if md5 is not None and (received := md5_file(part)) != md5.lower():
-        return f"MD5 {md5.lower()} expected, {received} received"
-    return None
 
 
 def _client(url: str) -> httpx2.Client:
@@ -196,13 +174,6 @@ def _refusal(url: str, status: int) -> str:
     return f"{url} {what} (status {status}); {remedy}, {_ELSEWHERE}."
 
 
-def _unexpected(url: str, difference: str) -> str:
-    return (
-        f"{url} is not the expected file: {difference}; a proxy may have replaced it, or its publisher has: "
-        f"try another network or a newer nasnet_zoo, {_ELSEWHERE}."
-    )
-
-
 def _reason(error: Exception | None) -> str:
     return str(error).rstrip(".") or type(error).__name__  # some time-outs carry no text
 
@@ -216,11 +187,9 @@ def _is_tls(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def _meter(name: str, progress: bool | None) -> Iterator[_Show]:
+def _meter(name: str) -> Iterator[_Show]:
     """Yields a function that shows how far the download is: as a bar on a terminal, else not at all but in the log."""
-    if progress is False:
-        yield lambda done, total: None
-    elif sys.stderr is not None and sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -7,10 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import DownloadError, first_line
+from ..util.environment import offline
 from ..util.files import sha256_file
 
 log = logging.getLogger("nasnet_zoo")
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -24,13 +26,13 @@ def parse_repo(source: str) -> tuple[str, str | None] | None:
 def hub_files(repo: str, names: Sequence[str], revision: str | None = None, *, local_files_only: bool = False) -> Path:
     """The folder, in the Hub's own cache, that holds these files of a repo, all of one commit.
 
-    What is large is checked against the SHA-256 that the Hub states for the file. Where the Hub cannot be reached,
-    what the cache has of the repo serves. Raises DownloadError.
+    A commit that the cache has is served from there. A branch or tag may have moved, so the Hub is asked once which
+    commit it is, and only what the cache lacks of that commit is downloaded; where the Hub cannot be reached, what
+    the cache has serves. Large files are checked against the SHA-256 that the Hub states, once each, and again when
+    they change on disk. With `local_files_only`, or HF_HUB_OFFLINE set, the cache serves as it is. Raises
+    DownloadError.
     """
-    from httpx2 import TransportError
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-
-    from ..util.environment import offline
+    from huggingface_hub import try_to_load_from_cache
 
     try:
         found = [try_to_load_from_cache(repo, name, revision=revision) for name in names]
@@ -38,41 +40,71 @@ def hub_files(repo: str, names: Sequence[str], revision: str | None = None, *, l
         raise DownloadError(
             f"{repo} is neither a folder nor a name that the Hub allows ({first_line(error)})"
         ) from error
-    cached = _folder(found[0], names[0]) if all(isinstance(path, str) for path in found) else None
-    if local_files_only or offline():  # hf_hub_download may open connections of its own even then
+    complete = all(isinstance(path, str) for path in found)
+    cached = Path(found[0]).parents[names[0].count("/")] if complete else None
+    if local_files_only or offline():
         if cached is None:
             raise DownloadError(
                 f"{repo} cannot be had from the Hub: it is not in the cache, and no connection may be opened"
             )
         return cached
-    try:
-        # Asks once, so that a Hub out of reach is told at once: hf_hub_download would try again for 23 seconds.
-        get_hf_file_metadata(hf_hub_url(repo, names[0], revision=revision))
-        folder = _folder(hf_hub_download(repo, names[0], revision=revision), names[0])
-        # The folder's name is the commit, so that all files are of one, whatever is pushed meanwhile.
-        paths = [Path(hf_hub_download(repo, name, revision=folder.name)) for name in names[1:]]
-    except Exception as error:  # huggingface_hub's errors come from three packages with no common base
-        if cached is not None and isinstance(error, TransportError):
-            log.info("%s from the cache, for the Hub cannot be reached: %s", repo, error)
-            return cached
-        raise DownloadError(
-            f"{repo}{f'@{revision}' if revision else ''} cannot be had from the Hub ({first_line(error)}); check the "
-            f"name, the network, and for a private repo your token"
-        ) from error
-    for path in paths:
-        _check_blob(path)
+    pinned = revision is not None and _COMMIT.fullmatch(revision)
+    folder = cached if cached and pinned else _newest(repo, names, revision, cached)
+    for name in names:
+        _check(folder / name)
     return folder
 
 
-def _folder(path: str, name: str) -> Path:
-    """The repo's folder from one file's path and its name there."""
-    return Path(path).parents[name.count("/")]
+def _newest(repo: str, names: Sequence[str], revision: str | None, cached: Path | None) -> Path:
+    """The folder of the commit that the revision is now; `cached` is that of the commit that it was."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    what = f"{repo}@{revision}" if revision else repo
+    try:
+        # snapshot_download would ask this too, but with no time limit, and for a commit it would try for 23 seconds.
+        info = HfApi().model_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        absent = sorted(set(names) - {file.rfilename for file in info.siblings or ()})
+        if not absent and (cached is None or cached.name != info.sha):
+            return Path(snapshot_download(repo, revision=revision, allow_patterns=list(names)))
+    except Exception as error:  # huggingface_hub's errors come from three packages with no common base
+        if cached is not None and _is_out_of_reach(error):
+            log.info("%s from the cache, for the Hub cannot be reached: %s", what, error)
+            return cached
+        raise DownloadError(
+            f"{what} cannot be had from the Hub ({first_line(error)}); check the name, the network, and for a private "
+            f"repo your token"
+        ) from error
+    if absent:
+        raise DownloadError(
+            f"{what} cannot be had from the Hub, for it has no {absent[0]}: check the name, or try another revision"
+        )
+    return cached
 
 
-def _check_blob(path: Path) -> None:
-    """The Hub's cache names a large file's blob by the SHA-256 that the Hub states for it."""
-    blob = path.resolve()
-    if _SHA256.fullmatch(blob.name) and sha256_file(blob) != blob.name:
-        with suppress(OSError):  # another process may have removed it
-            blob.unlink()
+def _is_out_of_reach(error: Exception) -> bool:
+    from httpx2 import TransportError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return isinstance(error, TransportError) or isinstance(error, HfHubHTTPError) and error.response.status_code >= 500
+
+
+def _check(path: Path) -> None:
+    """A large file against its SHA-256, by which the Hub's cache names it. A mark beside the files saves the next."""
+    if not path.is_symlink():  # a small file, or a system on which the cache uses no links
+        return
+    blob = path.parent / path.readlink()  # one step only: it may be a link itself, to what several repos share
+    if not _SHA256.fullmatch(blob.name):
+        return
+    size, changed = blob.stat().st_size, blob.stat().st_mtime_ns
+    mark, state = blob.parent.with_name("checked") / blob.name, f"{size} {changed}"
+    with suppress(OSError):
+        if mark.read_text(encoding="utf-8") == state:
+            return
+    if sha256_file(blob) != blob.name:
+        for place in (blob.resolve(), blob):
+            with suppress(OSError):  # another process may have removed it
+                place.unlink()
         raise DownloadError(f"{path.name} arrived damaged (its SHA-256 is not {blob.name[:16]}...); load it again")
+    with suppress(OSError):  # a cache that cannot be written is checked each time
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text(state, encoding="utf-8")

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -45,8 +46,10 @@ def mirrored(url: str) -> str:
 def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_only: bool = False) -> Path:
     """The checkpoint folder of a model's weights: shipped, cached, or else fetched from the first source that works.
 
-    Raises UnknownModelError if the model has no such weights and DownloadError, with what each source said, if none
-    of them works. A folder appears in the cache only complete; a lock keeps other processes from the same work.
+    A model's name stands for the same weights tomorrow, so what the cache has of any source serves, and no connection
+    is opened; a repo named as org/repo may move on, and hub.hub_files looks whether it did. A folder appears in the
+    cache only complete; a lock keeps other processes from the same work. Raises UnknownModelError if the model has no
+    such weights and DownloadError, with what each source said, if none of them works.
     """
     tags = ", ".join(source.tag for source in model.weights) or "none"
     sources = [source for source in model.weights if tag in (None, source.tag)]
@@ -60,15 +63,15 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
             return Path(str(files("nasnet_zoo") / "assets" / source.address))
     if tag in (None, ZOO):
         sources = [WeightSource(ZOO, "hub", f"{hub_owner()}/{model.name.replace('@', '-')}"), *sources]
-    cached = [cache_root() / model.name / source.tag for source in sources]
-    for folder in cached:
-        if (folder / CONFIG).is_file():
-            return folder
+    places = [(source, cache_root() / model.name / source.tag) for source in sources]
+    for source, folder in places:
+        if found := _local_copy(source, folder):
+            return found
     said = []
-    for source, folder in zip(sources, cached, strict=True):
+    for source, folder in places:
         try:
             if source.form == "hub":
-                return _cached_or_fetched(source, local_files_only)
+                return hub_folder(source.address, source.revision, local_files_only=local_files_only)
             if local_files_only:
                 raise DownloadError(f"{source.address} is not cached")
             with locked(folder):
@@ -87,14 +90,12 @@ def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool
     return hub_files(repo, (CONFIG, WEIGHTS), revision, local_files_only=local_files_only)
 
 
-def _cached_or_fetched(source: WeightSource, local_files_only: bool) -> Path:
-    """The folder of a model's Hub repo; what the Hub's cache has is not asked for again."""
-    try:
+def _local_copy(source: WeightSource, folder: Path) -> Path | None:
+    """What this machine has of a source: a repo in the Hub's cache, or the original, converted, in the zoo's."""
+    if source.form != "hub":
+        return folder if (folder / CONFIG).is_file() else None
+    with suppress(DownloadError):
         return hub_folder(source.address, source.revision, local_files_only=True)
-    except DownloadError:
-        if local_files_only:
-            raise
-    return hub_folder(source.address, source.revision)
 
 
 def _fetch_and_convert(model: ModelInfo, source: WeightSource, folder: Path) -> None:

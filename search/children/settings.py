@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nasnet_zoo.arch.config import MAX_CHANNELS
+from nasnet_zoo.arch.checks import MAX_CHANNELS
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from nasnet_zoo.errors import ConfigError
+
 from ..rows import Table
 from ..spaces.base import Space
 from .base import BaseChildSettings, Child
@@ -21,8 +23,15 @@ class ChildEntry(NamedTuple):
 
 
 def make_child(settings: BaseChildSettings, space: Space) -> Child:
-    """The child of the settings' task."""
-    return CHILDREN.row(settings.task).make(settings, space)
+    """The child of the settings' task; raises ConfigError if it cannot be an architecture of that space."""
+    entry = CHILDREN.row(settings.task)
+    if not entry.takes(space):
+        others = " or ".join(name for name, other in CHILDREN.items() if other.takes(space))
+        raise ConfigError(
+            f"search: children of the task {settings.task} cannot be architectures of the space {space.name}, but "
+            f"those of {others or 'no task'} can: set child.task, or choose another space"
+        )
+    return entry.make(settings, space)
 
 
 def ChildSettings(task: str = "cifar10", data: str | None = None, **settings: Any) -> BaseChildSettings:  # noqa: N802
@@ -42,7 +51,7 @@ def own_settings(child: Any, settings: type[BaseChildSettings]) -> Any:
 def _cifar(settings: CifarChildSettings, space: Space) -> Child:
     from .cifar import CifarChild  # imports torch
 
-    return CifarChild(settings, space.style)
+    return CifarChild(settings, space.kind)
 
 
 def _table(settings: TableChildSettings, space: Space) -> Child:

@@ -34,7 +34,7 @@ class Fleet(ABC):
     """Workers that run tasks. Used as a context manager, which starts and stops them.
 
     `capacity` is how many tasks it can have in hand; it may change while it runs. Every submitted task gives exactly
-    one result, in whatever order, unless it is cancelled; a worker that goes away gives the status "lost".
+    one result, in whatever order; a worker that goes away gives the status "lost".
     """
 
     @property
@@ -47,10 +47,6 @@ class Fleet(ABC):
     @abstractmethod
     def next_done(self, timeout: float) -> list[Result]:
         """Waits until at least one task is done, at most `timeout` seconds; all that are done, or none."""
-
-    @abstractmethod
-    def cancel(self, child: int) -> None:
-        """Forgets a task: it gives no result. One that is running may run on, and takes of the capacity till then."""
 
     def __enter__(self) -> "Fleet":
         try:

@@ -26,8 +26,5 @@ class InlineFleet(Fleet):
     def next_done(self, timeout: float) -> list[Result]:
         return [run_task(self.child, self.tasks.popleft(), worker_name(self.device))] if self.tasks else []
 
-    def cancel(self, child: int) -> None:
-        self.tasks = deque(task for task in self.tasks if task.child != child)
-
     def close(self) -> None:
         self.tasks.clear()

@@ -23,7 +23,6 @@ class _Worker:
     device: str
     prepared: bool = False
     task: Task | None = None
-    forgotten: bool = False  # whether the task's result is wanted no more
     since: float = 0.0  # when it began with the task, in monotonic seconds
 
     @property
@@ -41,7 +40,7 @@ class ProcessFleet(Fleet):
 
     @property
     def capacity(self) -> int:
-        return sum(not worker.forgotten for worker in self.workers)
+        return len(self.workers)
 
     def start(self) -> None:
         for device in self.devices:
@@ -87,8 +86,8 @@ class ProcessFleet(Fleet):
                 if message is None:  # it is prepared, and only now begins with its first task
                     worker.prepared, worker.since = True, time.monotonic()
                 else:
-                    results += self._ended(worker, message)
-                    self.deaths = 0
+                    worker.task, self.deaths = None, 0
+                    results.append(message)
         except (EOFError, OSError):
             worker.process.join(5)
             alive = worker.process.is_alive()
@@ -96,7 +95,7 @@ class ProcessFleet(Fleet):
             worker.process.kill()
             worker.process.join()
             self._renew(index)
-            return results + self._ended(worker, result)
+            return [*results, result]
         if alive:
             return results
         self._count_death(worker)
@@ -104,15 +103,8 @@ class ProcessFleet(Fleet):
         if worker.task:
             message = f"its worker died with exit code {worker.process.exitcode}"
             seconds = time.monotonic() - worker.since
-            lost = Result(worker.task.child, "lost", message=message, seconds=seconds, worker=worker.name)
-            results += self._ended(worker, lost)
+            results.append(Result(worker.task.child, "lost", message=message, seconds=seconds, worker=worker.name))
         return results
-
-    def _ended(self, worker: _Worker, result: Result) -> list[Result]:
-        """Frees a worker of its task; the result, if it is wanted."""
-        wanted = not worker.forgotten
-        worker.task, worker.forgotten = None, False
-        return [result] if wanted else []
 
     def _count_death(self, worker: _Worker) -> None:
         self.deaths += 1
@@ -127,11 +119,6 @@ class ProcessFleet(Fleet):
         worker.connection.close()
         worker.lifeline.close()
         self.workers[index] = self._spawn(worker.device)
-
-    def cancel(self, child: int) -> None:
-        for worker in self.workers:
-            if worker.task and worker.task.child == child:
-                worker.forgotten = True
 
     def close(self) -> None:
         for worker in self.workers:

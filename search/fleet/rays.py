@@ -45,7 +45,6 @@ class _Worker:
     name: str = ""  # host, process and device, once it is prepared
     prepared: bool = False
     task: Task | None = None
-    forgotten: bool = False  # whether the task's result is wanted no more
     since: float = 0.0  # when it began with the task, in monotonic seconds
 
 
@@ -76,7 +75,7 @@ class RayFleet(Fleet):
 
     @property
     def capacity(self) -> int:
-        return sum(worker.prepared and not worker.forgotten for worker in self.workers)
+        return sum(worker.prepared for worker in self.workers)
 
     def start(self) -> None:
         local = self._start_ray()
@@ -178,7 +177,7 @@ class RayFleet(Fleet):
                 results += self._collect(worker)
             elif worker.task and (result := hung(worker.task, worker.since, worker.name)):
                 self._end(worker)
-                results += self._ended(worker, result)
+                results.append(result)
         return results
 
     def _collect(self, worker: _Worker) -> list[Result]:
@@ -192,14 +191,8 @@ class RayFleet(Fleet):
         if not worker.prepared:
             worker.prepared, worker.name = True, answer
             return []
-        self.deaths[worker.node] = 0
-        return self._ended(worker, answer)
-
-    def _ended(self, worker: _Worker, result: Result) -> list[Result]:
-        """Frees a worker of its task; the result, if it is wanted."""
-        wanted = not worker.forgotten
-        worker.task, worker.forgotten = None, False
-        return [result] if wanted else []
+        worker.task, self.deaths[worker.node] = None, 0
+        return [answer]
 
     def _bury(self, worker: _Worker, why: str) -> list[Result]:
         """Gives up a worker that died; the next look at the cluster replaces it if its node is still there."""
@@ -223,7 +216,7 @@ class RayFleet(Fleet):
         if not worker.task:
             return []
         seconds = time.monotonic() - worker.since
-        return self._ended(worker, Result(worker.task.child, "lost", message=why, seconds=seconds, worker=worker.name))
+        return [Result(worker.task.child, "lost", message=why, seconds=seconds, worker=worker.name)]
 
     def _end(self, worker: _Worker) -> None:
         ray.kill(worker.actor)  # one that hangs or cannot be reached would keep its share of the device
@@ -241,11 +234,6 @@ class RayFleet(Fleet):
             self.idle_since = math.inf
             room = f"{len(self.nodes)} nodes, with room for {len(self.workers)} workers"
             print(f"waiting for workers: the Ray cluster has {room}", file=sys.stderr, flush=True)
-
-    def cancel(self, child: int) -> None:
-        for worker in self.workers:
-            if worker.task and worker.task.child == child:
-                worker.forgotten = True
 
     def close(self) -> None:
         for worker in list(self.workers):

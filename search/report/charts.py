@@ -9,9 +9,12 @@ from io import StringIO
 
 import matplotlib.style
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
+from scipy.stats import ecdf
 
 from nasnet_zoo.arch.draw.cells import IDENTITY, OTHER, POOLING, SEPARABLE, op_label
 
@@ -52,12 +55,13 @@ STYLE = {
     "ytick.color": MUTED,
 }
 DASHED = (0, (4, 2))
+HALF = (440, 320)  # CSS pixels of a chart that stands beside another, or alone on a phone
 MANY_POINTS = 2000  # from here on a cloud of points is a picture of pixels, which is smaller
 
 
-def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], None], right: int = 14) -> str:
+def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], None], right: int = 14) -> Markup:
     """What `paint` puts into the axes, as an <svg> of `size` CSS pixels that shrinks with the page, `right` of them
-    beside the axes. `alt` must be escaped; `name` keeps its ids apart from those of the page's other charts."""
+    beside the axes. `alt` says what is to be seen; `name` keeps its ids apart from those of the page's other charts."""
     width, height = size
     left, bottom, top = 56, 44, 8
     with matplotlib.style.context(["default", STYLE]):
@@ -72,7 +76,7 @@ def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], No
     return inline_svg(text.getvalue(), name, alt, {light: f"var(--{key})" for key, (light, _) in COLOURS.items()})
 
 
-def inline_svg(text: str, name: str, alt: str, colours: dict[str, str]) -> str:
+def inline_svg(text: str, name: str, alt: str, colours: dict[str, str]) -> Markup:
     """An SVG file's text as an element of a page: named for readers who cannot see it, without metadata and
     namespaces, with ids of its own, and with colours replaced."""
     body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
@@ -80,7 +84,8 @@ def inline_svg(text: str, name: str, alt: str, colours: dict[str, str]) -> str:
     body = body[body.index(">") + 1 :]
     body = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body).replace("xlink:href", "href")
     body = re.sub("|".join(colours) or "$^", lambda match: colours[match[0]], body)
-    return f'<svg role="img" aria-label="{alt}" viewBox="{box[0][9:-1]}" style="max-width:{box[1]}px">{body}'
+    start = Markup('<svg role="img" aria-label="{}" viewBox="{}" style="max-width:{}px">')
+    return start.format(alt, box[0][9:-1], box[1]) + Markup(body)
 
 
 def window(children: int) -> int:
@@ -92,12 +97,6 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     """The mean of each `window` values in a row: shorter than `values` by window - 1."""
     total = np.cumsum(np.concatenate([[0.0], values]))
     return (total[window:] - total[:-window]) / window
-
-
-def distribution(values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The empirical distribution function: values, ascending, and the share of all that are not above each."""
-    x = np.sort(np.asarray(values, dtype=float))
-    return x, np.arange(1, len(x) + 1) / len(x)
 
 
 def usual_range(values: Sequence[float]) -> tuple[float, float]:
@@ -136,8 +135,9 @@ def reward_chart(
 def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, str]], limits: tuple[float, float]):
     """Distribution functions: values, colour and line style of each."""
     for values, colour, style in curves:
-        x, y = distribution(values)
-        axes.step([x[0], *x], [0, *y], color=colour, lw=1.8, ls=style, where="post")
+        cdf = ecdf(values).cdf
+        x, y = [cdf.quantiles[0], *cdf.quantiles], [0, *cdf.probabilities]
+        axes.step(x, y, color=colour, lw=1.8, ls=style, where="post")
     axes.set(xlim=limits, ylim=(0, 1), xlabel="reward", ylabel="share of children up to it")
 
 
@@ -186,17 +186,8 @@ def label(op: str) -> str:
 
 
 def apart(wishes: Sequence[float], gap: float) -> list[float]:
-    """Places in 0 to 1, at least `gap` apart, near to the ascending wishes: those that would touch move together."""
+    """Places in 0 to 1, at least `gap` apart, nearest to the ascending wishes (least squares)."""
     gap = min(gap, 1 / len(wishes))
-    groups: list[tuple[float, int]] = []  # the middle of a group and how many are in it
-    for wish in wishes:
-        groups.append((wish, 1))
-        while True:
-            (middle, n), half = groups[-1], gap * groups[-1][1] / 2
-            middle = min(max(middle, half), 1 - half)
-            groups[-1] = middle, n
-            if len(groups) < 2 or groups[-2][0] + gap * groups[-2][1] / 2 <= middle - half:
-                break
-            before, m = groups[-2]
-            groups[-2:] = [((before * m + middle * n) / (m + n), m + n)]
-    return [middle + gap * (index - (n - 1) / 2) for middle, n in groups for index in range(n)]
+    shifts = gap * np.arange(len(wishes))
+    rest = isotonic_regression(np.subtract(wishes, shifts)).x
+    return (rest.clip(gap / 2, 1 - gap / 2 - shifts[-1]) + shifts).tolist()

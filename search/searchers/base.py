@@ -19,6 +19,11 @@ class Proposal:
     tokens: Tokens
     notes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def stage(self) -> int:
+        """The stage of the search in which it was proposed, as `stage_note` has it."""
+        return self.notes.get("stage", 0)
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -42,6 +47,11 @@ class Searcher(Protocol):
         """Everything that later proposals depend on: tensors, and values that fit into JSON."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def stage_note(stage: int) -> dict[str, int]:
+    """What a proposal's notes say of its stage; the first one goes without saying."""
+    return {"stage": stage} if stage else {}
 
 
 def _rng_state(rng: random.Random) -> list[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..spaces.base import Space
-from .base import Observation, Proposal
-from .policy import Policy
+from .base import Observation, Proposal, stage_note
+from .policy import make_policy, padded
 from .settings import ControllerSettings
 
 LEAST_DEVIATION = 1e-5  # of a batch of rewards
@@ -37,21 +37,25 @@ class Controller:
     def __init__(self, space: Space, settings: ControllerSettings, seed: int, ppo: bool = True) -> None:
         self.space, self.settings, self.batch, self.ppo = space, settings, settings.batch, ppo
         self.generator = torch.Generator().manual_seed(seed)
-        self.policy = Policy(space, settings.hidden, settings.initial, self.generator)
+        self.policy = make_policy(space, settings.hidden, settings.initial, self.generator)
         self.parameters = dict(self.policy.named_parameters())  # those the cell shares appear once
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
         self.baseline: float | None = None
+        self.proposed = 0
 
     @_one_thread()
     def propose(self, n: int) -> list[Proposal]:
-        tokens, log_probabilities = self.policy.sample(n, self.generator)
-        rows = zip(tokens.tolist(), log_probabilities.tolist())
-        return [Proposal(tuple(row), {"log_probability": value}) for row, value in rows]
+        stages = [self.space.stage(self.proposed + place) for place in range(n)]
+        self.proposed += n
+        rows = zip(*self.policy.sample(stages), stages)
+        return [Proposal(tokens, {"log_probability": value, **stage_note(stage)}) for tokens, value, stage in rows]
 
     @_one_thread()
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
         settings = self.settings
-        tokens = torch.tensor([o.proposal.tokens for o in observations])
+        sequences = [o.proposal.tokens for o in observations]
+        score = self.policy.scorer(sequences, [o.proposal.stage for o in observations])
+        self._pad_moments()
         behaviour = torch.tensor([o.proposal.notes["log_probability"] for o in observations])
         rewards = torch.tensor([o.reward for o in observations])
         mean = rewards.mean().item()
@@ -64,9 +68,7 @@ class Controller:
         if settings.normalise and len(rewards) > 1 and rewards.std() > LEAST_DEVIATION:
             advantages = advantages / (rewards.std() + 1e-8)
         for _ in range(settings.epochs if self.ppo else 1):
-            log_p = self.policy.log_probabilities(tokens)
-            entropy = -(log_p.exp() * log_p.clamp(min=-1e9)).sum(2).sum(0)  # (batch,), summed over decisions
-            taken = log_p.gather(2, tokens.T.unsqueeze(2)).squeeze(2).sum(0)
+            taken, entropy = score()
             if self.ppo:
                 ratio = (taken - behaviour).exp()
                 clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
@@ -78,7 +80,7 @@ class Controller:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        decisions = tokens.shape[1]
+        decisions = sum(map(len, sequences)) / len(sequences)
         return {
             "policy/entropy": entropy.mean().item() / decisions,  # nats per decision, of the sequences observed
             "policy/baseline": self.baseline,
@@ -86,9 +88,17 @@ class Controller:
             "policy/ratio": ratio.mean().item(),
         }
 
+    def _pad_moments(self) -> None:
+        """Adam's moments of what has grown since its last step: none yet."""
+        for parameter, state in self.optimizer.state.items():
+            for key in ("exp_avg", "exp_avg_sq"):
+                if state[key].shape != parameter.shape:
+                    state[key] = padded(state[key], torch.zeros_like(parameter))
+
     @_one_thread()
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"rng": self.generator.get_state(), "baseline": self.baseline}
+        state |= {"proposed": self.proposed, "decisions": list(self.policy.rows)}
         for name, parameter in self.parameters.items():
             state[f"policy.{name}"] = parameter.detach().clone()
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -98,10 +108,12 @@ class Controller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["rng"])
         self.baseline = state["baseline"]
+        # Both are missing in the states of the first version, whose spaces had neither stages nor changing decisions.
+        self.proposed = state.get("proposed", 0)
+        self.policy.rows = {name: row for row, name in enumerate(state.get("decisions", self.policy.rows))}
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items():
-            with torch.no_grad():
-                parameter.copy_(state[f"policy.{name}"])
+            parameter.data = state[f"policy.{name}"].clone()  # of the size to which it had grown
             moments = {key: state.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if moments["step"] is not None:
                 self.optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}

@@ -7,8 +7,8 @@ from typing import Any
 
 from nasnet_zoo.errors import ConfigError
 
-from ..spaces.base import Space, Tokens
-from .base import Observation, Proposal, _rng_state, _set_rng_state
+from ..spaces.base import Choice, Decision, Space, Tokens
+from .base import Observation, Proposal, _rng_state, _set_rng_state, stage_note
 
 
 @dataclass(frozen=True)
@@ -24,47 +24,67 @@ class EvolutionSettings:
 
 
 class Evolution:
-    """Regularized evolution: the best of a random sample of the living is mutated, and the oldest dies.
+    """Regularized evolution: the best of a random sample of the living is mutated, and the oldest dies. Until the
+    population is complete, proposals are random.
 
-    A mutation changes one decision to another of its choices: a hidden state, an op or a combination.
+    A mutation changes one decision: a choice, of a hidden state, an op or a combination, to another one; a subset in
+    one element. Where that changes which decisions come after it, or the search has reached another stage, those that
+    the parent made too stay as they are, and the others are made at random.
     """
 
     batch = 1
 
     def __init__(self, space: Space, settings: EvolutionSettings, seed: int) -> None:
         self.space, self.settings, self.rng = space, settings, random.Random(seed)
-        self.population: list[tuple[Tokens, float]] = []  # the oldest first
+        self.population: list[Observation] = []  # the oldest first
         self.proposed = 0
 
     def propose(self, n: int) -> list[Proposal]:
         return [self._propose() for _ in range(n)]
 
     def _propose(self) -> Proposal:
+        stage = self.space.stage(self.proposed)
         self.proposed += 1
-        if self.proposed <= self.settings.population or not self.population:
-            return Proposal(self.space.sample(self.rng))
-        sample = self.rng.sample(self.population, min(self.settings.sample, len(self.population)))
-        return Proposal(self._mutated(max(sample, key=lambda member: member[1])[0]))
+        if len(self.population) < self.settings.population:
+            return Proposal(self.space.sample(self.rng, stage), stage_note(stage))
+        sample = self.rng.sample(self.population, self.settings.sample)
+        parent = max(sample, key=lambda member: member.reward).proposal
+        return Proposal(self._mutated(parent, stage), stage_note(stage))
 
-    def _mutated(self, parent: Tokens) -> Tokens:
-        open_decisions = [i for i in range(len(parent)) if self.space.next(parent[:i]).choices > 1]
-        if not open_decisions:
-            return parent
-        index = self.rng.choice(open_decisions)
-        choices = [c for c in range(self.space.next(parent[:index]).choices) if c != parent[index]]
-        return (*parent[:index], self.rng.choice(choices), *parent[index + 1 :])
+    def _mutated(self, parent: Proposal, stage: int) -> Tokens:
+        decisions, tokens = self.space.along(parent.tokens, parent.stage), list(parent.tokens)
+        if places := [place for place, decision in enumerate(decisions) if decision.outcomes > 1]:
+            place = self.rng.choice(places)
+            tokens[place] = self._changed(tokens[place], decisions[place])
+        inherited: dict[str, list[int]] = {}  # by name, in order if there are several
+        for token, decision in zip(tokens, decisions):
+            inherited.setdefault(decision.name, []).append(token)
+
+        def decide(decision: Decision) -> int:
+            kept = inherited.get(decision.name)
+            token = kept.pop(0) if kept else decision.outcomes
+            return token if token < decision.outcomes else self.rng.randrange(decision.outcomes)
+
+        return self.space.walk(decide, stage)
+
+    def _changed(self, token: int, decision: Decision) -> int:
+        if isinstance(decision, Choice):
+            return self.rng.choice([other for other in range(decision.choices) if other != token])
+        return token ^ 1 << self.rng.randrange(decision.choices)
 
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
-        self.population += [(o.proposal.tokens, o.reward) for o in observations]
-        self.population = self.population[-self.settings.population :]
-        rewards = [reward for _, reward in self.population]
+        self.population = [*self.population, *observations][-self.settings.population :]
+        rewards = [member.reward for member in self.population]
         return {"population/mean": sum(rewards) / len(rewards), "population/best": max(rewards)}
 
     def state_dict(self) -> dict[str, Any]:
-        population = [[list(tokens), reward] for tokens, reward in self.population]
+        population = [[list(m.proposal.tokens), m.reward, m.proposal.notes] for m in self.population]
         return {"rng": _rng_state(self.rng), "population": population, "proposed": self.proposed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _set_rng_state(self.rng, state["rng"])
-        self.population = [(tuple(tokens), reward) for tokens, reward in state["population"]]
+        # The first version kept no notes: it had none.
+        self.population = [
+            Observation(Proposal(tuple(tokens), *notes), reward) for tokens, reward, *notes in state["population"]
+        ]
         self.proposed = state["proposed"]

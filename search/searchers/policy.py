@@ -1,36 +1,219 @@
-"""The controller's policy: an LSTM with one softmax and one embedding per decision."""
+"""The controller's policy: an LSTM that makes one decision after another (Zoph & Le 2016, section 3.1; NASNet paper,
+appendix A.3)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..spaces.base import Space
+from ..spaces.base import MAX_ELEMENTS, Choice, Decision, FixedSpace, Space, Subset, Tokens
+
+Score = Callable[[], tuple[Tensor, Tensor]]
+LEAST_LOG = -1e9  # stands for the logarithm of 0, which times 0 would be no number
+
+
+def make_policy(space: Space, hidden: int, initial: float, generator: torch.Generator) -> "Policy":
+    """The policy for the space; it draws its parameters, uniform in ±`initial`, and its samples from `generator`."""
+    if isinstance(space, FixedSpace) and all(isinstance(decision, Choice) for decision in space.decisions):
+        return FixedPolicy(space, hidden, initial, generator)
+    return Policy(space, hidden, initial, generator)
 
 
 class Policy(nn.Module):
-    """A one-layer LSTM with one softmax, and one embedding of what was chosen, per decision.
+    """A one-layer LSTM with parts for every decision, by its name: its output's weights, and embeddings of what was
+    decided, which are the next step's input.
 
-    The softmaxes of all decisions are one tensor, padded to the widest, so that a known sequence is scored in a few
-    operations instead of dozens.
+    A choice is made by a softmax. Of a subset every element is taken or left by a sigmoid of its own (as in Zoph & Le,
+    section 3.3): its log-probability and entropy are sums over the elements, its embedding is the sum of those of the
+    chosen ones.
+
+    The parts are rows of three tensors, padded to the widest decision; `rows` says whose is which. Those of decisions
+    that are always the same are made at once, all others when a decision is first met: the tensors grow in place.
     """
 
     def __init__(self, space: Space, hidden: int, initial: float, generator: torch.Generator) -> None:
         super().__init__()
-        choices = torch.tensor([decision.choices for decision in space.decisions])
-        steps, widest = len(choices), int(choices.max())
+        self.space, self.initial, self.generator = space, initial, generator
+        decisions = space.decisions if isinstance(space, FixedSpace) else ()
+        self.rows = {decision.name: row for row, decision in enumerate(decisions)}
+        rows, widest = len(decisions), max((decision.choices for decision in decisions), default=0)
         self.lstm = nn.LSTM(hidden, hidden)
         self.cell = nn.LSTMCell(hidden, hidden)  # the same weights, for one step at a time
         self.cell.weight_ih, self.cell.weight_hh = self.lstm.weight_ih_l0, self.lstm.weight_hh_l0
         self.cell.bias_ih, self.cell.bias_hh = self.lstm.bias_ih_l0, self.lstm.bias_hh_l0
         self.start = nn.Parameter(torch.empty(hidden))
-        self.embedding = nn.Parameter(torch.empty(steps, widest, hidden))
-        self.weight = nn.Parameter(torch.empty(steps, hidden, widest))
-        self.bias = nn.Parameter(torch.empty(steps, 1, widest))
-        impossible = torch.arange(widest) >= choices.unsqueeze(1)
-        self.register_buffer("impossible", impossible.unsqueeze(1), persistent=False)  # (steps, 1, widest)
+        self.embedding = nn.Parameter(torch.empty(rows, widest, hidden))
+        self.weight = nn.Parameter(torch.empty(rows, hidden, widest))
+        self.bias = nn.Parameter(torch.empty(rows, 1, widest))
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.uniform_(-initial, initial, generator=generator)
-            self.bias.zero_()  # no choice is preferred at the start
+            self.bias.zero_()  # nothing is preferred at the start
+
+    @torch.no_grad()
+    def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[float]]:
+        """A sequence of each of the stages, and its log-probability; raises ConfigError if it never ends."""
+        n, hidden = len(stages), len(self.start)
+        sequences: list[list[int]] = [[] for _ in stages]
+        outputs, memory, total = torch.zeros(n, hidden), torch.zeros(n, hidden), torch.zeros(n)
+        inputs, going = self.start.repeat(n, 1), list(range(n))
+        while met := [
+            (place, decision)
+            for place in going
+            if (decision := self.space.following(sequences[place], stages[place])) is not None
+        ]:
+            going = [place for place, _ in met]
+            parts = self._parts([decision for _, decision in met])
+            outputs[going], memory[going] = self.cell(inputs[going], (outputs[going], memory[going]))
+            logits = self._logits(outputs[going], parts)
+            chosen = parts.drawn(logits, self.generator)
+            total[going] += parts.scored(logits, chosen)[0]
+            inputs[going] = self._embedded(chosen, parts)
+            for place, token in zip(going, parts.tokens(chosen).tolist()):
+                sequences[place].append(token)
+        return [tuple(tokens) for tokens in sequences], total.tolist()
+
+    def scorer(self, sequences: Sequence[Tokens], stages: Sequence[int]) -> Score:
+        """A function for the log-probability of each of the sequences (batch,) and the entropy of the policy along it
+        (batch,), summed over its decisions, as the policy is when the function is called."""
+        made = [self.space.along(tokens, stage) for tokens, stage in zip(sequences, stages)]
+        parts = self._parts([decision for decisions in made for decision in decisions])
+        chosen = parts.chosen(torch.tensor([token for tokens in sequences for token in tokens], dtype=torch.long))
+        # Where each decision stands: sequences that end early leave steps that nothing is read from.
+        step = torch.tensor([step for tokens in sequences for step in range(len(tokens))], dtype=torch.long)
+        sequence = torch.tensor([place for place, tokens in enumerate(sequences) for _ in tokens], dtype=torch.long)
+        steps, batch = max(map(len, sequences)), len(sequences)
+
+        def score() -> tuple[Tensor, Tensor]:
+            embedded = self._embedded(chosen, parts)
+            after = embedded.new_zeros(steps, batch, len(self.start)).index_put((step, sequence), embedded)
+            hidden, _ = self.lstm(torch.cat([self.start.expand(1, batch, -1), after[:-1]]))
+            log_p, entropy = parts.scored(self._logits(hidden[step, sequence], parts), chosen)
+            none = log_p.new_zeros(batch)
+            return none.index_add(0, sequence, log_p), none.index_add(0, sequence, entropy)
+
+        return score
+
+    def _parts(self, decisions: Sequence[Decision]) -> "_Parts":
+        """The parts of the decisions; those of decisions that were never met before are made."""
+        for decision in decisions:
+            self.rows.setdefault(decision.name, len(self.rows))
+        choices = torch.tensor([[decision.choices] for decision in decisions])
+        widest = int(choices.max())
+        self._make_room(len(self.rows), widest)
+        row = torch.tensor([self.rows[decision.name] for decision in decisions])
+        subset = torch.tensor([[isinstance(decision, Subset)] for decision in decisions])
+        return _Parts(row, torch.arange(widest) >= choices, subset)
+
+    def _make_room(self, rows: int, widest: int) -> None:
+        """Lets the tensors grow to at least so many rows and columns."""
+        room, width, hidden = self.embedding.shape
+        if rows <= room and widest <= width:
+            return
+        if rows > room:
+            room = max(rows, 2 * room)  # some to spare: a space may take thousands of decisions one by one
+        width = max(widest, width)
+        for parameter, shape in (
+            (self.embedding, (room, width, hidden)),
+            (self.weight, (room, hidden, width)),
+            (self.bias, (room, 1, width)),
+        ):
+            new = torch.zeros(shape)
+            if parameter is not self.bias:
+                new.uniform_(-self.initial, self.initial, generator=self.generator)
+            parameter.data = padded(parameter.data, new)
+
+    def _logits(self, hidden: Tensor, parts: "_Parts") -> Tensor:
+        """(decisions, hidden) -> (decisions, widest of them)."""
+        weight, bias = (tensor[..., : parts.widest].index_select(0, parts.row) for tensor in (self.weight, self.bias))
+        return torch.baddbmm(bias, hidden.unsqueeze(1), weight).squeeze(1)
+
+    def _embedded(self, chosen: Tensor, parts: "_Parts") -> Tensor:
+        """(decisions, widest of them), true where something was chosen -> (decisions, hidden)."""
+        embedding = self.embedding[:, : parts.widest].index_select(0, parts.row)
+        return torch.bmm(chosen.to(embedding.dtype).unsqueeze(1), embedding).squeeze(1)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Where the parts of some decisions lie, and what can be decided: `row` (decisions,), `impossible` (decisions,
+    widest of them), true beyond a decision's choices, and `subset` (decisions, 1), whether it is one."""
+
+    row: Tensor
+    impossible: Tensor
+    subset: Tensor
+
+    @property
+    def widest(self) -> int:
+        return self.impossible.shape[1]
+
+    def scored(self, logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The log-probability (decisions,) of what was chosen and the entropy (decisions,)."""
+        one = logits.masked_fill(self.impossible, -torch.inf).log_softmax(1)
+        taken, left = F.logsigmoid(logits), F.logsigmoid(-logits)
+        log_p = torch.where(self.subset, torch.where(chosen, taken, left), torch.where(chosen, one, 0.0))
+        certain = torch.where(
+            self.subset, taken.exp() * taken + left.exp() * left, one.exp() * one.clamp(min=LEAST_LOG)
+        )
+        return log_p.masked_fill(self.impossible, 0).sum(1), -certain.masked_fill(self.impossible, 0).sum(1)
+
+    def drawn(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        """A sample: true (decisions, widest) where something is chosen."""
+        p = logits.masked_fill(self.impossible, -torch.inf).softmax(1)
+        one = torch.zeros_like(self.impossible).scatter(1, torch.multinomial(p, 1, generator=generator), True)
+        some = torch.rand(logits.shape, generator=generator) < logits.sigmoid()
+        return torch.where(self.subset, some & ~self.impossible, one)
+
+    def chosen(self, tokens: Tensor) -> Tensor:
+        """(decisions,) -> true (decisions, widest) where something was chosen."""
+        column, tokens = torch.arange(self.widest), tokens.unsqueeze(1)
+        return torch.where(self.subset, tokens >> column.clamp(max=MAX_ELEMENTS) & 1 == 1, tokens == column)
+
+    def tokens(self, chosen: Tensor) -> Tensor:
+        """What `chosen` was made of: (decisions, widest) -> (decisions,)."""
+        column = torch.arange(self.widest)
+        worth = torch.where(self.subset, 1 << column.clamp(max=MAX_ELEMENTS), column)
+        return (chosen * worth).sum(1)
+
+
+class FixedPolicy(Policy):
+    """The same policy where all decisions are choices and always the same, in a few operations instead of dozens:
+    sequences are equally long, and row i has the parts of step i."""
+
+    impossible: Tensor  # (steps, 1, widest), true beyond a decision's choices
+
+    def __init__(self, space: FixedSpace, hidden: int, initial: float, generator: torch.Generator) -> None:
+        super().__init__(space, hidden, initial, generator)
+        choices = torch.tensor([[decision.choices] for decision in space.decisions])
+        impossible = torch.arange(self.weight.shape[2]) >= choices
+        self.register_buffer("impossible", impossible.unsqueeze(1), persistent=False)
+
+    @torch.no_grad()
+    def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[float]]:
+        n = len(stages)
+        state, inputs = None, self.start.expand(n, -1)
+        tokens, total = [], torch.zeros(n)
+        for step in range(len(self.weight)):
+            state = self.cell(inputs, state)
+            logits = torch.addmm(self.bias[step], state[0], self.weight[step])
+            log_p = logits.masked_fill(self.impossible[step], -torch.inf).log_softmax(1)
+            chosen = torch.multinomial(log_p.exp(), 1, generator=self.generator)
+            total += log_p.gather(1, chosen).squeeze(1)
+            tokens.append(chosen.squeeze(1))
+            inputs = self.embedding[step, tokens[-1]]
+        return list(map(tuple, torch.stack(tokens, 1).tolist())), total.tolist()
+
+    def scorer(self, sequences: Sequence[Tokens], stages: Sequence[int]) -> Score:
+        tokens = torch.tensor(sequences)
+
+        def score() -> tuple[Tensor, Tensor]:
+            log_p = self.log_probabilities(tokens)
+            entropy = -(log_p.exp() * log_p.clamp(min=LEAST_LOG)).sum(2).sum(0)
+            return log_p.gather(2, tokens.T.unsqueeze(2)).squeeze(2).sum(0), entropy
+
+        return score
 
     def log_probabilities(self, tokens: Tensor) -> Tensor:
         """log p of every choice at every step of known sequences: (batch, steps) -> (steps, batch, widest)."""
@@ -41,17 +224,8 @@ class Policy(nn.Module):
         logits = torch.baddbmm(self.bias, hidden, self.weight)
         return logits.masked_fill(self.impossible, -torch.inf).log_softmax(2)
 
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n sequences (n, steps), and the log-probability of each (n,)."""
-        state, inputs = None, self.start.expand(n, -1)
-        tokens, total = [], torch.zeros(n)
-        for step in range(len(self.weight)):
-            state = self.cell(inputs, state)
-            logits = torch.addmm(self.bias[step], state[0], self.weight[step])
-            log_p = logits.masked_fill(self.impossible[step], -torch.inf).log_softmax(1)
-            chosen = torch.multinomial(log_p.exp(), 1, generator=generator)
-            total += log_p.gather(1, chosen).squeeze(1)
-            tokens.append(chosen.squeeze(1))
-            inputs = self.embedding[step, tokens[-1]]
-        return torch.stack(tokens, 1), total
+
+def padded(old: Tensor, new: Tensor) -> Tensor:
+    """`new`, with `old` in its first corner."""
+    new[tuple(map(slice, old.shape))] = old
+    return new

@@ -9,21 +9,28 @@ from .base import Observation, Proposal, _rng_state, _set_rng_state
 
 
 class RandomSearch:
-    """Uniform over token sequences: the baseline."""
+    """Every decision uniform over its outcomes: the baseline."""
 
     batch = 20  # nothing is learned; a larger batch only means fewer snapshots
 
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.rng = space, random.Random(seed)
+        self.proposed = 0
 
     def propose(self, n: int) -> list[Proposal]:
-        return [Proposal(self.space.sample(self.rng)) for _ in range(n)]
+        return [self._propose() for _ in range(n)]
+
+    def _propose(self) -> Proposal:
+        stage = self.space.stage(self.proposed)
+        self.proposed += 1
+        return Proposal(self.space.sample(self.rng, stage))
 
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rng": _rng_state(self.rng)}
+        return {"rng": _rng_state(self.rng), "proposed": self.proposed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _set_rng_state(self.rng, state["rng"])
+        self.proposed = state.get("proposed", 0)  # the first version's states have none: its spaces had no stages

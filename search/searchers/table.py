@@ -1,7 +1,7 @@
 """The table of searchers: one row each."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..rows import Table
 from ..spaces.base import Space
@@ -10,8 +10,18 @@ from .evolution import Evolution, EvolutionSettings
 from .random import RandomSearch
 from .settings import ControllerSettings
 
-if TYPE_CHECKING:
-    from ..config import SearchConfig
+
+class Configured(Protocol):
+    """What a SearchConfig says of its searcher; `settings` are the searcher's own."""
+
+    @property
+    def searcher(self) -> str: ...
+
+    @property
+    def settings(self) -> Any: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 class SearcherEntry(NamedTuple):
@@ -26,7 +36,7 @@ class SearcherEntry(NamedTuple):
     settings: type | None = None
 
 
-def make_searcher(config: "SearchConfig", space: Space) -> Searcher:
+def make_searcher(config: Configured, space: Space) -> Searcher:
     """The searcher of a config, freshly seeded."""
     return SEARCHERS.row(config.searcher).make(space, config.settings, config.seed)
 

@@ -1,61 +1,136 @@
 """Search spaces: from a sequence of decisions to an architecture and back. Imports no torch.
 
-A space yields its decisions one by one, so that a controller needs to know nothing but how many choices each has.
-`spaces.py` has the table of spaces.
+A space yields its decisions one by one, so that a searcher needs to know nothing but what each is out of. `table.py`
+has the table of spaces.
 """
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from nasnet_zoo.errors import ConfigError
 
 Tokens = tuple[int, ...]
 
+MAX_DECISIONS = 10_000  # in a sequence: one that is longer comes of a space whose decisions never end
+MAX_ELEMENTS = 62  # of a subset: its token is a signed 64-bit integer in a tensor
 
-class Decision(NamedTuple):
-    """One choice out of `choices`; `name` says which, "reduction.3.right.op"."""
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One out of `choices`; `name` says of what, "reduction.3.right.op". Its token is the number of what was chosen."""
 
     name: str
     choices: int
 
+    def __post_init__(self) -> None:
+        if self.choices < 1:
+            raise ConfigError(f"{self.name}: a choice out of {self.choices}; leave out what is no decision")
+
+    @property
+    def outcomes(self) -> int:
+        """How many tokens there are: 0 to outcomes - 1."""
+        return self.choices
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Any of `choices` elements, none and all included. Its token has bit i set where element i was chosen."""
+
+    name: str
+    choices: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.choices <= MAX_ELEMENTS:
+            raise ConfigError(
+                f"{self.name}: a subset of {self.choices} elements; one has 1 to {MAX_ELEMENTS}, and more can be "
+                f"decided in several subsets"
+            )
+
+    @property
+    def outcomes(self) -> int:
+        """How many tokens there are: 0 to outcomes - 1."""
+        return 1 << self.choices
+
+
+Decision = Choice | Subset
+
 
 class Space(ABC):
-    """What can be chosen, in which order, and what architecture the choices make.
+    """What can be decided, in which order, and what architecture the decisions make.
 
-    `kind` is the registry's kind of the architectures, or None where they can be looked up but not built, and
-    `decisions` what is decided, in order.
+    A decision may depend on those before it and on the stage that the search is in: a space may let its architectures
+    grow, as in Zoph & Le 2016, section 4.1. What tokens mean must not depend on the stage. A name stands for one thing
+    to be decided: whatever learns does so by the name. `kind` is the registry's kind of the architectures, or None
+    where they can be looked up but not built, and `stages` how many stages there are.
     """
 
     name: str
     kind: str | None
-    decisions: tuple[Decision, ...]
+    stages: int = 1
 
-    def next(self, prefix: Sequence[int]) -> Decision | None:
-        """What is decided after `prefix`, or None if that is all."""
-        return self.decisions[len(prefix)] if len(prefix) < len(self.decisions) else None
+    @abstractmethod
+    def next(self, prefix: Sequence[int], stage: int = 0) -> Decision | None:
+        """What is decided after `prefix`, a part of a sequence of that stage, or None if that is all."""
+
+    def stage(self, proposed: int) -> int:
+        """Which stage a search is in that has proposed so many architectures."""
+        return 0
 
     @property
-    def size(self) -> int:
-        """How many token sequences there are."""
-        return prod(decision.choices for decision in self.decisions)
+    def size(self) -> int | None:
+        """How many token sequences there are, or None where that is not known."""
+        return None
 
-    def sample(self, rng: random.Random) -> Tokens:
-        """Uniform over the space's token sequences."""
+    def following(self, prefix: Sequence[int], stage: int = 0) -> Decision | None:
+        """`next`; raises ConfigError where there is no decision at all, and where decisions never end."""
+        decision = self.next(prefix, stage)
+        if decision is None:
+            if not prefix:
+                raise ConfigError(f"{self.name}: there is nothing to decide at stage {stage}, and so nothing to search")
+        elif len(prefix) >= MAX_DECISIONS:
+            raise ConfigError(
+                f"{self.name}: after {len(prefix):,} decisions {decision.name} is still to be decided; `next` of a "
+                f"space has to return None in the end"
+            )
+        return decision
+
+    def walk(self, decide: Callable[[Decision], int], stage: int = 0) -> Tokens:
+        """The tokens of a sequence in which `decide` has made every decision; raises ConfigError if it never ends."""
         tokens: list[int] = []
-        while (decision := self.next(tokens)) is not None:
-            tokens.append(rng.randrange(decision.choices))
+        while (decision := self.following(tokens, stage)) is not None:
+            tokens.append(decide(decision))
         return tuple(tokens)
 
+    def sample(self, rng: random.Random, stage: int = 0) -> Tokens:
+        """A sequence of that stage, each of its decisions made uniformly over its outcomes."""
+        return self.walk(lambda decision: rng.randrange(decision.outcomes), stage)
+
+    def along(self, tokens: Sequence[int], stage: int = 0) -> tuple[Decision, ...]:
+        """The decisions that the tokens have made; raises ConfigError if they are no sequence of that stage."""
+        decisions: list[Decision] = []
+        for place, token in enumerate(tokens):
+            decision = self.following(tokens[:place], stage)
+            if decision is None:
+                raise ConfigError(f"{self.name}: {len(tokens)} tokens; a sequence with the first {place} ends there")
+            if type(token) is not int or not 0 <= token < decision.outcomes:
+                raise ConfigError(f"{self.name}: {decision.name} is {token!r}, not one of 0 to {decision.outcomes - 1}")
+            decisions.append(decision)
+        if (missing := self.following(tokens, stage)) is not None:
+            raise ConfigError(f"{self.name}: {len(tokens)} tokens; {missing.name} is to be decided after them")
+        return tuple(decisions)
+
     def check(self, tokens: Sequence[int]) -> Tokens:
-        """The tokens, or ConfigError if they are not a sequence of this space."""
-        if len(tokens) != len(self.decisions):
-            raise ConfigError(f"{self.name}: {len(tokens)} tokens; this space takes {len(self.decisions)}")
-        for token, decision in zip(tokens, self.decisions):
-            if type(token) is not int or not 0 <= token < decision.choices:
-                raise ConfigError(f"{self.name}: {decision.name} is {token!r}, not one of 0 to {decision.choices - 1}")
+        """The tokens, or ConfigError if they are a sequence of this space at no stage."""
+        for stage in range(self.stages - 1):
+            with suppress(ConfigError):
+                self.along(tokens, stage)
+                return tuple(tokens)
+        self.along(tokens, self.stages - 1)
         return tuple(tokens)
 
     @abstractmethod
@@ -72,6 +147,24 @@ class Space(ABC):
     @abstractmethod
     def hash(self, architecture: Any) -> str:
         """Equal for architectures that compute the same function up to reordering."""
+
+
+class FixedSpace(Space):
+    """A space whose `decisions` are always the same, each with a name of its own."""
+
+    decisions: tuple[Decision, ...]
+
+    def next(self, prefix: Sequence[int], stage: int = 0) -> Decision | None:
+        return self.decisions[len(prefix)] if len(prefix) < len(self.decisions) else None
+
+    @property
+    def size(self) -> int:
+        return prod(decision.outcomes for decision in self.decisions)
+
+    def along(self, tokens: Sequence[int], stage: int = 0) -> tuple[Decision, ...]:
+        if len(tokens) != len(self.decisions):
+            raise ConfigError(f"{self.name}: {len(tokens)} tokens; this space takes {len(self.decisions)}")
+        return super().along(tokens, stage)
 
 
 def _check_choices(space: str, what: str, chosen: tuple[str, ...], known: Iterable[str]) -> None:

@@ -10,18 +10,18 @@ from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.arch.ops import COMBINES, OPS
 from nasnet_zoo.errors import ConfigError
 
-from .base import Decision, Space, Tokens, _check_choices
+from .base import Choice, Decision, FixedSpace, Tokens, _check_choices
 
 
 @dataclass(frozen=True)
-class CellSpace(Space):
+class CellSpace(FixedSpace):
     """Pairs of a normal and a reduction cell of `blocks` blocks: (state, state, op, op, combine) each.
 
     A combination that leaves no choice is not a decision. `outputs` is the loose-end rule: which states leave the
     cell. "unread": all that no block reads, the cell's inputs too, as TF-slim has it; "unread-blocks": the blocks
     among them, as in the NDS spaces marked L; "blocks": every block's, marked A there; "separate": the last as many
     blocks as there are inputs, each by itself (NASNet-B). `style` is the lineage whose macro-architecture goes with
-    the space (see config.CellScale).
+    the space (see Genotype).
     """
 
     name: str
@@ -47,22 +47,22 @@ class CellSpace(Space):
         for cell in ("normal", "reduction"):
             for block in range(self.blocks):
                 where, states = f"{cell}.{block}", self.inputs + block
-                yield Decision(f"{where}.left.state", states)
-                yield Decision(f"{where}.right.state", states)
-                yield Decision(f"{where}.left.op", len(self.ops))
-                yield Decision(f"{where}.right.op", len(self.ops))
+                yield Choice(f"{where}.left.state", states)
+                yield Choice(f"{where}.right.state", states)
+                yield Choice(f"{where}.left.op", len(self.ops))
+                yield Choice(f"{where}.right.op", len(self.ops))
                 if len(self.combines) > 1:
-                    yield Decision(f"{where}.combine", len(self.combines))
+                    yield Choice(f"{where}.combine", len(self.combines))
 
     @property
     def cell_size(self) -> int:
         """How many sequences one of the two cells has."""
-        return prod(decision.choices for decision in self.decisions[: len(self.decisions) // 2])
+        return prod(decision.outcomes for decision in self.decisions[: len(self.decisions) // 2])
 
     def decode(self, tokens: Sequence[int]) -> Genotype:
         tokens = self.check(tokens)
         half = len(tokens) // 2
-        return Genotype(self._cell(tokens[:half]), self._cell(tokens[half:]))
+        return Genotype(self._cell(tokens[:half]), self._cell(tokens[half:]), self.style)
 
     def _cell(self, tokens: Tokens) -> Cell:
         each = len(tokens) // self.blocks
@@ -103,6 +103,11 @@ class CellSpace(Space):
                     f"the {name} cell hands on states {list(cell.outputs)}, but by the rule of the space {self.name} "
                     f"({self.outputs}) a cell with these blocks hands on {list(expected.outputs)}"
                 )
+        if architecture.style != self.style:
+            raise ConfigError(
+                f"the genotype is of the style {architecture.style}, and cells of the space {self.name} of the style "
+                f"{self.style}"
+            )
         return tuple(tokens)
 
     def _index(self, choices: tuple[str, ...], chosen: str, where: str) -> int:

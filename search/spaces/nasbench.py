@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from nasnet_zoo.errors import ConfigError
 
-from .base import Decision, Space, Tokens, _check_choices
+from .base import Choice, FixedSpace, Tokens, _check_choices
 
 
 @dataclass(frozen=True)
-class NasBench201Space(Space):
+class NasBench201Space(FixedSpace):
     """NAS-Bench-201's cells: an operation on each of the six edges between four nodes (Dong & Yang 2020).
 
     The architecture is the benchmark's own string. It is there to be looked up, not built.
@@ -23,7 +23,7 @@ class NasBench201Space(Space):
     def __post_init__(self) -> None:
         _check_choices(self.name, "op", self.ops, self.ops)
         edges = ((target, source) for target in (1, 2, 3) for source in range(target))
-        decisions = tuple(Decision(f"{source}-{target}", len(self.ops)) for target, source in edges)
+        decisions = tuple(Choice(f"{source}-{target}", len(self.ops)) for target, source in edges)
         object.__setattr__(self, "decisions", decisions)
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from random_networks import SAME, difference, pictures, random_network
 
-from nasnet_zoo.arch.config import Preprocess
 from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.errors import ExportError, SessionError, ZooError
 from nasnet_zoo.export import Session, emit, to_onnx
 from nasnet_zoo.export.folder import DATA, MODEL, REPORT, find_export

@@ -17,7 +17,7 @@ from chromium import CHROMIUM, PATIENCE, Browser
 from PIL import Image
 
 import nasnet_zoo
-from nasnet_zoo.arch.config import Preprocess
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import prepare
 from nasnet_zoo.errors import ConfigError, ImageError, ZooError
 from nasnet_zoo.export import to_onnx

@@ -66,7 +66,6 @@ def test_export_takes_its_options(run):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--precision", "int4"], "unknown precision 'int4'"),
         (["--precision", "int8"], "int8 has to be calibrated"),
         (["--size", "7"], "takes 8 pixels and more"),
         (["--size", "x7"], "write native, any"),
@@ -84,6 +83,22 @@ def test_bad_options_are_one_sentence_and_leave_nothing(run, options, sentence):
     code, out, err = run("export", SHIPPED, *options)
     assert code == 2 and sentence in err and err.count("\n") == 1 and not out
     assert sorted(path.name for path in Path().rglob("*")) == ["empty", "mine", "thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "arguments, choices",
+    [
+        (("export", SHIPPED, "--precision", "int4"), ("fp32", "fp16", "int8")),
+        (("bench", SHIPPED, "--precision", "int4"), ("fp32", "fp16", "int8")),
+        (("bench", SHIPPED, "--provider", "tpu"), ("tensorrt", "cuda", "cpu")),
+        (("demo", "--build", "site", "--precision", "int4"), ("fp32", "fp16", "int8")),
+    ],
+)
+def test_a_choice_that_there_is_not_is_told_with_those_there_are(run, arguments, choices):
+    code, out, err = run(*arguments)
+    assert code == 2 and not out and f"'{arguments[-2]}'" in err and all(f"'{choice}'" in err for choice in choices)
+    assert not list(Path().iterdir())
+    assert f"<{'|'.join(choices)}>" in run(arguments[0], "--help")[1]
 
 
 def test_a_model_that_is_not_there(run):
@@ -128,7 +143,6 @@ def test_demo_builds_a_site(run):
 def test_a_demo_with_bad_options_is_one_sentence(run):
     for options, sentence in (
         (["--precision", "int8"], "int8 has to be calibrated"),
-        (["--precision", "int4"], "unknown precision"),
         (["--examples", "nowhere"], "--examples nowhere: there is no such folder"),
     ):
         code, out, err = run("demo", "--build", "site", *options)

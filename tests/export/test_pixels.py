@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from random_networks import difference, plain_session, random_network
 
-from nasnet_zoo.arch.config import Preprocess
 from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import prepare
 from nasnet_zoo.export import Session, to_onnx
 from nasnet_zoo.export.folder import MODEL, find_export

@@ -40,12 +40,12 @@ def folder(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def session(folder):
-    return Session(folder / "image", ["cpu"], threads=1)
+    return Session(folder / "image", ["cpu"])
 
 
 @pytest.fixture(scope="module")
 def pixels(folder):
-    return Session(folder / "pixels", ["cpu"], threads=1)
+    return Session(folder / "pixels", ["cpu"])
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def close(a, b):
 
 @pytest.mark.parametrize("graph", ["image", "pixels", "any"])
 def test_predictions_are_torchs_for_every_kind_of_source(graph, folder, network):
-    session = Session(folder / graph, ["cpu"], threads=1)
+    session = Session(folder / graph, ["cpu"])
     path = IMAGES[2]
     expected = network.predict(path, k=3)
     with Image.open(path) as image, open(path, "rb") as file:
@@ -216,7 +216,7 @@ import resource, sys
 import numpy as np
 from nasnet_zoo.errors import SessionError
 from nasnet_zoo.export import Session
-session = Session(sys.argv[1], ["cpu"], threads=1)
+session = Session(sys.argv[1], ["cpu"])
 small = np.ones((1, 3, 32, 32), np.float32)
 before = session.run(small)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -323,15 +323,6 @@ def test_a_provider_that_dies_at_its_first_run_is_left(folder, session, capfd, d
     np.testing.assert_array_equal(dying.run(array), session.run(array))
     assert dying.provider == "cpu" and dying.predict(IMAGES[0]) == session.predict(IMAGES[0])
     assert capfd.readouterr().err == "nasnet-zoo: cuda does not work here (on node Conv_3); going on with cpu\n"
-
-
-def test_a_run_that_cannot_be_captured_is_first_tried_without(folder, session, capfd, dying_cuda):
-    dying = Session(folder / "image", ["cuda"], cuda_graph=True)
-    array = np.ones((2, 3, 32, 32), np.float32)
-    np.testing.assert_array_equal(dying.run(array), session.run(array))
-    captured, without = capfd.readouterr().err.splitlines()
-    assert captured == "nasnet-zoo: the run cannot be captured (on node Conv_3); going on without"
-    assert without == "nasnet-zoo: cuda does not work here (on node Conv_3); going on with cpu"
 
 
 def test_tensorrt_is_not_tried_with_int8(folder, capfd, monkeypatch):

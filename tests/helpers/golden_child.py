@@ -24,4 +24,6 @@ class GoldenChild:
 def words(genotype: Any) -> str:
     """What every edge does, in order."""
     blocks = [block for cell in (genotype.normal, genotype.reduction) for block in cell.blocks]
-    return " ".join(f"{e.state}:{e.op}" for b in blocks for e in (b.left, b.right)) + " ".join(b.combine for b in blocks)
+    return " ".join(f"{e.state}:{e.op}" for b in blocks for e in (b.left, b.right)) + " ".join(
+        b.combine for b in blocks
+    )

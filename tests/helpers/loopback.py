@@ -9,6 +9,7 @@ A proxy in the environment must be unset or know 127.0.0.1 in NO_PROXY.
 """
 
 import hashlib
+import json
 import re
 import threading
 from contextlib import suppress
@@ -87,6 +88,13 @@ class Server:
             for version in (revision, commit):
                 path = f"/{repo}/resolve/{version}/{name}"
                 self.files[path], self.headers[path] = data, headers
+        tree = [{"type": "file", "path": name, "size": len(data), "oid": ""} for name, data in files.items()]
+        info = {"id": repo, "sha": commit, "siblings": [{"rfilename": name} for name in files]}
+        api = f"/api/models/{repo}"
+        answers = {f"{api}/revision/{revision}": info, f"{api}/revision/{commit}": info, f"{api}/tree/{commit}": tree}
+        if revision == "main":
+            answers[api] = info
+        self.files |= {path: json.dumps(answer).encode() for path, answer in answers.items()}
 
     def _next_fault(self, path: str) -> Fault:
         with self._lock:

@@ -1,6 +1,7 @@
 """Small networks whose every number is random, and their ONNX graphs in onnxruntime, for the tests of the export."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from torch import nn
 
 from nasnet_zoo.arch.cells import CellScale
-from nasnet_zoo.arch.config import NetworkConfig, Preprocess
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.ops import COMBINES, OPS
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.export.emit import emit, write
-from nasnet_zoo.export.graph import OUTPUT, Linear, Mean, Node, trace
+from nasnet_zoo.export.graph import OUTPUT, Linear, Mean, Node
+from nasnet_zoo.export.trace import trace
 from nasnet_zoo.networks.build import build
 
 SAME = 1e-5  # of the largest logit
@@ -38,7 +41,7 @@ def randomised(network):
 
 def random_network(genotype, stem="cifar", style="slim", stages=(1, 1), **config):
     """Of widths that no eight divides."""
-    scale = CellScale(stem, 6, 10, stages, style=style)
+    scale, genotype = CellScale(stem, 6, 10, stages), replace(genotype, style=style)
     config = {"num_classes": 7, **config}
     return randomised(build(NetworkConfig(genotype, scale, Preprocess((32, 32)), **config)))
 

@@ -1,12 +1,9 @@
 """A handful of the kills that benchmarks/search_faults.py deals out by the hundred."""
 
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from search_faults import change_nodes, kill_searches, resume_long  # noqa: E402
+from search_faults import change_nodes, kill_searches, resume_long
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 

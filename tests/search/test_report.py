@@ -1,11 +1,13 @@
 import json
 import random
 import re
+import sys
 import time
 from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 
@@ -25,8 +27,10 @@ from nasnet_zoo.search import (
 from nasnet_zoo.search.children.base import ChildFailure
 from nasnet_zoo.search.history import duration, read_history
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.report import charts, report
-from nasnet_zoo.search.report.report import beats, op_places, op_shares, write_report
+from nasnet_zoo.search.report import charts, render, report
+from nasnet_zoo.search.report.compare import beats
+from nasnet_zoo.search.report.report import op_places, op_shares, write_report
+from nasnet_zoo.search.spaces.base import Choice, FixedSpace
 
 VOID = {"meta", "br", "img", "link", "input"}
 HOSTILE = """</code><script>alert("x")</script>&'"><img src=http://evil.example/x onerror=alert(1)>"""
@@ -195,6 +199,31 @@ def test_the_best_cells_are_distinct(tmp_path):
     assert "h3" not in dict(page.elements)  # this space's cells cannot be drawn
 
 
+def test_a_metric_that_some_children_lack(tmp_path):
+    children = done(0.9, 0.8, 0.7)
+    for child, parameters in zip(children, (1234, None, "many")):
+        child["metrics"] = {"accuracy": child["reward"], "parameters": parameters}
+    children[2]["metrics"].pop("parameters")
+    page = Page(write_report(write_folder(tmp_path, SearchConfig("s", **TABLE), children)))
+    assert "1 0 0.9000 1 0.9000 1,234" in page.text("best-cells")
+    assert "2 1 0.8000 1 0.8000 nan" in page.text("best-cells") and "3 2 0.7000 1 0.7000 nan" in page.text("best-cells")
+
+
+def test_a_space_that_has_neither_ops_nor_a_kind(tmp_path, monkeypatch):
+    class Rows(FixedSpace):
+        name, kind, decisions = "rows", None, (Choice("row", 5),)
+
+        def decode(self, tokens):
+            return f"row {tokens[0]}"
+
+        encode = to_json = hash = str
+
+    monkeypatch.setattr(SpaceSettings, "space", lambda settings: Rows())
+    page = Page(write_report(write_folder(tmp_path, SearchConfig("s", **TABLE), done(*np.linspace(0.1, 0.9, 50)))))
+    assert [a["id"] for a in page.all("section")] == ["reward", "best-cells", "cost", "failures", "settings"]
+    assert "1 49 0.9000" in page.text("best-cells") and "row 4" in page.text("best-cells")
+
+
 @pytest.mark.parametrize("children", [[], [{}] * 50])
 def test_a_search_without_results_says_so(children, tmp_path):
     page = Page(write_report(write_folder(tmp_path, SearchConfig("s", **TABLE), children)))
@@ -306,6 +335,22 @@ def test_a_report_that_fails_is_a_warning(tmp_path, monkeypatch, caplog):
     ]
 
 
+def test_a_template_that_fails_is_a_warning(tmp_path, monkeypatch, caplog):
+    broken = jinja2.DictLoader({"report.html.j2": "<h1>{{ no_such_part }}</h1>"})
+    monkeypatch.setattr(render, "TEMPLATES", render.TEMPLATES.overlay(loader=broken))
+    assert run(small(tmp_path, searcher="random", children=3), child=OpsChild()).children == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'report.html'} could not be written: 'no_such_part' is undefined"
+    ]
+    assert not list(tmp_path.glob("*report*"))
+
+
+def test_a_library_that_cannot_be_imported_costs_the_report_only(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "nasnet_zoo.search.report.report", None)
+    assert run(small(tmp_path, searcher="random", children=3), child=OpsChild()).children == 3
+    assert "report.html could not be written" in caplog.text
+
+
 def test_reports_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
     now, written = [0.0], []
 
@@ -344,9 +389,7 @@ def test_a_baseline_that_is_not_there_is_told_before_the_search(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_distribution_and_means():
-    x, y = charts.distribution([3.0, 1.0, 2.0, 2.0])
-    assert x.tolist() == [1, 2, 2, 3] and y.tolist() == [0.25, 0.5, 0.75, 1]
+def test_means():
     assert charts.running_mean([1.0, 2.0, 3.0, 6.0], 2).tolist() == [1.5, 2.5, 4.5]
     assert (charts.window(500), charts.window(20_000)) == (20, 200)
     values = np.random.default_rng(0).normal(size=300)

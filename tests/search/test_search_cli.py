@@ -117,10 +117,14 @@ def test_transfer_of_a_published_cell():
     for options, said in (
         ((), "give --max-madds"),
         (("--params", "lots"), "write a number"),
-        (("--stem", "x"), "--stem"),
     ):
         with pytest.raises(ZooError, match=said):
             call("transfer", "NASNet-A", *options)
+
+
+def test_transfer_knows_two_stems():
+    result = CliRunner().invoke(app, ["transfer", "NASNet-A", "--params", "1M", "--stem", "x"])
+    assert result.exit_code == 2 and "'x' is not one of 'imagenet', 'cifar'" in result.stderr
 
 
 def test_transfer_says_what_cannot_be_reranked(tmp_path):

@@ -269,7 +269,18 @@ def distance(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 def test_evolution_starts_like_random_search():
     searcher = evolution(30, 5, seed=3)
     assert searcher.propose(30) == RandomSearch(SPACE, 3).propose(30)
-    assert searcher.propose(5) == RandomSearch(SPACE, 3).propose(35)[30:]  # no result has come yet: nothing to mutate
+
+
+def test_a_mutation_waits_for_a_whole_population_of_results():
+    """On a large fleet many children are proposed before the first result comes."""
+    searcher, chance = evolution(30, 5, seed=3), RandomSearch(SPACE, 3)
+    proposals = searcher.propose(100)
+    for proposal in proposals[:29]:
+        searcher.observe([Observation(proposal, reward(proposal))])
+    assert [*proposals, *searcher.propose(50)] == chance.propose(150)
+    searcher.observe([Observation(proposals[29], 0.0)])
+    living = [proposal.tokens for proposal in proposals[:30]]
+    assert all(min(distance(p.tokens, parent) for parent in living) == 1 for p in searcher.propose(20))
 
 
 def test_the_oldest_dies():
@@ -277,9 +288,8 @@ def test_the_oldest_dies():
     proposals = searcher.propose(5)
     for place, proposal in enumerate(proposals):
         statistics = searcher.observe([Observation(proposal, 1 - place / 10)])  # the oldest are the best
-    assert searcher.population == [(proposals[place].tokens, 1 - place / 10) for place in (2, 3, 4)]
+    assert searcher.population == [Observation(proposals[place], 1 - place / 10) for place in (2, 3, 4)]
     assert statistics == {"population/mean": pytest.approx(0.7), "population/best": pytest.approx(0.8)}
-    searcher.proposed = 3
     assert all(distance(p.tokens, proposals[2].tokens) == 1 for p in searcher.propose(20))
 
 

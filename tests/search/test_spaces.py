@@ -4,10 +4,12 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from math import prod
 
 import pytest
 import torch
+from growing_space import GrowingSpace, MixedSpace, every_sequence
 
 import nasnet_zoo
 from nasnet_zoo.arch.cells import CellScale
@@ -15,19 +17,29 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.ops import COMBINES
+from nasnet_zoo.arch.preprocess import CIFAR10
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.models import CIFAR10
 from nasnet_zoo.search import SPACES, SpaceSettings, get_space
+from nasnet_zoo.search.spaces.base import Choice, Subset
 from nasnet_zoo.search.spaces.cells import CellSpace
 
 CELL_SPACES = [name for name in SPACES if get_space(name).kind == "cell"]
-ANY_SPACE = pytest.mark.parametrize("space", [get_space(name) for name in SPACES], ids=list(SPACES))
-CELL_SPACE = pytest.mark.parametrize("space", [get_space(name) for name in CELL_SPACES], ids=CELL_SPACES)
+
+
+def over(*spaces) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("space", spaces, ids=lambda space: space.name)
+
+
+SPACE_OF_THE_TABLE = over(*map(get_space, SPACES))
+FIXED_SPACE = over(*map(get_space, SPACES), MixedSpace())
+ANY_SPACE = over(*map(get_space, SPACES), MixedSpace(), GrowingSpace())
+CELL_SPACE = over(*map(get_space, CELL_SPACES))
 
 
 def samples(space, n: int, seed: int = 0) -> list[tuple[int, ...]]:
+    """As many of one stage of the space as of another."""
     rng = random.Random(seed)
-    return [space.sample(rng) for _ in range(n)]
+    return [space.sample(rng, place % space.stages) for place in range(n)]
 
 
 def cells(genotype: Genotype) -> tuple[Cell, Cell]:
@@ -68,32 +80,33 @@ def test_the_facts_of_every_space_are_checked():
 
 @ANY_SPACE
 def test_next_yields_the_decisions_one_by_one(space):
-    tokens = samples(space, 1)[0]
-    names = []
-    for length in range(len(tokens)):
-        decision = space.next(tokens[:length])
-        assert 0 <= tokens[length] < decision.choices
-        names.append(decision.name)
-    assert space.next(tokens) is None
-    assert len(set(names)) == len(names)
+    for stage, tokens in enumerate(samples(space, space.stages)):
+        decisions = []
+        for length in range(len(tokens)):
+            decision = space.next(tokens[:length], stage)
+            assert 0 <= tokens[length] < decision.outcomes
+            decisions.append(decision)
+        assert space.next(tokens, stage) is None
+        assert space.along(tokens, stage) == tuple(decisions)
+        assert len({decision.name for decision in decisions}) == len(decisions)
 
 
 @ANY_SPACE
 def test_samples_decode_and_encode_to_themselves(space):
     for tokens in samples(space, 200):
-        assert space.encode(space.decode(tokens)) == tokens
+        assert space.encode(space.decode(tokens)) == tokens == space.check(tokens)
 
 
-@ANY_SPACE
+@FIXED_SPACE
 def test_sampling_is_uniform_for_every_decision_and_reproducible(space):
     n = 2000
     drawn = samples(space, n)
     assert drawn == samples(space, n) != samples(space, n, seed=1)
     for place, decision in enumerate(space.decisions):
         counts = Counter(tokens[place] for tokens in drawn)
-        expected = n / decision.choices
-        chi_square = sum((counts[choice] - expected) ** 2 / expected for choice in range(decision.choices))
-        freedom = decision.choices - 1
+        expected = n / decision.outcomes
+        chi_square = sum((counts[choice] - expected) ** 2 / expected for choice in range(decision.outcomes))
+        freedom = decision.outcomes - 1
         assert chi_square < freedom + 5 * (2 * freedom) ** 0.5 + 5, decision.name  # five sigma and a tail's length
 
 
@@ -141,23 +154,25 @@ def test_the_rules_of_loose_ends_differ_where_they_should():
     ],
 )
 def test_published_cells_that_are_in_a_space(name, genotype):
-    space = get_space(name)
-    tokens = space.encode(GENOTYPES[genotype])
-    assert space.decode(tokens) == GENOTYPES[genotype]
+    space, published = get_space(name), replace(GENOTYPES[genotype], style="nds")
+    tokens = space.encode(published)
+    assert space.decode(tokens) == published
     assert space.check(tokens) == tokens
+    with pytest.raises(ConfigError, match="the genotype is of the style slim, and cells of the space"):
+        space.encode(replace(published, style="slim"))
 
 
-@ANY_SPACE
+@FIXED_SPACE
 def test_wrong_tokens_are_refused(space):
     tokens = samples(space, 1)[0]
     for wrong in (tokens[:-1], (*tokens, 0), ()):
         with pytest.raises(ConfigError, match=f"{space.name}: {len(wrong)} tokens; this space takes {len(tokens)}"):
             space.decode(wrong)
     for place, decision in enumerate(space.decisions):
-        for value in (decision.choices, -1, "0", 0.0, True, None):
+        for value in (decision.outcomes, -1, "0", 0.0, True, None):
             with pytest.raises(ConfigError) as told:
                 space.decode((*tokens[:place], value, *tokens[place + 1 :]))
-            limit = decision.choices - 1
+            limit = decision.outcomes - 1
             assert str(told.value) == f"{space.name}: {decision.name} is {value!r}, not one of 0 to {limit}"
 
 
@@ -190,7 +205,7 @@ def test_the_order_of_concatenated_states_does_not_matter_but_that_of_separate_o
         return Cell(cell.blocks, cell.outputs[::-1], cell.inputs, cell.output)
 
     tokens = samples(darts, 1)[0]
-    assert darts.encode(Genotype(*map(turned, cells(darts.decode(tokens))))) == tokens
+    assert darts.encode(Genotype(*map(turned, cells(darts.decode(tokens))), "nds")) == tokens
     genotype = separate.decode(samples(separate, 1)[0])
     with pytest.raises(ConfigError, match="the normal cell hands on states"):
         separate.encode(Genotype(*map(turned, cells(genotype))))
@@ -238,11 +253,82 @@ def test_hashes_of_nasbench201_tell_all_its_cells_apart():
     assert len({space.hash(space.decode(each)) for each in tokens}) == len(tokens)
 
 
-@ANY_SPACE
+@SPACE_OF_THE_TABLE
 def test_architectures_have_json(space):
     architecture = space.decode(samples(space, 1)[0])
     value = space.to_json(architecture)
     assert (value if space.kind is None else Genotype.from_json(value)) == architecture
+
+
+# Decisions that depend on those before them and on the stage
+
+
+def test_a_space_that_grows_has_longer_sequences_at_later_stages():
+    space = GrowingSpace(depth=1, stages=3, each=10)
+    assert [space.stage(proposed) for proposed in (0, 9, 10, 19, 20, 10**6)] == [0, 0, 1, 1, 2, 2]
+    by_stage = [list(every_sequence(space, stage)) for stage in range(3)]
+    assert [len(sequences) for sequences in by_stage] == [4, 4 * 8, 4 * 8 * 16]
+    assert space.size == sum(map(len, by_stage))
+    for stage, sequences in enumerate(by_stage):
+        assert {len(space.decode(tokens)) for tokens in sequences} == {1 + stage}
+        rng, counts = random.Random(stage), Counter()
+        for _ in range(2000):
+            tokens = space.sample(rng, stage)
+            counts[tokens[0]] += 1
+            counts["all inputs of the last layer"] += bool(stage) and tokens[-1] == 2**stage - 1
+        assert set(map(tuple, sequences)) >= {space.sample(rng, stage) for _ in range(100)}
+        assert all(counts[op] == pytest.approx(2000 / 3, abs=100) for op in range(3))
+        assert counts["all inputs of the last layer"] == pytest.approx(bool(stage) * 2000 / 2**stage, abs=100)
+
+
+def test_tokens_that_no_stage_of_a_growing_space_has_are_refused():
+    space = GrowingSpace(depth=2, stages=2)
+    for wrong, message in (
+        ((), "growing: 0 tokens; 0.op is to be decided after them"),
+        ((0, 2, 1), "growing: 3 tokens; 1.inputs is to be decided after them"),
+        ((0, 1, 1, 2, 0), "growing: 5 tokens; 2.inputs is to be decided after them"),
+        ((0, 1, 1, 1, 3, 0), "growing: 6 tokens; a sequence with the first 5 ends there"),
+        ((3, 1, 1), "growing: 0.op is 3, not one of 0 to 2"),
+        ((0, 1, 2, 0, 0), "growing: 1.inputs is 2, not one of 0 to 1"),
+        ((0, 1, 1, 1, 4), "growing: 2.inputs is 4, not one of 0 to 3"),
+        ((0, 1, 1, 1, -1), "growing: 2.inputs is -1, not one of 0 to 3"),
+        ((0, 1, True), "growing: 1.inputs is True, not one of 0 to 1"),
+    ):
+        with pytest.raises(ConfigError) as told:
+            space.decode(wrong)
+        assert str(told.value) == message
+
+
+class Endless(GrowingSpace):
+    """Its layers never end."""
+
+    def next(self, prefix, stage=0):
+        return Choice(f"{len(prefix)}.op", 2)
+
+
+def test_decisions_that_never_end_are_refused():
+    message = "endless: after 10,000 decisions 10000.op is still to be decided; `next` of a space has to return None"
+    for ask in (lambda space: space.sample(random.Random(0)), lambda space: space.check((0,) * 10_001)):
+        with pytest.raises(ConfigError, match=message):
+            ask(Endless("endless"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices", "message"),
+    [
+        (Subset, 63, "9.inputs: a subset of 63 elements; one has 1 to 62, and more can be decided in several subsets"),
+        (Subset, 0, "9.inputs: a subset of 0 elements; one has 1 to 62, and more can be decided in several subsets"),
+        (Choice, 0, "9.inputs: a choice out of 0; leave out what is no decision"),
+    ],
+)
+def test_decisions_out_of_nothing_or_of_too_much_are_refused(kind, choices, message):
+    with pytest.raises(ConfigError) as told:
+        kind("9.inputs", choices)
+    assert str(told.value) == message
+
+
+def test_a_size_counts_the_subsets():
+    assert MixedSpace().size == len(set(every_sequence(MixedSpace()))) == 3 * 2**4 * 2
 
 
 def test_blocks_ops_and_combinations_are_settings():
@@ -286,7 +372,7 @@ def test_impossible_spaces_are_refused_at_once(name, changes, message):
 def test_samples_build_at_a_tiny_scale_and_run(space):
     assert set(space.combines) <= set(COMBINES)
     for tokens in samples(space, 3, seed=2):
-        scale = CellScale("cifar", 8, 4, (1, 1, 1), style=space.style, bn_eps=1e-5)
+        scale = CellScale("cifar", 8, 4, (1, 1, 1), bn_eps=1e-5)
         network = nasnet_zoo.create(NetworkConfig(space.decode(tokens), scale, CIFAR10, 10)).eval()
         with torch.no_grad():
             logits = network(torch.randn(2, 3, 16, 16))
@@ -302,8 +388,8 @@ def test_every_op_of_a_space_builds_at_both_strides(space):
     made = tuple(range(space.inputs, space.inputs + len(blocks)))
     separate = space.outputs == "separate"
     cell = Cell(blocks, made[-space.inputs :] if separate else made, space.inputs, "separate" if separate else "concat")
-    scale = CellScale("cifar", 8, 4, (1, 1, 1), style=space.style)
-    network = nasnet_zoo.create(NetworkConfig(Genotype(cell, cell), scale, CIFAR10, 10)).eval()
+    scale = CellScale("cifar", 8, 4, (1, 1, 1))
+    network = nasnet_zoo.create(NetworkConfig(Genotype(cell, cell, space.style), scale, CIFAR10, 10)).eval()
     with torch.no_grad():
         assert network(torch.randn(1, 3, 9, 9)).shape == (1, 10)
 

@@ -23,10 +23,11 @@ from nasnet_zoo.search import (
     FleetSettings,
     SearchConfig,
     SpaceSettings,
+    get_space,
     read_search_config,
 )
 from nasnet_zoo.search.children.base import BaseChildSettings
-from nasnet_zoo.search.children.table import ChildEntry
+from nasnet_zoo.search.children.table import ChildEntry, make_child
 from nasnet_zoo.search.fleet.inline import InlineFleet
 from nasnet_zoo.search.fleet.table import FleetEntry
 from nasnet_zoo.search.presets import PRESETS, changed
@@ -189,7 +190,7 @@ def test_a_space(ruler, tmp_path, monkeypatch):
     assert config.space == ShortSettings(edges=4) and len(config.space.space().decisions) == 4
     assert "The space short has 625 sequences of 4 decisions." in page(folder)
     with pytest.raises(ConfigError, match="cannot be architectures of the space short, but those of ruler can"):
-        replace(config, child=ChildSettings("nasbench201"))
+        make_child(ChildSettings("nasbench201"), config.space.space())
     assert "short fewer edges" in call("search", "--help")
 
 
@@ -219,10 +220,10 @@ def test_children_go_with_the_spaces_that_they_take():
         takes = "nasbench201" if name == "nasbench201" else "cifar10"
         for task in CHILDREN:
             if task == takes:
-                SearchConfig("x", SpaceSettings(name), child=ChildSettings(task))
+                make_child(ChildSettings(task), get_space(name))
             else:
                 with pytest.raises(ConfigError, match=f"but those of {takes} can: set child.task"):
-                    SearchConfig("x", SpaceSettings(name), child=ChildSettings(task))
+                    make_child(ChildSettings(task), get_space(name))
 
 
 def test_settings_that_are_of_no_searcher():

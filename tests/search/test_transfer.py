@@ -14,11 +14,15 @@ from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.errors import ConfigError, SearchError
 from nasnet_zoo.search.children.base import ChildFailure
 from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK, distinct_best, rerank
-from nasnet_zoo.search.scaling import MAX_CELLS, Target, ladder, measured, transfer
+from nasnet_zoo.search.scaling import MAX_CELLS, Target, Variant, ladder, transfer
 from nasnet_zoo.search.spaces.table import SPACES, get_space
 
 NASNET_A = GENOTYPES["NASNet-A"]
 CELL_SPACES = [name for name in SPACES if get_space(name).kind == "cell"]
+
+
+def measured(config) -> Variant:
+    return Variant(config, config.scale.stages[0], config.scale.filters)
 
 
 @pytest.mark.parametrize("given", [dict(multiply_adds=564e6), dict(parameters=5.3e6), dict(cells=4, penultimate=1056)])
@@ -37,10 +41,10 @@ def test_the_published_wide_rows_follow_from_n_and_p():
 def test_random_cells_come_out_just_below_the_target(name):
     space = get_space(name)
     genotype = space.decode(space.sample(random.Random(3)))
-    config = transfer(genotype, Target(multiply_adds=600e6), style=space.style)
+    config = transfer(genotype, Target(multiply_adds=600e6))
     assert 0.95 * 600e6 <= measured(config).cost.multiply_adds <= 600e6
     assert NetworkConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
-    small = transfer(genotype, Target(multiply_adds=20e6, cells=1), style=space.style, size=64, num_classes=7)
+    small = transfer(genotype, Target(multiply_adds=20e6, cells=1), size=64, num_classes=7)
     network = nasnet_zoo.create(small).eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
@@ -191,4 +195,4 @@ def test_only_cells_that_can_be_built_are_transferred(tmp_path):
 def test_a_cell_keeps_the_rules_of_its_family(source, style):
     from nasnet_zoo.cli.search import _found
 
-    assert _found(source)[1] == style
+    assert _found(source).architecture.style == style

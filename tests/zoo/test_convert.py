@@ -9,9 +9,10 @@ from golden_rule import golden_pictures, golden_value
 
 from nasnet_zoo import convert
 from nasnet_zoo.arch.cells import CellScale
-from nasnet_zoo.arch.config import NetworkConfig, Preprocess
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import AMOEBANET_A, NASNET_A, PNASNET_5
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.convert.names import keras_name, slim_sources, torch_name
 from nasnet_zoo.errors import ConversionError
 from nasnet_zoo.networks.build import build
@@ -260,7 +261,7 @@ def combined(combine):
 
 
 NAMELESS = {
-    "nds style": replace(TINY, scale=replace(TINY.scale, style="nds")),
+    "nds style": replace(TINY, architecture=replace(TINY.architecture, style="nds")),
     "nds stem": replace(TINY, scale=replace(TINY.scale, stem="imagenet-nds")),
     "no such op": replace(TINY, architecture=AMOEBANET_A),
     "no such combine": replace(TINY, architecture=combined("concat")),

@@ -29,13 +29,15 @@ def table(folder, content):
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte-order mark"])
 @pytest.mark.parametrize("heading", [b"", b"file,class\n"], ids=["no heading", "heading"])
 def test_tables_with_and_without_a_heading(mark, heading, tmp_path, network):
-    found = labelled_folder(table(tmp_path, mark + heading + b"cat.png,3\ndog.png,5\n"), network)
+    found = labelled_folder(
+        table(tmp_path, mark + heading + b"cat.png,3\ndog.png,5\n"), network.labels, network.config.num_classes
+    )
     assert found == [(tmp_path / "cat.png", 3), (tmp_path / "dog.png", 5)]
 
 
 def test_a_first_row_that_names_a_picture_is_no_heading(tmp_path, network):
     with pytest.raises(DataError, match="line 1: expected a file and a class index"):
-        labelled_folder(table(tmp_path, b"cat.png,cat\ndog.png,5\n"), network)
+        labelled_folder(table(tmp_path, b"cat.png,cat\ndog.png,5\n"), network.labels, network.config.num_classes)
 
 
 @pytest.fixture

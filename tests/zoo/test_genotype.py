@@ -95,7 +95,7 @@ def renumbered(old: Cell, rng: random.Random) -> Cell:
 def test_hash_ignores_order_and_dead_blocks(genotype):
     rng = random.Random(1)
     for _ in range(20):
-        other = Genotype(renumbered(genotype.normal, rng), renumbered(genotype.reduction, rng))
+        other = Genotype(renumbered(genotype.normal, rng), renumbered(genotype.reduction, rng), genotype.style)
         assert other != genotype
         assert other.canonical_hash == genotype.canonical_hash
 

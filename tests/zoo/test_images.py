@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from nasnet_zoo.arch.config import Preprocess
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import Transform, open_image, prepare
 from nasnet_zoo.errors import ConfigError, ImageError
 

@@ -10,27 +10,29 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasnet_zoo.arch.cells import CellScale
-from nasnet_zoo.arch.config import NetworkConfig, Preprocess
-from nasnet_zoo.arch.cost import cell_cost
+from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import DARTS_V2, GENOTYPES, NASNET_A, PNASNET_5
 from nasnet_zoo.arch.ops import COMBINES
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.networks.build import build
-from nasnet_zoo.networks.cells import drop_path
-from nasnet_zoo.networks.layers import BatchNorm, FactorizedReduction, initialize
+from nasnet_zoo.networks.layers import BatchNorm, FactorizedReduction, drop_path, initialize
 
 PREPROCESS = Preprocess((32, 32))
 SCALES = {
     "cifar": CellScale("cifar", 6, 4, (1, 1, 1)),
-    "cifar-nds": CellScale("cifar", 6, 4, (1, 1, 1), style="nds", bn_eps=1e-5),
+    "cifar-nds": CellScale("cifar", 6, 4, (1, 1, 1), bn_eps=1e-5),
     "imagenet": CellScale("imagenet", 4, 8, (1, 1, 1), skip_reduction_input=True),
-    "imagenet-nds": CellScale("imagenet-nds", 6, 4, (1, 1, 1), style="nds"),
+    "imagenet-nds": CellScale("imagenet-nds", 6, 4, (1, 1, 1)),
 }
 STRIDES = {"cifar": (1, 2, 4), "imagenet": (2, 4, 8, 16, 32), "imagenet-nds": (4, 8, 16, 32)}
 
 
 def config(genotype=NASNET_A, scale=SCALES["cifar"], num_classes=10, **options):
+    if scale in (SCALES["cifar-nds"], SCALES["imagenet-nds"]):
+        genotype = replace(genotype, style="nds")
     return NetworkConfig(genotype, scale, PREPROCESS, num_classes, **options)
 
 
@@ -116,7 +118,7 @@ def test_shapes(genotype, scale):
         for stride, f in zip(network.feature_strides, features, strict=True):
             assert f.shape[2:] == (math.ceil(height / stride), math.ceil(width / stride))
     assert network.feature_channels[-1] == network.num_features == network.classifier.in_features
-    last = features[-1] if scale.style == "nds" else features[-1].relu()
+    last = features[-1] if network.config.architecture.style == "nds" else features[-1].relu()
     same(network.classifier(last.mean((2, 3))), network(x))
 
 
@@ -125,7 +127,7 @@ def test_shapes(genotype, scale):
 def test_cost_is_what_the_network_has_and_does(genotype, scale):
     size = (33, 46)
     network = build(replace(config(genotype, scale), num_classes=7), empty=True).eval()
-    cost = cell_cost(network.config, size)
+    cost = network_cost(network.config, size)
     assert cost.parameters == sum(p.numel() for p in network.parameters())
     statistics = [b for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
     assert cost.bn_statistics == sum(b.numel() for b in statistics)
@@ -151,7 +153,7 @@ def test_cost_is_what_the_network_has_and_does(genotype, scale):
 MOBILE = CellScale("imagenet", 32, 44, (4, 4, 4))
 LARGE = CellScale("imagenet", 96, 168, (6, 6, 6), skip_reduction_input=True)
 CIFAR = CellScale("cifar", 96, 32, (6, 6, 6), bn_eps=1e-5)
-DARTS_CIFAR = CellScale("cifar", 108, 36, (6, 6, 6), style="nds", bn_eps=1e-5)
+DARTS_CIFAR = CellScale("cifar", 108, 36, (6, 6, 6), bn_eps=1e-5)
 PUBLISHED = {
     "mobile": (NASNET_A, replace(MOBILE, aux_size=(14, 14)), 1000, 224, 5_289_978, 36_738, 564),
     "large": (NASNET_A, LARGE, 1000, 331, 88_753_150, 196_668, 23_800),
@@ -164,7 +166,7 @@ PUBLISHED = {
     "genotype, scale, classes, size, parameters, statistics, mega", PUBLISHED.values(), ids=PUBLISHED
 )
 def test_published_numbers(genotype, scale, classes, size, parameters, statistics, mega):
-    cost = cell_cost(config(genotype, scale, classes), (size, size))
+    cost = network_cost(config(genotype, scale, classes), (size, size))
     assert cost.parameters == parameters
     assert statistics is None or cost.bn_statistics == statistics
     if mega:
@@ -205,18 +207,34 @@ def test_the_two_skip_wirings_share_their_keys_but_not_their_function():
     assert (near(x) - far(x)).abs().max() > 1e-3 * near(x).abs().max()
 
 
+def map_of(plan, step):
+    """Which cell, or stem, a step belongs to."""
+    return "stem" if step < 0 or plan.steps[step].name.startswith("stem") else plan.steps[step].name.split(".")[1]
+
+
 def previous_inputs(scale, genotype=NASNET_A):
-    """Which step each cell reads as its previous input: a cell's name, or stem."""
-    plan = build(config(genotype, scale), empty=True).plan
-    names = [f"conv{i}" for i in range(len(plan.stem))] + [cell.name for cell in plan.cells]
-    return {cell.name: names[cell.feeds[1].step] for cell in plan.cells}
+    """Which map each cell reads as its previous input: a cell's name, or stem."""
+    plan = config(genotype, scale).plan
+    cells = dict.fromkeys(step.name.split(".")[1] for step in plan.steps if step.name.startswith("cells."))
+    found = {}
+    for cell in cells:
+        outside = [
+            map_of(plan, read)
+            for step in plan.steps
+            if step.name.startswith(f"cells.{cell}.")
+            for read in step.inputs
+            if map_of(plan, read) != cell
+        ]
+        order = list(dict.fromkeys(["stem", *cells]))
+        found[cell] = min(outside, key=order.index)
+    return found
 
 
 def test_previous_inputs_of_mobile_and_large():
     scale = CellScale("imagenet", 4, 8, (2, 2))
     expected = {
-        "stem_0": "conv0",
-        "stem_1": "conv0",
+        "stem_0": "stem",
+        "stem_1": "stem",
         "normal_0": "stem_0",
         "normal_1": "stem_1",
         "reduction_0": "normal_0",
@@ -228,14 +246,18 @@ def test_previous_inputs_of_mobile_and_large():
 
 
 def test_previous_inputs_of_cifar():
-    expected = {"normal_0": "conv0", "normal_1": "conv0", "reduction_0": "normal_0", "normal_2": "normal_1"}
+    expected = {"normal_0": "stem", "normal_1": "stem", "reduction_0": "normal_0", "normal_2": "normal_1"}
     assert previous_inputs(CellScale("cifar", 4, 4, (2, 1))) == expected
 
 
 def test_separate_outputs_are_the_next_cells_inputs():
     network = build(config(separate_genotype(), CellScale("cifar", 6, 4, (2,))))
-    feeds = network.plan.cells[1].feeds
-    assert [(feed.step, feed.part) for feed in feeds] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    plan = network.plan
+    read = [r for step in plan.steps if step.name.startswith("cells.normal_1.") for r in step.inputs]
+    first = [index for index, step in enumerate(plan.steps) if step.name.startswith("cells.normal_0.blocks")]
+    joined = [i for i in first if plan.steps[i].name.endswith((".joined", ".combine"))]
+    handed = sorted({r for r in read if r <= first[-1]})
+    assert len(handed) == 4 and set(handed) <= set(joined)
     assert network.num_features == 16
 
 
@@ -279,7 +301,7 @@ def test_wrong_inputs_are_refused(shape):
 def test_other_numbers_of_channels(in_channels, scale):
     network = tiny(scale=scale, in_channels=in_channels)
     assert network(torch.randn(2, in_channels, 32, 32)).shape == (2, 10)
-    assert cell_cost(network.config, (32, 32)).parameters == sum(p.numel() for p in network.parameters())
+    assert network_cost(network.config, (32, 32)).parameters == sum(p.numel() for p in network.parameters())
     with pytest.raises(ConfigError, match=f"batch, {in_channels}"):
         network(torch.zeros(1, 3, 32, 32))
 
@@ -327,12 +349,13 @@ def drop_path_v3(index, cells, progress, keep):
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0, 1.5])
 def test_drop_path_schedule(scale, cells, progress):
     network = build(config(scale=scale)).train()
-    network.drop_path_keep = 0.6
+    network.regularize(drop_path_keep=0.6, dropout=0.0)
     network.progress.fill_(progress)
-    assert [cell.index for cell in network.plan.cells] == list(range(cells))
-    for index in range(cells):
+    shares = dict.fromkeys(step.drop_path for step in network.plan.steps if step.drop_path)
+    assert len(shares) == cells
+    for index, share in enumerate(shares):
         expected = drop_path_v3(index, cells, progress, 0.6)
-        assert float(network.keep_probability(index)) == pytest.approx(expected, abs=1e-6)
+        assert float(network.keep_probability(share)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_drop_path_drops_whole_examples_and_keeps_the_expectation():
@@ -368,14 +391,13 @@ def test_drop_path_follows_the_progress_in_place():
 
 def test_drop_path_is_off_in_evaluation():
     network, x = with_drop_path().eval(), torch.randn(4, 3, 16, 16)
-    assert network.keep_probability(0) is None
     assert torch.equal(network(x), network(x))
 
 
 def test_drop_path_spares_identities(monkeypatch):
     """Of NASNet-A's ten operations a normal cell has two identities; a pool is dropped, an identity is not."""
     seen = []
-    monkeypatch.setattr("nasnet_zoo.networks.cells.drop_path", lambda x, keep: seen.append(float(keep)) or x)
+    monkeypatch.setattr("nasnet_zoo.networks.planned.drop_path", lambda x, keep: seen.append(float(keep)) or x)
     network = with_drop_path(scale=CellScale("cifar", 6, 4, (2, 1)))
     network(torch.randn(1, 3, 16, 16))
     paths = [8, 8, 9, 8]  # normal, normal, reduction, normal
@@ -422,7 +444,6 @@ def test_checkpointing_changes_nothing_but_memory(keep):
         assert torch.equal(value, other), key  # running statistics moved once
     moved = [value for key, value in saving.state_dict().items() if key.endswith("running_mean")]
     assert all(value.abs().max() > 0 for value in moved)
-    assert all(module.update_statistics for module in saving.modules() if isinstance(module, BatchNorm))
 
 
 def test_checkpointing_runs_every_cell_twice():
@@ -433,7 +454,7 @@ def test_checkpointing_runs_every_cell_twice():
         network.checkpointing = checkpointing
         calls = []
         for name, cell in network.cells.items():
-            cell.inputs[0].register_forward_hook(lambda *_, name=name, calls=calls: calls.append(name))
+            cell.inputs["0"].register_forward_hook(lambda *_, name=name, calls=calls: calls.append(name))
         network(torch.randn(2, 3, 16, 16)).sum().backward()
         counts[checkpointing] = len(calls)
     assert counts == {False: 5, True: 10}
@@ -457,7 +478,7 @@ def test_auxiliary_head(stem, size, aux_size, kernel):
     scale = replace(SCALES[stem], aux_size=aux_size)
     network = build(config(scale=scale)).train()
     assert network.aux.reduce.conv.weight.shape == (768, 128, kernel, kernel)
-    assert network.plan.cells[network.plan.aux - 1].name == "normal_1"  # the one before the last reduction
+    assert [network.plan.steps[i].name for i in network.plan.auxiliary.inputs] == ["cells.normal_1"]  # before the last
     maps = []
     network.aux.reduce.conv.register_forward_hook(lambda module, inputs, output: maps.append(output.shape[2:]))
     logits, aux = network(torch.randn(2, 3, size, size))
@@ -469,7 +490,7 @@ def test_auxiliary_head(stem, size, aux_size, kernel):
 
 def test_auxiliary_head_is_not_counted():
     scale = replace(SCALES["cifar"], aux_size=(16, 16))
-    assert cell_cost(config(scale=scale), (32, 32)) == cell_cost(config(), (32, 32))
+    assert network_cost(config(scale=scale), (32, 32)) == network_cost(config(), (32, 32))
 
 
 # Life of a network
@@ -477,13 +498,13 @@ def test_auxiliary_head_is_not_counted():
 
 def test_reset_classifier():
     network = build(config(scale=replace(SCALES["cifar"], aux_size=(16, 16)), labels="cifar10")).double()
-    body = network.cells.normal_0.blocks[0].left.pointwise_1.weight
+    body = network.cells.normal_0.blocks["0"].left.pointwise_1.weight
     network.reset_classifier(4)
     assert network.config.num_classes == 4 and network.config.labels is None
     assert network.classifier.weight.dtype == torch.float64
     logits, aux = network.train()(torch.randn(2, 3, 32, 32, dtype=torch.float64))
     assert logits.shape == aux.shape == (2, 4)
-    assert network.cells.normal_0.blocks[0].left.pointwise_1.weight is body
+    assert network.cells.normal_0.blocks["0"].left.pointwise_1.weight is body
     assert set(network.state_dict()) == set(build(network.config, empty=True).state_dict())
     with pytest.raises(ConfigError, match="num_classes"):
         network.reset_classifier(0)

@@ -6,12 +6,13 @@ import torch
 from PIL import Image
 
 from nasnet_zoo.arch.cells import CellScale
-from nasnet_zoo.arch.config import NetworkConfig, Preprocess
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.labels import label_set
+from nasnet_zoo.data.prediction import Prediction
 from nasnet_zoo.errors import ConfigError, ImageError
 from nasnet_zoo.networks.build import build
-from nasnet_zoo.networks.predict import Prediction, predict
 
 CONFIG = NetworkConfig(
     GENOTYPES["NASNet-A"],
@@ -28,6 +29,10 @@ def network():
     network = build(CONFIG).eval()
     torch.nn.init.normal_(network.classifier.weight, std=0.005)  # no probability rounds to 0 or 1
     return network
+
+
+def predict(network, images, **options):
+    return network.predict(images, **options)
 
 
 def pictures(n):

@@ -34,8 +34,9 @@ from safetensors import SafetensorError
 
 import nasnet_zoo
 from nasnet_zoo.arch.cells import CellScale
-from nasnet_zoo.arch.config import NetworkConfig, Preprocess
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.convert.names import keras_name, slim_sources, torch_name
 from nasnet_zoo.convert.ports import read_keras
 from nasnet_zoo.convert.tf_checkpoint import masked_crc32c
@@ -43,7 +44,8 @@ from nasnet_zoo.errors import CheckpointError, ConfigError, ConversionError, Dow
 from nasnet_zoo.models import KERAS_URL, SLIM_URL
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.registry import MODELS, ModelInfo, Published, WeightSource
-from nasnet_zoo.weights import checkpoint, download, pretrained
+from nasnet_zoo.util.files import sha256_file
+from nasnet_zoo.weights import checkpoint, download, hub, pretrained
 from nasnet_zoo.weights.checkpoint import read_weights
 from nasnet_zoo.weights.foreign import convert_file
 
@@ -162,11 +164,11 @@ def served_at(url):
 TIMM_FILE = f"/{TIMM}/resolve/{COMMIT}/model.safetensors"
 ZOO_FILE = "/nasnet-zoo/tiny/resolve/main/model.safetensors"
 SOURCES = {
-    "zoo": f"/nasnet-zoo/tiny/resolve/main/{checkpoint.CONFIG}",
+    "zoo": "/api/models/nasnet-zoo/tiny",
     "tf": served_at(TF),
     "ema": served_at(EMA_TF),
     "keras": served_at(KERAS),
-    "timm": TIMM_FILE.replace(checkpoint.WEIGHTS, checkpoint.CONFIG),
+    "timm": f"/api/models/{TIMM}/revision/{COMMIT}",
 }
 
 
@@ -230,8 +232,8 @@ def use_hub(monkeypatch, url, tmp_path):
 
 
 def asked(server):
-    """The files asked for; once a day huggingface_hub asks the Hub about itself besides."""
-    return [request.path for request in server.requests if not request.path.startswith("/api/")]
+    """What is asked for; once a day huggingface_hub asks the Hub about itself besides."""
+    return [request.path for request in server.requests if not request.path.startswith("/api/agent")]
 
 
 def cached(tmp_path):
@@ -277,7 +279,7 @@ def test_the_owner_of_the_zoos_repos_can_be_another(server, tmp_path, monkeypatc
     monkeypatch.setenv("NASNET_ZOO_HUB_OWNER", "somebody-else")
     server.add_hub_repo("somebody-else/tiny", folder_files(TINY, tmp_path / "folder"))
     assert has_weights(nasnet_zoo.load("tiny"), TINY)
-    assert all(path.startswith("/somebody-else/tiny/resolve/") for path in asked(server))
+    assert all("/somebody-else/tiny/" in f"{path}/" for path in asked(server))
 
 
 def test_without_the_zoos_repo_the_originals_are_asked_in_order(server, tmp_path):
@@ -342,6 +344,67 @@ def test_a_repo_in_the_cache_serves_when_the_hub_cannot_be_reached(server, tmp_p
         use_hub(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
         assert has_weights(nasnet_zoo.load("org/net"), TINY)
         assert "org/other" in refused("org/other")
+
+
+def test_a_hub_that_is_down_counts_as_out_of_reach(server, tmp_path):
+    server.add_hub_repo("org/net", folder_files(TINY, tmp_path / "folder"))
+    nasnet_zoo.load("org/net")
+    server.fault("/api/models/org/net", status=503)
+    assert has_weights(nasnet_zoo.load("org/net"), TINY)
+    server.fault("/api/models/org/net", status=404)
+    assert "org/net cannot be had" in refused("org/net")
+
+
+def test_a_branch_is_asked_for_once_and_followed(server, tmp_path):
+    server.add_hub_repo("org/net", folder_files(TINY, tmp_path / "folder"))
+    nasnet_zoo.load("org/net")
+    server.requests.clear()
+    nasnet_zoo.load("org/net")
+    assert asked(server) == ["/api/models/org/net"]
+    server.add_hub_repo("org/net", folder_files(CIFAR, tmp_path / "other"))
+    assert has_weights(nasnet_zoo.load("org/net"), CIFAR)
+
+
+def test_a_commit_that_is_cached_needs_no_connection(server, tmp_path):
+    server.add_hub_repo("org/net", folder_files(TINY, tmp_path / "folder"), COMMIT)
+    nasnet_zoo.load(f"org/net@{COMMIT}")
+    server.requests.clear()
+    assert has_weights(nasnet_zoo.load(f"org/net@{COMMIT}"), TINY)
+    assert not server.requests
+
+
+def test_a_large_file_is_hashed_when_it_arrives_and_when_it_changed(server, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(hub, "sha256_file", lambda path: hashed.append(path) or sha256_file(path))
+    server.add_hub_repo("org/net", folder_files(TINY, tmp_path / "folder"))
+    nasnet_zoo.load("org/net")
+    nasnet_zoo.load("org/net")
+    (blob,) = hashed
+    flip(blob, 300_000)
+    assert "model.safetensors arrived damaged" in refused("org/net")
+    assert has_weights(nasnet_zoo.load("org/net"), TINY)
+
+
+def test_a_file_that_several_repos_share_in_the_cache(server, tmp_path, monkeypatch):
+    """The Hub's cache may keep a file once, named by another hash, with each repo's blob a link to it."""
+    server.add_hub_repo("org/net", folder_files(TINY, tmp_path / "folder"))
+    nasnet_zoo.load("org/net")
+    (blob,) = (path for path in (tmp_path / "hf").rglob("blobs/*") if len(path.name) == 64)
+    shared = tmp_path / "hf" / "hub" / "blobs" / "00" / ("0" * 64)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    shutil.rmtree(blob.parent.with_name("checked"))
+    assert has_weights(nasnet_zoo.load("org/net"), TINY)
+    flip(shared, 300_000)
+    assert "arrived damaged" in refused("org/net") and not shared.exists()
+    assert has_weights(nasnet_zoo.load("org/net"), TINY)
+
+
+def test_a_file_that_a_repo_lacks_is_named(server):
+    server.add_hub_repo("org/net", {"config.json": b"{}"})
+    assert "org/net cannot be had from the Hub, for it has no model.safetensors" in refused("org/net")
+    assert "/org/net/resolve/" not in "".join(asked(server))
 
 
 @pytest.mark.parametrize("how", ["local_files_only", "HF_HUB_OFFLINE", "NASNET_ZOO_OFFLINE"])
@@ -617,8 +680,8 @@ def test_weights_that_do_not_fit_the_config_are_told(folder):
 
 
 def test_a_config_of_another_version_is_told(folder):
-    edit(folder, lambda record: record["network"].update(format_version=2))
-    assert "format_version 2" in refused(folder, ConfigError)
+    edit(folder, lambda record: record["network"].update(format_version=99))
+    assert "format_version 99" in refused(folder, ConfigError)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"network": 3}', '{"network": {}}', "\udcff"])

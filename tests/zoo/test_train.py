@@ -8,18 +8,24 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import nasnet_zoo
-from nasnet_zoo.arch.config import Preprocess
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.cifar import Pictures, load_cifar10
 from nasnet_zoo.errors import CheckpointError, ConfigError, DataError, ZooError
 from nasnet_zoo.training import state
 from nasnet_zoo.training.augment import augmented, epoch_batches, normalized
 from nasnet_zoo.training.evaluate import evaluate
-from nasnet_zoo.training.loop import schedule, train
+from nasnet_zoo.training.loop import train as train_task
+from nasnet_zoo.training.optim import schedule
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.run import train_cifar10
+from nasnet_zoo.training.tasks.classify import Classify
 from nasnet_zoo.util.files import locked
 
 RECIPE = Recipe(3, batch_size=16, learning_rate=0.2, warmup_epochs=0.5, pad=2, drop_path_keep=0.8, dropout=0.1)
+
+
+def train(network, pictures, recipe, **options):
+    return train_task(network, Classify(pictures, recipe, network.config.preprocess), recipe, **options)
 
 
 def tiny():
@@ -101,7 +107,7 @@ def test_a_full_disk_is_one_sentence_and_the_state_before_stays(tmp_path, monkey
 
 def test_a_state_of_somebody_elses_is_refused(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "state.safetensors")
-    with pytest.raises(CheckpointError, match="another network, recipe or seed"):
+    with pytest.raises(CheckpointError, match="holds no training"):
         train(tiny(), four_colours(), RECIPE, folder=tmp_path)
 
 

@@ -7,6 +7,7 @@ upright beside the boxes of a row or in the channel between two rows, and never 
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
+from scipy.optimize import isotonic_regression
 
 from ...errors import ZooError
 from ...util.files import atomic_file
@@ -155,19 +157,13 @@ class _Layout:
         self.x, self.rows = best
 
     def _place(self, nodes: list[Node], wish: dict[Node, float]) -> None:
-        """Sets `x` nearest to the wishes (least squares) without overlap: isotonic regression, by pooling."""
-        shift, pools = 0.0, []  # a pool: the mean of its wishes, its nodes and their shifts
-        for i, node in enumerate(nodes):
-            if i:
-                shift += (self.width(nodes[i - 1]) + self.width(node)) / 2 + GAP
-            pools.append((wish[node] - shift, [(node, shift)]))
-            while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-                (a, first), (b, second) = pools[-2:]
-                mean = (a * len(first) + b * len(second)) / (len(first) + len(second))
-                pools[-2:] = [(mean, first + second)]
-        for mean, members in pools:
-            for node, offset in members:
-                self.x[node] = mean + offset
+        """Sets `x` nearest to the wishes (least squares) without overlap: what is left of the wishes after the least
+        distances are taken off must not descend."""
+        shifts = [0.0]
+        for left, right in pairwise(nodes):
+            shifts.append(shifts[-1] + (self.width(left) + self.width(right)) / 2 + GAP)
+        rest = isotonic_regression([wish[node] - shift for node, shift in zip(nodes, shifts)]).x
+        self.x.update(zip(nodes, (rest + shifts).tolist()))
 
     def _cost(self) -> float:
         """Crossings first, then how far the lines run sideways."""

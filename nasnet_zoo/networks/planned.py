@@ -1,0 +1,165 @@
+"""A network from any plan: each step's layers as a chain under the step's name, run in the plan's order."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ..arch.config import NetworkConfig
+from ..arch.plan import PICTURE, Step
+from .auxiliary import AuxiliaryHead
+from .layers import Chain, State, drop_path
+from .network import ImageNetwork
+
+
+class PlannedNetwork(ImageNetwork):
+    """The steps of a config's plan, a global average and a classifier.
+
+    Input (batch, in_channels, height, width), normalised, of at least `minimum_size` pixels a side. `forward` returns
+    logits (batch, num_classes); in training mode a network with an auxiliary head returns (logits, auxiliary logits).
+
+    `drop_path_keep` is the probability that the last steps keep a path at the end of the training: ScheduledDropPath,
+    linear in depth and in `progress` (NASNet paper, section A.7). With `checkpointing` a training computes the inside
+    of each group of steps, a cell say, a second time in the backward pass instead of keeping it.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.plan = plan = config.plan
+        self.places = [self._place(step) for step in plan.steps]
+        self.last_read = [  # the maps that each step is the last to read
+            tuple(read for read in set(step.inputs) if plan.last_use[read] == index)
+            for index, step in enumerate(plan.steps)
+        ]
+        self.dropout = nn.Dropout(0.0)
+        self.num_features = plan.num_features
+        self.classifier = nn.Linear(plan.num_features, config.num_classes)
+        self.aux = None
+        if plan.auxiliary is not None:
+            channels = plan.width(plan.auxiliary.inputs)
+            self.aux = AuxiliaryHead(channels, plan.auxiliary.size, config.num_classes, plan.bn_eps)
+        self.feature_strides = tuple(plan.strides[group[0]] for group in plan.features)
+        self.feature_channels = tuple(plan.width(group) for group in plan.features)
+        self.minimum_size = plan.minimum_size
+        self.drop_path_keep = 1.0
+        self.checkpointing = False
+
+    def _place(self, step: Step) -> tuple[nn.Module, str] | None:
+        """Makes a step's chain and gives where it hangs, so that one put there in its place is found; None for a step
+        without layers."""
+        if not step.layers:
+            return None
+        *above, last = step.name.split(".")
+        parent: nn.Module = self
+        for part in above:
+            if part not in parent._modules:
+                parent.add_module(part, nn.ModuleDict())
+            parent = parent._modules[part]
+        parent.add_module(last, Chain(step.layers, self.plan.bn_eps))
+        return parent, last
+
+    def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
+        self.drop_path_keep, self.dropout.p = drop_path_keep, dropout
+
+    def keep_probability(self, share: float) -> Tensor:
+        """The probability that a step keeps its path, from its share of drop path and the training's progress."""
+        return 1 - self.progress.clamp(max=1) * (share * (1 - self.drop_path_keep))
+
+    def maps(self, x: Tensor, keep: Sequence[int] = ()) -> Iterator[tuple[int, State]]:
+        """Every step and its map, in order. A map is let go after the last step that reads it, unless it is in `keep`
+        or whoever iterates holds it."""
+        states, shares = {PICTURE: State(x)}, {}
+        dropping = self.training and self.drop_path_keep < 1
+        for index, step in enumerate(self.plan.steps):
+            if dropping and step.drop_path and step.drop_path not in shares:
+                shares[step.drop_path] = self.keep_probability(step.drop_path)
+            states[index] = self._step(index, states, shares.get(step.drop_path))
+            yield index, states[index]
+            for read in self.last_read[index]:
+                if read not in keep:
+                    del states[read]
+
+    def _step(self, index: int, states: dict[int, State], keep: Tensor | None) -> State:
+        step, place = self.plan.steps[index], self.places[index]
+        state = states[step.inputs[0]]
+        if step.join == "concat":
+            state = State(torch.cat([states[read].raw for read in step.inputs], 1))
+        elif step.join == "add":
+            total = state.raw
+            for read in step.inputs[1:]:
+                total = total + states[read].raw
+            state = State(total)
+        if place is not None:
+            state = State(getattr(*place)(state))
+        return state if keep is None else State(drop_path(state.raw, keep))
+
+    def _checkpointed(self, x: Tensor, keep: Sequence[int]) -> Iterator[tuple[int, State]]:
+        """`maps`, of those steps only that are read outside their group: the others are computed a second time."""
+        plan, states = self.plan, {PICTURE: State(x)}
+        groups = groupby(range(len(plan.steps)), lambda index: plan.steps[index].name.split(".")[:2])
+        for group in [tuple(members) for _, members in groups]:
+            outside = sorted({read for index in group for read in plan.steps[index].inputs} - {*group})
+            handed = [index for index in group if index in keep or plan.last_use.get(index, -1) > group[-1]]
+
+            def run(*tensors: Tensor, group=group, outside=outside, handed=handed) -> list[Tensor]:
+                inside = dict(zip(outside, map(State, tensors)))
+                for index in group:
+                    share = plan.steps[index].drop_path
+                    dropping = self.drop_path_keep < 1 and share
+                    inside[index] = self._step(index, inside, self.keep_probability(share) if dropping else None)
+                return [inside[index].raw for index in handed]
+
+            chains = [getattr(*self.places[index]) for index in group if self.places[index] is not None]
+            tensors = [states[read].raw for read in outside]
+            held = partial(_contexts, [m for chain in chains for m in chain.modules() if isinstance(m, _BatchNorm)])
+            for index, tensor in zip(handed, checkpoint(run, *tensors, use_reentrant=False, context_fn=held)):
+                states[index] = State(tensor)
+                yield index, states[index]
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        plan, found = self.plan, {}
+        auxiliary = plan.auxiliary.inputs if self.aux is not None and self.training else ()
+        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        for index, state in (self._checkpointed if again else self.maps)(self.checked(x), (plan.output, *auxiliary)):
+            if index == plan.output or index in auxiliary:
+                found[index] = state
+        logits = self.classify(found[plan.output])
+        return (logits, self.aux(_joined(found, auxiliary))) if auxiliary else logits
+
+    def classify(self, state: State) -> Tensor:
+        """The logits, from the map of the plan's output."""
+        return self.classifier(self.dropout(state.raw.mean((2, 3))))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The last map at each stride of `feature_strides`, before any ReLU; `feature_channels` are their widths."""
+        wanted = {read for group in self.plan.features for read in group}
+        found = {index: state for index, state in self.maps(self.checked(x), tuple(wanted)) if index in wanted}
+        return [_joined(found, group).raw for group in self.plan.features]
+
+
+def _joined(states: dict[int, State], group: Sequence[int]) -> State:
+    """The concatenation of some steps' maps."""
+    return states[group[0]] if len(group) == 1 else State(torch.cat([states[read].raw for read in group], 1))
+
+
+def _contexts(norms: list[_BatchNorm]) -> tuple[Any, Any]:
+    """For the first pass over a group and for the second, in which running statistics must not move again."""
+    return nullcontext(), _held(norms)
+
+
+@contextmanager
+def _held(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Whatever class of batch norm they are, SyncBatchNorm say: their buffers are afterwards what they were before."""
+    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)

@@ -1,0 +1,31 @@
+"""Ctrl-C and SIGTERM, put off until it suits."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def deferred_interrupts(wanted: bool = True) -> Iterator[Callable[[], bool]]:
+    """Inside the block a first Ctrl-C or SIGTERM only makes the yielded function say True; a second one interrupts at
+    once. Where signals cannot be had, outside of the main thread, or are not `wanted`, nothing changes."""
+    asked: list[int] = []
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,54 @@
+"""Searches that the first version recorded: the same seed gives the same search, child by child (tests/golden/v1)."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from golden_child import GoldenChild
+
+from nasnet_zoo.search import ChildSettings, EvolutionSettings, SearchConfig, SpaceSettings, read_search_config, run
+from nasnet_zoo.search.presets import preset
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
+SEARCHES = json.loads((GOLDEN / "searches.json").read_text())
+BLOCKS = {"nasnet": 3, "nasnet-b": 4, "nds-darts": 2, "nasbench201": None}
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch):
+    monkeypatch.setattr("nasnet_zoo.search.report.report.write_report", lambda *arguments: None)
+
+
+def searched(config: SearchConfig) -> list[list]:
+    """Every child of a search that has run to its end, as the golden files have them."""
+    seen = []
+    run(config, child=GoldenChild(), on_change=seen.append)
+    return [[list(r.tokens), r.hash, r.status, r.reward] for r in seen[-1].records]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_seed_gives_the_search_it_always_gave(tmp_path, name):
+    searcher, space = name.split()
+    looked_up = space == "nasbench201"
+    config = replace(
+        preset("quick"),
+        folder=str(tmp_path),
+        space=SpaceSettings(space, blocks=BLOCKS[space]),
+        searcher=searcher,
+        evolution=EvolutionSettings(20, 5),
+        child=ChildSettings("nasbench201") if looked_up else preset("quick").child,
+        children=100,
+        repeats="serve" if looked_up else "train",
+        seed=5,
+    )
+    assert searched(config) == SEARCHES[name]
+
+
+@pytest.mark.parametrize("name", ["search-slim", "search-nds"])
+def test_a_search_that_was_killed_long_ago_goes_on_as_it_would_have(tmp_path, name):
+    """Its folder's searcher has a kept state, and lived on after it."""
+    folder = shutil.copytree(GOLDEN / name, tmp_path / name)
+    config = replace(read_search_config(folder / "config.json"), folder=str(folder))
+    assert searched(config) == json.loads((GOLDEN / f"{name}-end.json").read_text())
