@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nasnet_zoo.errors import JournalError
 
-from .config import SearchConfig, read_search_config
-from .folder import CONFIG, JOURNAL
+from .config import SearchConfig
+from .folder import JOURNAL, read_config
 from .journal import Event, read_events
 from .records import Record
 from .spaces.base import Space
@@ -36,7 +36,7 @@ def read_history(folder: str | Path) -> History:
     """The history of the search in a run folder, which may be running; raises JournalError or ConfigError."""
     folder = Path(folder)
     _, events = read_events(folder / JOURNAL)
-    config = read_search_config(folder / CONFIG)
+    config = read_config(folder)
     history = History(config, config.space.space())
     try:
         _enter(history, events)
