@@ -20,7 +20,7 @@ import numpy as np
 
 from nasnet_zoo.errors import ConfigError, SessionError, first_line
 
-from .precisions import get_precision
+from .precisions import PRECISIONS
 from .providers import LONG, preload, provider_options
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def bench(
         raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join(CONTENDERS)}")
     if provider not in LONG:
         raise ConfigError(f"unknown provider {provider!r}: choose one of {', '.join(LONG)}")
-    get_precision(precision)
+    PRECISIONS.row(precision)
     if batch < 1 or rounds < 1:
         raise ConfigError(f"batch {batch} and rounds {rounds} must be at least 1")
     _size(name)  # what is not there is said once, not by every contender
@@ -187,13 +187,13 @@ def _network(name: str):
 def _dtype(precision: str) -> "torch.dtype":
     import torch
 
-    return getattr(torch, np.dtype(get_precision(precision).dtype).name)
+    return getattr(torch, np.dtype(PRECISIONS.row(precision).dtype).name)
 
 
 def _torch(job: Job) -> Callable[[], Any]:
     import torch
 
-    if get_precision(job.precision).calibrated:
+    if PRECISIONS.row(job.precision).calibrated:
         raise SessionError(f"torch has no {job.precision} of this network")
     torch.backends.cudnn.allow_tf32 = False  # nor do the graphs
     device = "cuda" if job.provider != "cpu" else "cpu"
@@ -283,7 +283,7 @@ def _make_graph(job: Job, path: Path) -> None:
     from .fuse import FUSIONS
 
     size = _size(job.name)
-    options = dict(images=list(_made_up(size)) if get_precision(job.precision).calibrated else [])
+    options = dict(images=list(_made_up(size)) if PRECISIONS.row(job.precision).calibrated else [])
     options |= dict(name=Path(job.name).name, license="", source="")
     fusions = FUSIONS if job.contender == "nasnet_zoo" else ()
     write_graph(_network(job.name), path.parent, job.precision, size, fusions=fusions, **options)
@@ -293,7 +293,7 @@ def _export_by_torch(job: Job, path: Path) -> None:
     """What timm's own onnx_export does: torch's exporter on timm's model, or on this project's, as it is."""
     import torch
 
-    if get_precision(job.precision).calibrated:
+    if PRECISIONS.row(job.precision).calibrated:
         raise SessionError(f"torch exports no {job.precision}")
     dtype = _dtype(job.precision)
     model = (_timm(job.name) if job.contender == "timm" else _network(job.name)).to(dtype)

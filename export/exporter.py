@@ -23,7 +23,7 @@ from .emit import OPSET, emit, write
 from .folder import DATA, MODEL, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .metadata import Metadata
-from .precisions import get_precision
+from .precisions import PRECISIONS
 from .quantize import quantize
 from .trace import trace
 from .verify import Check, enough_memory, give_back_memory, verify
@@ -84,7 +84,7 @@ def to_onnx(
     fixed = _fixed_size(network, size)
     about = dict(name=name, license=license, source=source)
     with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
-        if get_precision(precision).calibrated:  # the rounding must not hide what is wrong before it
+        if PRECISIONS.row(precision).calibrated:  # the rounding must not hide what is wrong before it
             with TemporaryDirectory(dir=folder) as passing:
                 on_stage(f"verifying before {precision}")
                 write_graph(network, Path(passing), "fp32", fixed, pixels, top, quantizable=True, **about)
@@ -115,7 +115,7 @@ def to_onnx(
 
 def check_options(precision: str, size: object, pixels: bool, top: int, images: Sequence[object]) -> None:
     """Raises ConfigError for options of `to_onnx` that fit no network."""
-    if get_precision(precision).calibrated and not images:
+    if PRECISIONS.row(precision).calibrated and not images:
         raise ConfigError(f"{precision} has to be calibrated: give a folder of pictures such as it will see (--images)")
     if pixels and size == "any":
         raise ConfigError("pixels in need a fixed size: leave out size 'any', or normalise before the graph")
@@ -157,7 +157,7 @@ def write_graph(
     on_stage("fusing")
     graph = trace(config, state)
     del state
-    row = get_precision(precision)
+    row = PRECISIONS.row(precision)
     padded = partial(pad_channels, multiple=row.multiple)
     graph = fuse(graph, [padded if fusion is pad_channels else fusion for fusion in fusions])
     on_stage("writing")

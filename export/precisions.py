@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 
-from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.util.tables import Table
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,32 @@ class Precision:
         return self.tolerance.get(provider, self.tolerance[""])
 
 
-PRECISIONS: dict[str, Precision] = {
-    "fp32": Precision(
-        "float32: torch's logits to rounding",
-        np.float32,
-        tolerance={"": 1e-5, "cuda": 1e-4, "tensorrt": 1e-3},
-        agreement=1.0,
-    ),
-    "fp16": Precision(
-        "float16, for GPUs: half the size",
-        np.float16,
-        tolerance={"": 3e-2},
-        agreement=0.9,
-        multiple=8,  # GPUs compute with eight channels at a time
-        largest=65504.0,
-        advice="; export it in fp32",
-    ),
-    "int8": Precision(
-        "eight-bit integers, calibrated on pictures: fastest on CPUs with VNNI",
-        np.float32,
-        tolerance={"": 0.5},  # it is the ranking that has to hold
-        agreement=0.75,
-        calibrated=True,
-        advice="; give more pictures of the kind it will see, or export it in fp16 or fp32",
-        refused={"tensorrt": "takes no int8 graph with zero points"},
-    ),
-}
-
-
-def get_precision(name: str) -> Precision:
-    """The precision of that name; raises ConfigError."""
-    if name not in PRECISIONS:
-        raise ConfigError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
-    return PRECISIONS[name]
+PRECISIONS = Table(
+    "precision",
+    {
+        "fp32": Precision(
+            "float32: torch's logits to rounding",
+            np.float32,
+            tolerance={"": 1e-5, "cuda": 1e-4, "tensorrt": 1e-3},
+            agreement=1.0,
+        ),
+        "fp16": Precision(
+            "float16, for GPUs: half the size",
+            np.float16,
+            tolerance={"": 3e-2},
+            agreement=0.9,
+            multiple=8,  # GPUs compute with eight channels at a time
+            largest=65504.0,
+            advice="; export it in fp32",
+        ),
+        "int8": Precision(
+            "eight-bit integers, calibrated on pictures: fastest on CPUs with VNNI",
+            np.float32,
+            tolerance={"": 0.5},  # it is the ranking that has to hold
+            agreement=0.75,
+            calibrated=True,
+            advice="; give more pictures of the kind it will see, or export it in fp16 or fp32",
+            refused={"tensorrt": "takes no int8 graph with zero points"},
+        ),
+    },
+)

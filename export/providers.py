@@ -16,7 +16,7 @@ from nasnet_zoo.errors import SessionError
 from nasnet_zoo.util.environment import cache_root
 from nasnet_zoo.util.files import sha256_file
 
-from .precisions import get_precision
+from .precisions import PRECISIONS
 
 Provider = Literal["tensorrt", "cuda", "cpu"]
 LONG: dict[Provider, str] = {
@@ -35,7 +35,7 @@ def choose(providers: Sequence[str] | None, precision: str) -> list[str]:
 
     if providers is not None and not providers:
         raise SessionError(f"no provider was named: choose of {', '.join(LONG)}")
-    there, refused = onnxruntime.get_available_providers(), get_precision(precision).refused
+    there, refused = onnxruntime.get_available_providers(), PRECISIONS.row(precision).refused
     wanted = [providers] if isinstance(providers, str) else list(providers or [])
     wanted = [LONG.get(name.lower(), name) if isinstance(name, str) else name for name in wanted]
     for name in wanted:
@@ -69,7 +69,7 @@ def provider_options(
         return options | ({"enable_cuda_graph": "1"} if cuda_graph else {})
     if provider == LONG["tensorrt"]:
         # It knows an engine by the graph's file and node names alone, which other weights have too.
-        half = get_precision(precision).dtype == np.float16
+        half = PRECISIONS.row(precision).dtype == np.float16
         timings = Path(cache) if cache is not None else cache_root() / "tensorrt"
         folder = timings / sha256_file(model)
         folder.mkdir(parents=True, exist_ok=True)

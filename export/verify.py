@@ -19,7 +19,7 @@ from nasnet_zoo.networks.network import eval_mode
 
 from .folder import MODEL, read_export
 from .metadata import Metadata
-from .precisions import get_precision
+from .precisions import PRECISIONS
 from .providers import LONG, SHORT, choose, say
 from .session import Session
 
@@ -61,7 +61,7 @@ def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[Image
             reference, most = _reference(network, picture)
             batches.append((array, reference))
             largest = max(largest, most)
-    row = get_precision(data.precision)
+    row = PRECISIONS.row(data.precision)
     if not largest <= row.largest:  # a CPU computes in float32 and would not notice
         raise ExportError(
             f"the maps of {data.name} reach {largest:.3g}, and {np.dtype(row.dtype)} holds {row.largest:g} at most: "
@@ -113,7 +113,7 @@ def _inputs(
     Without pictures smooth ones are made up, which use a network's range better than noise does."""
     height, width = data.preprocess.size
     each = network_cost(network.config, (height, width)).multiply_adds
-    fewest = RANKED if images and get_precision(data.precision).agreement < 1 else FEWEST
+    fewest = RANKED if images and PRECISIONS.row(data.precision).agreement < 1 else FEWEST
     count = int(min(max(MULTIPLY_ADDS / each, fewest), MOST))
     batch = int(min(max(BATCH_MULTIPLY_ADDS / each, 1), BATCH_SIZE))
     rng = np.random.default_rng(0)
@@ -173,7 +173,7 @@ def _compare(pairs: list[tuple[np.ndarray, np.ndarray]], provider: str, version:
 
 
 def _judge(check: Check, data: Metadata, where: Path) -> None:
-    precision = get_precision(data.precision)
+    precision = PRECISIONS.row(data.precision)
     limit = precision.limit(check.provider)
     agrees = check.top1_agreement >= precision.agreement or not check.real
     if not check.relative_error <= limit or not agrees:  # a NaN fails too

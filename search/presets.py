@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
+from nasnet_zoo.util.tables import Table
 
 from .children.nasbench import TableChildSettings
 from .children.settings import CifarChildSettings
 from .config import ROWS, SearchConfig, section_types
-from .rows import Table
 from .searchers.settings import ControllerSettings
 from .spaces.table import SpaceSettings
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .rows import Table
+from nasnet_zoo.util.tables import Table
 
 
 class Reward(NamedTuple):

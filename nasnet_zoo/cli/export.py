@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nasnet_zoo.export.precisions import PRECISIONS, get_precision
+from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.export.providers import Provider
 
 from ..errors import ConfigError
@@ -24,7 +24,7 @@ def _size(text: str) -> Any:
 
 
 def _known(precision: str) -> str:
-    get_precision(precision)
+    PRECISIONS.row(precision)
     return precision
 
 

@@ -5,8 +5,8 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.util.tables import Table
 
-from ..rows import Table
 from ..spaces.base import Space
 from .base import BaseChildSettings, Child
 from .nasbench import TableChild, TableChildSettings

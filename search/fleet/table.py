@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.util.environment import check_device
+from nasnet_zoo.util.tables import Table
 
 from ..children.base import Child
-from ..rows import Table
 from .base import Fleet, FleetSettings, devices_of, threads_of
 from .inline import InlineFleet
 from .processes import ProcessFleet

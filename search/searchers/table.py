@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ..rows import Table
+from nasnet_zoo.util.tables import Table
+
 from ..spaces.base import Space
 from .base import Searcher
 from .evolution import Evolution, EvolutionSettings

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.util.tables import Table
 
-from ..rows import Table
 from .base import Space
 from .cells import CellSpace
 from .nasbench import NasBench201Space
@@ -103,7 +103,7 @@ def get_space(name: str, **changes: Any) -> Space:
     """The space of that name, with `blocks`, `ops` or `combines` changed; raises ConfigError."""
     space = SPACES.row(name).make(name)
     changes = {key: value for key, value in changes.items() if value is not None}
-    unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(space) if field.name != "name"})
-    if unknown:
+    known = {field.name for field in dataclasses.fields(space)} if dataclasses.is_dataclass(space) else set()
+    if unknown := sorted(set(changes) - (known - {"name"})):
         raise ConfigError(f"the space {name} has no {', '.join(unknown)} to change")
-    return dataclasses.replace(space, **changes)
+    return dataclasses.replace(space, **changes) if changes else space

@@ -1,4 +1,4 @@
-"""Tables: spaces, searchers, children, fleets, rewards and presets, one row each. Imports no torch.
+"""Tables: rows by name, from which choices, help texts, configs and reports are made.
 
 A new entry is a file of its own and one row in its table. The config, the command line and the report find it there.
 An entry's settings are a frozen dataclass with a default for every field, in the entry's file, or in `settings.py`
@@ -7,7 +7,7 @@ beside it where that file imports torch: a config is read without it.
 
 from typing import Generic, Protocol, TypeVar
 
-from nasnet_zoo.errors import ConfigError
+from ..errors import ConfigError
 
 
 class Titled(Protocol):
