@@ -19,7 +19,7 @@ from .children.base import BrokenDevice, Result, Task
 from .config import SearchConfig
 from .fleet.table import Fleet
 from .journal import Event, Journal
-from .records import Record
+from .records import Proposed, Record
 from .rewards import REWARDS
 from .searchers.base import Observation, Proposal, Searcher
 from .spaces.base import Space
@@ -59,6 +59,7 @@ class Driver:
         self.best: Record | None = None
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
+        self.proposed = Proposed(space)
         self._resume()
 
     def run(self, fleet: Fleet) -> None:
@@ -255,7 +256,7 @@ class Driver:
         if event.kind == "proposed":
             if event.child != len(self.records):
                 raise JournalError(f"{self.journal.path} is damaged: child {event.child} has no child before it")
-            self.records.append(Record(event.child, tuple(body["tokens"]), body["hash"], body["notes"]))
+            self.records.append(self.proposed.record(event.child, body))
         elif event.kind == "started":
             self.records[event.child].attempts = body["attempt"]
             self.running.add(event.child)

@@ -1,9 +1,9 @@
-"""What is known of a child."""
+"""What is known of a child, and the records of a journal's events."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from .spaces.base import Tokens
+from .spaces.base import Space, Tokens
 
 
 @dataclass
@@ -32,3 +32,21 @@ class Record:
     @property
     def finished(self) -> bool:
         return self.status is not None
+
+
+class Proposed:
+    """Makes the records of a journal's "proposed" events, in order.
+
+    The first version's hashes of cells did not tell their style: where the first child's hash is not this version's,
+    all are computed anew, so that a child that comes again is known for what it is.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.space, self.anew = space, False
+
+    def record(self, child: int, body: dict[str, Any]) -> Record:
+        tokens, digest = tuple(body["tokens"]), body["hash"]
+        if child == 0 or self.anew:
+            now = self.space.hash(self.space.decode(tokens))
+            self.anew, digest = self.anew or now != digest, now
+        return Record(child, tokens, digest, body["notes"])
