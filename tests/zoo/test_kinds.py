@@ -19,7 +19,10 @@ from nasnet_zoo.errors import ConfigError, ZooError
 from nasnet_zoo.export import Session, to_onnx
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.registry import MODELS, ModelInfo, Published
-from nasnet_zoo.search import Target, transfer
+from nasnet_zoo.search import SPACES, ChildSettings, SearchConfig, SpaceSettings, Target, transfer
+from nasnet_zoo.search import run as search
+from nasnet_zoo.search.spaces.base import Choice, FixedSpace
+from nasnet_zoo.search.spaces.table import SpaceEntry
 from nasnet_zoo.training.evaluate import calibrate, evaluate
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
@@ -92,6 +95,44 @@ def test_it_is_saved_loaded_exported_and_predicts_the_same(plain, tmp_path, run)
     Image.new("RGB", (20, 20)).save(tmp_path / "picture.png")
     said = run("predict", tmp_path / "picture.png", "-m", tmp_path / "net", "--device", "cpu", "--json")[1]
     assert len(json.loads(said)[0]["top"]) == 5
+
+
+class PlainSpace(FixedSpace):
+    """Depths and kernels of plain networks."""
+
+    kind = "plain"
+    decisions = (Choice("depth", 3), Choice("kernel", 3))
+
+    def __init__(self, name):
+        self.name = name
+
+    def decode(self, tokens):
+        depth, kernel = self.check(tokens)
+        return PlainNet(1 + depth, 1 + 2 * kernel)
+
+    def encode(self, net):
+        return net.depth - 1, net.kernel // 2
+
+    def to_json(self, net):
+        return get_kind(self.kind).write(net)
+
+    def hash(self, net):
+        return get_kind(self.kind).hash(net)
+
+
+def test_it_is_searched_for_trained_reported_and_transferred(plain, tmp_path, run, monkeypatch):
+    """By the children that train cells, on pictures made up: from tokens to a network of the size that is wanted."""
+    monkeypatch.setitem(SPACES, "plain", SpaceEntry("plain networks", PlainSpace))
+    monkeypatch.setattr("nasnet_zoo.search.children.cifar.cifar10_pictures", lambda *arguments, **options: pictures(80))
+    child = ChildSettings(filters=4, cells=1, side=16, pictures=40, validation=40, calibration=20, recipe=Recipe(1, 20))
+    config = SearchConfig(str(tmp_path / "run"), SpaceSettings("plain"), "evolution", child=child, children=6)
+    found = search(config)
+    assert found.children == 6 and isinstance(found.architecture, PlainNet)
+    assert tiny_kind.drawn and found.architecture in tiny_kind.drawn  # the report draws the best
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert (best["kind"], best["architecture"]) == ("plain", get_kind("plain").write(found.architecture))
+    code, out, err = run("transfer", tmp_path / "run", "--params", "20k", "--stem", "cifar", "--json")
+    assert code == 0 and NetworkConfig.from_json(json.loads(out)).architecture == found.architecture, err
 
 
 def test_it_is_transferred_in_code_and_on_the_command_line(plain, tmp_path, run):
