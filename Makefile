@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev
 # Without the variable setuptools warns at length of every editable install.
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: demo test test-all lint card regenerate clean
+.PHONY: demo test test-all lint types card regenerate clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "nasnet-zoo needs Python 3.11 or newer; say make PYTHON=python3.11")'
@@ -33,6 +33,11 @@ test-all: $(DEV)
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# What mypy says where it is not strict yet; the last line counts it.
+types: $(DEV)
+	$(BIN)/mypy nasnet_zoo search export || true
 
 card: $(INSTALLED)
 	$(BIN)/python tools/family_card.py > MODEL_CARD.md

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 import onnx
@@ -57,13 +58,14 @@ def write(model: onnx.ModelProto, constants: Mapping[str, np.ndarray], path: Pat
     external = sum(array.nbytes for array in constants.values()) > EXTERNAL_BYTES
     data, digest = path.with_name(path.name + ".data"), hashlib.sha256()
     offset = 0
-    with open(data, "wb") if external else nullcontext() as file:
+    opened: AbstractContextManager[IO[bytes] | None] = open(data, "wb") if external else nullcontext()
+    with opened as file:
         for name, array in constants.items():
-            if not external or array.nbytes < SMALL_BYTES:
+            if file is None or array.nbytes < SMALL_BYTES:
                 model.graph.initializer.append(numpy_helper.from_array(array, name))
                 continue
             gap = bytes(-offset % PAGE)
-            for part in (gap, memoryview(array).cast("B")):
+            for part in (gap, array.data.cast("B")):
                 file.write(part)
                 digest.update(part)
             tensor = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
@@ -125,12 +127,13 @@ class _Emitter:
             value = self.node("Sub", "picture.centred", value, mean)
             square = self.node("Mul", "picture.square", value, value)
             std = self.node("Sqrt", "picture.std", self.node("ReduceMean", "picture.variance", square, **axes))
-            size = self.graph.in_channels * self.size[0] * self.size[1]
+            height, width = cast(Size, self.size)  # pixels come in one
+            size = self.graph.in_channels * height * width
             least = self.constant("picture.least", np.full(1, size**-0.5, np.float32))
             value = self.node("Div", "picture.scaled", value, self.node("Max", "picture.divisor", std, least))
         self.node("Transpose", INPUT, value, perm=[0, 3, 1, 2])
 
-    def node(self, kind: str, name: str, *inputs: str, **attributes) -> str:
+    def node(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
 
@@ -150,21 +153,23 @@ class _Emitter:
             return None
         match node.op:
             case Conv(kernel=kernel, stride=stride, dilation=dilation, padding="valid"):
-                return tuple((n - (k - 1) * dilation - 1) // s + 1 for n, k, s in zip(before, kernel, stride))
+                height, width = ((n - (k - 1) * dilation - 1) // s + 1 for n, k, s in zip(before, kernel, stride))
             case Conv(stride=stride):
-                return tuple(-(-n // s) for n, s in zip(before, stride))
-            case Pool(stride=stride) | Zero(stride=stride):
-                return tuple(-(-n // stride) for n in before)
-        return before
+                height, width = (-(-n // s) for n, s in zip(before, stride))
+            case Pool(stride=step) | Zero(stride=step):
+                height, width = (-(-n // step) for n in before)
+            case _:
+                return before
+        return height, width
 
     def emit(self, node: Node, name: str, inputs: list[str]) -> None:
         match node.op:
-            case Conv():
-                self.conv(node, name, inputs[0])
-            case Pool():
-                self.pool(node, name, inputs[0])
-            case Norm():
-                self.norm(node, name, inputs[0])
+            case Conv() as op:
+                self.conv(op, node, name, inputs[0])
+            case Pool() as op:
+                self.pool(op, node, name, inputs[0])
+            case Norm() as op:
+                self.norm(op, node, name, inputs[0])
             case Relu():
                 self.node("Relu", name, *inputs)
             case Add():
@@ -173,8 +178,8 @@ class _Emitter:
                 self.node("Concat", name, *inputs, axis=1)
             case Slice(start, stop, step):
                 self.slice(name, inputs[0], start, stop, axis=1, step=step)
-            case Zero():
-                self.zero(node, name, inputs[0])
+            case Zero() as op:
+                self.zero(op, node, name, inputs[0])
             case Mean():
                 self.node("Flatten", name, self.node("GlobalAveragePool", f"{name}.map", *inputs), axis=1)
             case Linear():
@@ -185,7 +190,7 @@ class _Emitter:
         bounds = [self.constant(f"{name}.{i}", np.array([bound])) for i, bound in enumerate((start, stop, axis, step))]
         return self.node("Slice", name, value, *bounds)
 
-    def padding(self, node: Node, kernel: Size, stride: Size) -> dict[str, object]:
+    def padding(self, node: Node, kernel: Size, stride: Size) -> dict[str, Any]:
         """The attributes for SAME padding of windows of these sizes; see ops.same_padding."""
         if all(s == 1 and k % 2 == 1 for k, s in zip(kernel, stride)):
             return {"pads": [k // 2 for k in kernel] * 2}
@@ -195,13 +200,12 @@ class _Emitter:
         before, after = zip(*(same_padding(*window) for window in zip(size, kernel, stride)))
         return {"pads": [*before, *after]}
 
-    def conv(self, node: Node, name: str, value: str) -> None:
-        op, weight = node.op, node.weights["weight"]
-        window = tuple((k - 1) * op.dilation + 1 for k in op.kernel)
-        dilation = op.dilation
-        padding = {} if op.padding == "valid" else self.padding(node, window, op.stride)
+    def conv(self, op: Conv, node: Node, name: str, value: str) -> None:
+        weight, dilation = node.weights["weight"], op.dilation
+        height, width = ((k - 1) * dilation + 1 for k in op.kernel)
+        padding = {} if op.padding == "valid" else self.padding(node, (height, width), op.stride)
         if dilation > 1 and "auto_pad" in padding:  # which onnxruntime refuses with dilations
-            wide = np.zeros((*weight.shape[:2], *window), weight.dtype)
+            wide = np.zeros((*weight.shape[:2], height, width), weight.dtype)
             wide[:, :, ::dilation, ::dilation] = weight
             weight, dilation = wide, 1
         inputs = [value, self.weight(f"{node.name}.weight", weight)]
@@ -210,8 +214,7 @@ class _Emitter:
         attributes = dict(kernel_shape=weight.shape[2:], strides=op.stride, group=op.groups, dilations=[dilation] * 2)
         self.node("Conv", name, *inputs, **attributes, **padding)
 
-    def pool(self, node: Node, name: str, value: str) -> None:
-        op = node.op
+    def pool(self, op: Pool, node: Node, name: str, value: str) -> None:
         window, stride = (op.kernel, op.kernel), (op.stride, op.stride)
         attributes = dict(kernel_shape=window, strides=stride)
         padding = self.padding(node, window, stride)
@@ -228,7 +231,7 @@ class _Emitter:
         whole = self.node("Conv", f"{name}.sum", value, kernel, group=channels, **attributes, **padding)
         self.node("Mul", name, whole, self.shares(node, name, value, window, stride, padding))
 
-    def shares(self, node: Node, name: str, value: str, window: Size, stride: Size, padding: dict) -> str:
+    def shares(self, node: Node, name: str, value: str, window: Size, stride: Size, padding: dict[str, Any]) -> str:
         """k * k over the number of pixels in each window, (1, 1, height, width)."""
         size = self.sizes[node.inputs[0]]
         if size is not None:
@@ -251,8 +254,8 @@ class _Emitter:
         """(height, width) of a map as an int64 tensor."""
         return self.slice(f"{name}.size", self.node("Shape", f"{name}.whole_shape", value), 2, 4)
 
-    def norm(self, node: Node, name: str, value: str) -> None:
-        op, weights = node.op, node.weights
+    def norm(self, op: Norm, node: Node, name: str, value: str) -> None:
+        weights = node.weights
         if op.over != "layer":
             kind = "BatchNormalization" if op.over == "batch" else "InstanceNormalization"
             names = [self.weight(f"{node.name}.{key}", array) for key, array in weights.items()]
@@ -267,16 +270,16 @@ class _Emitter:
         scale, shift = (self.weight(f"{name}.{key}.map", weights[key][:, None, None]) for key in weights)
         self.node("Add", name, self.node("Mul", f"{name}.scaled", normed, scale), shift)
 
-    def zero(self, node: Node, name: str, value: str) -> None:
+    def zero(self, op: Zero, node: Node, name: str, value: str) -> None:
         batch = self.slice(f"{name}.batch", self.node("Shape", f"{name}.whole_shape", value), 0, 1)
-        channels = self.constant(f"{name}.channels", np.array([node.op.channels]))
+        channels = self.constant(f"{name}.channels", np.array([op.channels]))
         size = self.sizes[node.name]
         if size is not None:
             after = self.constant(f"{name}.size", np.array(size))
         else:  # (n + stride - 1) / stride
             shape = self.slice(f"{name}.map_size", f"{name}.whole_shape", 2, 4)
-            more = self.constant(f"{name}.more", np.array([node.op.stride - 1]))
-            stride = self.constant(f"{name}.stride", np.array([node.op.stride]))
+            more = self.constant(f"{name}.more", np.array([op.stride - 1]))
+            stride = self.constant(f"{name}.stride", np.array([op.stride]))
             after = self.node("Div", f"{name}.size", self.node("Add", f"{name}.upper", shape, more), stride)
         shape = self.node("Concat", f"{name}.shape", batch, channels, after, axis=0)
         self.node("ConstantOfShape", name, shape, value=numpy_helper.from_array(np.zeros(1, self.dtype)))

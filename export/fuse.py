@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .graph import INPUT, OUTPUT, Add, Concat, Conv, Graph, Linear, Mean, Node, Norm, Pool, Relu, Zero
+from .graph import INPUT, OUTPUT, Add, Concat, Conv, Graph, Linear, Mean, Node, Norm, Op, Pool, Relu, Zero
 
 Fusion = Callable[[Graph], Graph]
 
@@ -23,17 +23,17 @@ def fold_batch_norm(graph: Graph) -> Graph:
             continue
         before = nodes[node.inputs[0]]
         parts = before.inputs if isinstance(before.op, Concat) else (before.name,)
-        if not all(isinstance(nodes[part].op, Conv) and uses[part] == 1 for part in parts):
+        widths = [conv.c_out for part in parts if isinstance(conv := nodes[part].op, Conv) and uses[part] == 1]
+        if len(widths) < len(parts):
             continue
         weights = {key: value.astype(np.float64) for key, value in node.weights.items()}
         scale = weights["weight"] / np.sqrt(weights["running_var"] + node.op.eps)
         shift = weights["bias"] - weights["running_mean"] * scale
         start = 0
-        for part in parts:
-            conv = nodes[part]
-            own = slice(start, start + conv.op.c_out)
-            nodes[part] = replace(conv, weights=_scaled(conv, scale[own], shift[own]))
-            start = own.stop
+        for part, width in zip(parts, widths):
+            own = slice(start, start + width)
+            nodes[part] = replace(nodes[part], weights=_scaled(nodes[part], scale[own], shift[own]))
+            start += width
         nodes[node.name] = replace(before, name=node.name)
         if len(parts) == 1:
             nodes[node.name] = replace(nodes[parts[0]], name=node.name)
@@ -48,7 +48,8 @@ def _scaled(conv: Node, scale: np.ndarray, shift: np.ndarray) -> dict[str, np.nd
 
 def drop_zeros(graph: Graph) -> Graph:
     """A sum of which one side is zero is the other side."""
-    nodes, names = [], {}
+    nodes: list[Node] = []
+    names: dict[str, str] = {}
     zeros: set[str] = set()
     for node in graph:
         node = node.renamed(names)
@@ -80,7 +81,7 @@ def relu_before_concat(graph: Graph) -> Graph:
 
 def share(graph: Graph) -> Graph:
     """Operations without weights that read the same are done once: ReLUs, pools, sums and concatenations."""
-    done: dict[tuple, str] = {}
+    done: dict[tuple[Op, tuple[str, ...]], str] = {}
     names: dict[str, str] = {}
     nodes = []
     for node in graph:
@@ -125,7 +126,8 @@ def double_in_weights(graph: Graph) -> Graph:
             case _:
                 factors[node.name] = np.ones(channels[node.name], np.float32)
         if each[0].max() > 1 and isinstance(node.op, (Conv, Linear)):
-            shape = {Linear(): (1, -1)}.get(node.op) or ((-1, 1, 1, 1) if node.op.groups > 1 else (1, -1, 1, 1))
+            shape = [1] * weights["weight"].ndim
+            shape[0 if isinstance(node.op, Conv) and node.op.groups > 1 else 1] = -1  # where the inputs' channels lie
             weights["weight"] = weights["weight"] * each[0].reshape(shape)
         nodes.append(replace(node.renamed(twice), weights=weights))
     return graph.with_nodes(nodes)

@@ -54,8 +54,8 @@ class Tracer:
 
 
 def _conv(tracer: Tracer, name: str, layer: layers.Conv, value: str) -> str:
-    padding = "valid" if layer.valid else "same"
-    op = Conv(layer.c_in, layer.c_out, layer.kernel, layer.stride, layer.groups, layer.dilation, padding)
+    sizes = (layer.c_in, layer.c_out, layer.kernel, layer.stride, layer.groups, layer.dilation)
+    op = Conv(*sizes, "valid" if layer.valid else "same")
     return tracer.add(name, op, value, **tracer.weights(name, "weight"))
 
 
@@ -80,8 +80,8 @@ def _factorized(tracer: Tracer, name: str, layer: layers.Factorized, value: str)
 
 
 def _example_norm(tracer: Tracer, name: str, layer: layers.LayerNorm | layers.InstanceNorm, value: str) -> str:
-    over = "layer" if isinstance(layer, layers.LayerNorm) else "instance"
-    return tracer.add(name, Norm(layer.channels, tracer.eps, over), value, **tracer.weights(name, "weight", "bias"))
+    op = Norm(layer.channels, tracer.eps, "layer" if isinstance(layer, layers.LayerNorm) else "instance")
+    return tracer.add(name, op, value, **tracer.weights(name, "weight", "bias"))
 
 
 # The nodes of each layer type of nasnet_zoo/arch/layers.py.

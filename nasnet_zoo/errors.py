@@ -64,8 +64,10 @@ class SessionError(ZooError):
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether torch, onnxruntime or numpy means that with its error, or a session's error comes from one that does."""
-    signs = ("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
-    signs += ("allocate memory", "not enough memory")
+    signs = (
+        *("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed"),
+        *("allocate memory", "not enough memory"),
+    )
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(sign in text for sign in signs):
         return True

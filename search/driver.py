@@ -17,7 +17,7 @@ from nasnet_zoo.errors import JournalError, SearchError
 
 from .children.base import BrokenDevice, Result, Task
 from .config import SearchConfig
-from .fleet.table import Fleet
+from .fleet.base import Fleet
 from .journal import Event, Journal
 from .records import Proposed, Record
 from .rewards import REWARDS
@@ -180,8 +180,9 @@ class Driver:
 
     def _judged(self, result: Result) -> Result:
         """The result, as a failure of the kind "nan" if it is done but its reward is no finite number."""
-        if result.status == "done" and not math.isfinite(self._reward(result)):
-            return replace(result, status="nan", message=f"its reward is {self._reward(result)}")
+        reward = self._reward(result)
+        if result.status == "done" and reward is not None and not math.isfinite(reward):
+            return replace(result, status="nan", message=f"its reward is {reward}")
         return result
 
     def _reward(self, result: Result) -> float | None:
@@ -207,7 +208,7 @@ class Driver:
         if record.status == "done":
             self.failures_in_row = 0
             self.known.setdefault(record.hash, record.child)
-            if self.best is None or record.reward > self.best.reward:
+            if self.best is None or body["reward"] > self.best.reward:
                 self.best = record
         else:
             self.failures_in_row += 1
@@ -224,7 +225,9 @@ class Driver:
 
     def _observe(self, children: Sequence[int]) -> dict[str, float]:
         records = [self.records[child] for child in children]
-        return self.searcher.observe([Observation(Proposal(r.tokens, r.notes), r.reward) for r in records])
+        return self.searcher.observe(
+            [Observation(Proposal(r.tokens, r.notes), r.reward) for r in records if r.reward is not None]
+        )
 
     def _resume(self) -> None:
         """Restores everything from the journal: the searcher from the last kept state and the events after it."""
@@ -251,7 +254,7 @@ class Driver:
                 f"another folder"
             ) from error
 
-    def _enter(self, event: Event) -> None:
+    def _enter(self, event: Any) -> None:  # an Event, but what a damaged journal holds may be anything
         body = event.body
         if event.kind == "proposed":
             if event.child != len(self.records):

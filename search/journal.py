@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nasnet_zoo.errors import JournalError
 from nasnet_zoo.util.files import atomic_file
@@ -118,9 +118,8 @@ class Journal:
     def add(self, kind: str, child: int | None = None, **body: Any) -> int:
         """Adds an event, inside a transaction, and returns its id."""
         row = (time.time(), kind, child, json.dumps(body))
-        return self._connection.execute(
-            "INSERT INTO events (time, kind, child, body) VALUES (?, ?, ?, ?)", row
-        ).lastrowid
+        entered = self._connection.execute("INSERT INTO events (time, kind, child, body) VALUES (?, ?, ?, ?)", row)
+        return cast(int, entered.lastrowid)  # None before the first INSERT alone
 
     def keep_state(self, event: int, state: dict[str, Any]) -> None:
         """Puts the searcher's state, as it is after `event`, in the place of the last one, inside a transaction."""
@@ -138,7 +137,7 @@ class Journal:
         query = "SELECT id, time, kind, child, body FROM events WHERE kind = ?1 OR ?1 IS NULL ORDER BY id"
         with _explained(self.path), _decoded(self.path):
             rows = self._connection.execute(query, (kind,)).fetchall()
-            return [Event(*row[:4], json.loads(row[4])) for row in rows]
+            return [Event(number, at, name, child, json.loads(body)) for number, at, name, child, body in rows]
 
     def close(self) -> None:
         self._connection.close()
@@ -243,7 +242,7 @@ def _explained(path: Path) -> Iterator[None]:
             advice = "see that the folder can be written and that no other program holds the file"
         raise JournalError(f"the journal {path} cannot be used ({reason}): {advice}") from error
     except OSError as error:
-        reason = error.strerror or error
+        reason = error.strerror or str(error)
         raise JournalError(f"the journal {path} cannot be used ({reason}): choose another folder") from error
 
 

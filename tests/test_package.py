@@ -9,8 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer.main
+import yaml
 
 import nasnet_zoo
+from nasnet_zoo.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -152,9 +155,6 @@ def test_every_public_name_is_there():
 
 def test_the_readme_runs_what_there_is():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^    make (\w+)", readme, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     snippets = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     imports = r"from ([\w.]+) import (.+)"
     for name in re.findall(r"nasnet_zoo\.(\w+)", re.sub(imports, "", "".join(snippets))):
@@ -163,6 +163,50 @@ def test_the_readme_runs_what_there_is():
         assert all(hasattr(import_module(module), name.strip()) for name in names.split(","))
     for link in re.findall(r"\]\(([^)#]+)\)", readme):
         assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def recipes():
+    """The Makefile's targets, each with its lines."""
+    parts = re.split(r"^([\w-]+):(?!=).*\n", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+def test_the_commands_in_the_readme_have_the_options_it_gives_them():
+    commands = typer.main.get_command(app).commands
+    rows = re.findall(r"^\| `nasnet-zoo (\w+)(.*)\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) >= 12
+    for name, text in rows:
+        options = {option for parameter in commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", text)) <= options, name
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", ".ci/run", ".pre-commit-config.yaml"])
+def test_what_is_said_to_be_made_or_opened_is_there(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    made = re.findall(r"(?:^ *|`)make ([a-z][\w-]*)", text, re.MULTILINE)
+    assert made and set(made) <= set(recipes())
+    for path in re.findall(r"(?<![\w./-])(?:tests|benchmarks|nasnet_zoo|search|export|tools)/[\w./-]*\w", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_workflow_does_what_lint_and_test_do_on_every_python_that_is_supported():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    said = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    made = {name: re.findall(r"\$\(BIN\)/(?:python -m )?(.+)", lines) for name, lines in recipes().items()}
+    assert set(PROJECT["project"]["optional-dependencies"]) >= {"dev"}
+    assert said == {name: ['pip install -e ".[dev]"', *made[name]] for name in ("lint", "test")}
+    versions = [c.split()[-1] for c in PROJECT["project"]["classifiers"] if "Python :: 3." in c]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == versions
+    for step in (step for job in jobs.values() for step in job["steps"] if "with" in step):
+        assert step["with"]["python-version"] in (*versions, "${{ matrix.python }}")
+        assert (ROOT / step["with"]["cache-dependency-path"]).is_file()
+
+
+def test_the_hooks_are_what_lint_runs():
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    local = [hook["entry"] for each in repositories if each["repo"] == "local" for hook in each["hooks"]]
+    linted = recipes()["lint"].replace("$(BIN)", ".venv/bin").split("\n")
+    assert len(local) == 3 and all(any(line.strip().startswith(entry) for line in linted) for entry in local)
 
 
 def test_the_figures_of_fidelity_md_are_the_benchmarks():

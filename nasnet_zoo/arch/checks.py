@@ -38,7 +38,9 @@ def parse_dataclass(cls: type, value: Any, where: str) -> Any:
 
     hints = get_type_hints(cls)
     required = dataclasses.MISSING
-    fields = {f.name: (hints[f.name], ... if f.default is required else f.default) for f in dataclasses.fields(cls)}
+    fields: dict[str, Any] = {
+        f.name: (hints[f.name], ... if f.default is required else f.default) for f in dataclasses.fields(cls)
+    }
     rules = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     model = pydantic.create_model(cls.__name__, __config__=rules, **fields)
     try:

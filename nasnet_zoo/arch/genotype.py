@@ -120,7 +120,8 @@ class Genotype:
         """The genotype in a decoded JSON value, of the style "slim" where it names none; raises GenotypeError."""
         value = _fields(value, "the genotype", required=("normal", "reduction"), optional=("style",))
         normal, reduction = (_cell_from_json(value[name], name) for name in ("normal", "reduction"))
-        return cls(normal, reduction, _text(value.get("style", "slim"), "style"))
+        style: Any = _text(value.get("style", "slim"), "style")  # the constructor checks that it is one of STYLES
+        return cls(normal, reduction, style)
 
 
 def read_genotype(path: str | Path) -> Genotype:

@@ -22,7 +22,8 @@ class Proposal:
     @property
     def stage(self) -> int:
         """The stage of the search in which it was proposed, as `stage_note` has it."""
-        return self.notes.get("stage", 0)
+        stage: int = self.notes.get("stage", 0)
+        return stage
 
 
 @dataclass(frozen=True)

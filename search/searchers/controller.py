@@ -114,6 +114,6 @@ class Controller:
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items():
             parameter.data = state[f"policy.{name}"].clone()  # of the size to which it had grown
-            moments = {key: state.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if moments["step"] is not None:
-                self.optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}
+            if f"adam.step.{name}" in state:
+                moments = {key: state[f"adam.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = moments

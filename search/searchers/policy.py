@@ -41,8 +41,8 @@ class Policy(nn.Module):
         rows, widest = len(decisions), max((decision.choices for decision in decisions), default=0)
         self.lstm = nn.LSTM(hidden, hidden)
         self.cell = nn.LSTMCell(hidden, hidden)  # the same weights, for one step at a time
-        self.cell.weight_ih, self.cell.weight_hh = self.lstm.weight_ih_l0, self.lstm.weight_hh_l0
-        self.cell.bias_ih, self.cell.bias_hh = self.lstm.bias_ih_l0, self.lstm.bias_hh_l0
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            setattr(self.cell, name, self.lstm.get_parameter(f"{name}_l0"))
         self.start = nn.Parameter(torch.empty(hidden))
         self.embedding = nn.Parameter(torch.empty(rows, widest, hidden))
         self.weight = nn.Parameter(torch.empty(rows, hidden, widest))

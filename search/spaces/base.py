@@ -8,9 +8,9 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from nasnet_zoo.errors import ConfigError
 
@@ -69,6 +69,7 @@ class Space(ABC):
     where they can be looked up but not built, and `stages` how many stages there are.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every space is a dataclass
     name: str
     kind: str | None
     stages: int = 1

@@ -137,7 +137,7 @@ class _Layout:
             weight = 4 if low[0] == high[0] else 1  # what only passes by should go straight
             below[high] += [low] * weight
             above[low] += [high] * weight
-        self.x = {}
+        self.x: dict[Node, float] = {}
         for nodes in self.rows:
             self._place(nodes, dict.fromkeys(nodes, 0.0))
         best, best_cost = (self.x, self.rows), float("inf")
@@ -293,8 +293,8 @@ def _box(
 ) -> None:
     """A rounded box around (x, y) with a label in it."""
     shape, corner = f"round,pad=0,rounding_size={radius}", (x - size[0] / 2, y - size[1] / 2)
-    colours = {"facecolor": _fade(fill, alpha), "edgecolor": _fade(INK, alpha)}
-    axes.add_patch(FancyBboxPatch(corner, *size, shape, linewidth=0.8, zorder=2, **colours))
+    face, edge = _fade(fill, alpha), _fade(INK, alpha)
+    axes.add_patch(FancyBboxPatch(corner, *size, shape, linewidth=0.8, zorder=2, facecolor=face, edgecolor=edge))
     _text(axes, x, y, label, color="white" if fill == INK else _fade(INK, alpha))
 
 
