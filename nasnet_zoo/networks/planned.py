@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..arch.config import NetworkConfig
@@ -117,7 +116,7 @@ class PlannedNetwork(ImageNetwork):
 
             chains = [getattr(*self.places[index]) for index in group if self.places[index] is not None]
             tensors = [states[read].raw for read in outside]
-            held = partial(_contexts, [m for chain in chains for m in chain.modules() if isinstance(m, _BatchNorm)])
+            held = partial(_contexts, [buffer for chain in chains for buffer in chain.buffers()])
             for index, tensor in zip(handed, checkpoint(run, *tensors, use_reentrant=False, context_fn=held)):
                 states[index] = State(tensor)
                 yield index, states[index]
@@ -148,18 +147,18 @@ def _joined(states: dict[int, State], group: Sequence[int]) -> State:
     return states[group[0]] if len(group) == 1 else State(torch.cat([states[read].raw for read in group], 1))
 
 
-def _contexts(norms: list[_BatchNorm]) -> tuple[Any, Any]:
+def _contexts(buffers: list[Tensor]) -> tuple[Any, Any]:
     """For the first pass over a group and for the second, in which running statistics must not move again."""
-    return nullcontext(), _held(norms)
+    return nullcontext(), _held(buffers)
 
 
 @contextmanager
-def _held(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Whatever class of batch norm they are, SyncBatchNorm say: their buffers are afterwards what they were before."""
-    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+def _held(buffers: list[Tensor]) -> Iterator[None]:
+    """Whatever class of norm they belong to, SyncBatchNorm say, they are afterwards what they were before."""
+    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in before:
+            for buffer, value in zip(buffers, before):
                 buffer.copy_(value)
