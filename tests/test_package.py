@@ -13,6 +13,7 @@ import typer.main
 import yaml
 
 import nasnet_zoo
+from nasnet_zoo.arch.cost import peak_values
 from nasnet_zoo.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -265,3 +266,18 @@ def test_the_figures_of_deploy_md_are_the_benchmarks():
     assert f"takes {cost['seconds']:.1f} s" in text and f"{cost['mebibytes'] / cost['weights']:.2f} times" in text
     environments = json.loads((folder / "environments.json").read_text())
     assert environments["without_torch"]["same_top5"] and environments["oldest"] in text
+
+
+def test_the_memory_in_search_md_is_the_benchmarks():
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "benchmarks" / "results" / "memory.json").read_text())["rows"]
+    assert len(rows) == 4
+    for row in rows:
+        predicted, measured, config = (
+            row["predicted_bytes"],
+            row["measured_bytes"],
+            nasnet_zoo.info(row["model"]).config,
+        )
+        assert predicted == 4 * peak_values(config.plan, tuple(row["size"])) and abs(predicted / measured - 1) < 0.01
+        stated = f"{predicted / 1e6:.2f} MB | {measured / 1e6:.2f} MB"
+        assert f"| {row['model']} | {row['size'][0]} | {stated} |" in text
