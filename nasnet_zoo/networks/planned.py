@@ -116,7 +116,7 @@ class PlannedNetwork(ImageNetwork):
 
             chains = [getattr(*self.places[index]) for index in group if self.places[index] is not None]
             tensors = [states[read].raw for read in outside]
-            held = partial(_contexts, [buffer for chain in chains for buffer in chain.buffers()])
+            held = partial(_contexts, chains)
             for index, tensor in zip(handed, checkpoint(run, *tensors, use_reentrant=False, context_fn=held)):
                 states[index] = State(tensor)
                 yield index, states[index]
@@ -156,18 +156,18 @@ def _joined(states: dict[int, State], group: Sequence[int]) -> State:
     return states[group[0]] if len(group) == 1 else State(torch.cat([states[read].raw for read in group], 1))
 
 
-def _contexts(buffers: list[Tensor]) -> tuple[Any, Any]:
+def _contexts(chains: list[nn.Module]) -> tuple[Any, Any]:
     """For the first pass over a group and for the second, in which running statistics must not move again."""
-    return nullcontext(), _held(buffers)
+    return nullcontext(), _held(chains)
 
 
 @contextmanager
-def _held(buffers: list[Tensor]) -> Iterator[None]:
-    """Whatever class of norm they belong to, SyncBatchNorm say, they are afterwards what they were before."""
-    before = [buffer.clone() for buffer in buffers]
+def _held(chains: list[nn.Module]) -> Iterator[None]:
+    """The chains' buffers, of whatever class of norm, are afterwards what they were before."""
+    before = [(buffer, buffer.clone()) for chain in chains for buffer in chain.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in zip(buffers, before):
+            for buffer, value in before:
                 buffer.copy_(value)
