@@ -10,6 +10,7 @@ from PIL import Image
 from tiny_kind import PlainNet, PlainScale
 
 import nasnet_zoo
+from nasnet_zoo.arch import layers
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.kinds import KINDS, get_kind, register_kind
@@ -17,7 +18,9 @@ from nasnet_zoo.arch.preprocess import CIFAR10
 from nasnet_zoo.data.cifar import Pictures
 from nasnet_zoo.errors import ConfigError, ZooError
 from nasnet_zoo.export import Session, to_onnx
+from nasnet_zoo.export.trace import NODES, Tracer
 from nasnet_zoo.networks.build import build
+from nasnet_zoo.networks.layers import MODULES, make_layer
 from nasnet_zoo.registry import MODELS, ModelInfo, Published
 from nasnet_zoo.search import SPACES, ChildSettings, SearchConfig, SpaceSettings, Target, transfer
 from nasnet_zoo.search import run as search
@@ -155,6 +158,22 @@ def test_it_is_listed_shown_and_drawn(plain, tmp_path, run, monkeypatch):
     nasnet_zoo.save(build(plain), tmp_path / "net")
     assert run("draw", tmp_path / "net", "-o", tmp_path / "cells.svg")[0] == 0
     assert tiny_kind.drawn == [plain.architecture]
+
+
+def test_every_layer_type_has_a_module_and_nodes():
+    types = {layer for layer in vars(layers).values() if isinstance(layer, type) and issubclass(layer, layers.Layer)}
+    types.remove(layers.Layer)
+    assert len(types) == 8 and types <= set(MODULES) and types <= set(NODES)
+
+
+def test_a_layer_type_without_a_module_or_nodes_is_one_sentence():
+    class Unknown(layers.Layer):
+        pass
+
+    with pytest.raises(ConfigError, match="the layer type Unknown has no module: add it to networks.layers.MODULES"):
+        make_layer(Unknown("x"), 1e-3)
+    with pytest.raises(ConfigError, match="the layer type Unknown has no nodes: add it to export.trace.NODES"):
+        Tracer(1e-3, {}).layer("x", Unknown("x"), "image")
 
 
 def test_a_kind_is_registered_once(plain):
