@@ -3,8 +3,12 @@
 import sys
 
 from ..errors import ZooError
-from . import export, search, train, zoo  # noqa: F401 - they register their commands
+
+# isort: off - they register their commands, which the help shows in this order
+from . import export, search, train, zoo  # noqa: F401
 from .app import app
+
+# isort: on
 
 
 def main() -> None:
