@@ -3,11 +3,14 @@
 import sys
 
 from ..errors import ZooError
-
-# isort: off - they register their commands, which the help shows in this order
-from . import export, search, train, zoo  # noqa: F401
 from .app import app
 
+# Each registers its commands; help shows them in this order.
+# isort: off
+from . import zoo  # noqa: F401
+from . import train  # noqa: F401
+from . import search  # noqa: F401
+from . import export  # noqa: F401
 # isort: on
 
 
