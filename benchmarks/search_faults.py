@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.search import FleetSettings, SearchConfig, run
+from nasnet_zoo.search import FailureSettings, FleetSettings, SearchConfig, run
 from nasnet_zoo.search.children.base import Result, Task
 from nasnet_zoo.search.driver import Driver, child_seed
 from nasnet_zoo.search.fleet.base import Fleet
@@ -75,7 +75,9 @@ class Search:
     @property
     def config(self) -> SearchConfig:
         fleet = FleetSettings(self.kind, ("cpu",), per_device=1 if self.kind == "inline" else 2, threads=1)
-        return SearchConfig(str(self.folder / "run"), children=self.children, fleet=fleet, seed=self.seed)
+        failures = FailureSettings(attempts=1000)  # the kills are not the children's fault, however many hit the same
+        folder = str(self.folder / "run")
+        return SearchConfig(folder, children=self.children, failures=failures, fleet=fleet, seed=self.seed)
 
     def drive(self) -> None:
         """The driver's process: runs the search, and writes down on the side what it takes for finished."""

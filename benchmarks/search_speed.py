@@ -26,8 +26,8 @@ from torchvision.datasets import CIFAR10
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.networks.network import Network
+from nasnet_zoo.search import ChildSettings
 from nasnet_zoo.search.children.cifar import CifarChild
-from nasnet_zoo.search.config import ChildSettings
 from nasnet_zoo.search.presets import preset
 from nasnet_zoo.search.spaces.table import get_space
 from nasnet_zoo.training.loop import train

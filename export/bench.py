@@ -14,20 +14,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nasnet_zoo.errors import ConfigError, SessionError, first_line
 
-from .metadata import PRECISIONS
+from .precisions import PRECISIONS
 from .providers import LONG, preload, provider_options
+
+if TYPE_CHECKING:
+    import torch
 
 TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
 CONTENDERS = ("nasnet_zoo", "unfused", "torch_onnx", "timm", "eager", "compile")
 WARM_UP = 3
 PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
-TORCH_TYPES = {"fp32": "float32", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,7 @@ def bench(
         raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join(CONTENDERS)}")
     if provider not in LONG:
         raise ConfigError(f"unknown provider {provider!r}: choose one of {', '.join(LONG)}")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    PRECISIONS.row(precision)
     if batch < 1 or rounds < 1:
         raise ConfigError(f"batch {batch} and rounds {rounds} must be at least 1")
     _size(name)  # what is not there is said once, not by every contender
@@ -183,14 +184,20 @@ def _network(name: str):
     return nasnet_zoo.create(name).eval() if name in MODELS else nasnet_zoo.load(name)
 
 
+def _dtype(precision: str) -> "torch.dtype":
+    import torch
+
+    return getattr(torch, np.dtype(PRECISIONS.row(precision).dtype).name)
+
+
 def _torch(job: Job) -> Callable[[], Any]:
     import torch
 
-    if job.precision not in TORCH_TYPES:
+    if PRECISIONS.row(job.precision).calibrated:
         raise SessionError(f"torch has no {job.precision} of this network")
     torch.backends.cudnn.allow_tf32 = False  # nor do the graphs
     device = "cuda" if job.provider != "cpu" else "cpu"
-    options = dict(device=device, dtype=getattr(torch, TORCH_TYPES[job.precision]))
+    options = dict(device=device, dtype=_dtype(job.precision))
     network = _timm(job.name) if job.name in TIMM else _network(job.name)
     network = network.eval().to(**options, memory_format=torch.channels_last)
     height, width = _size(job.name)
@@ -276,7 +283,7 @@ def _make_graph(job: Job, path: Path) -> None:
     from .fuse import FUSIONS
 
     size = _size(job.name)
-    options = dict(images=list(_made_up(size)) if job.precision == "int8" else [])
+    options = dict(images=list(_made_up(size)) if PRECISIONS.row(job.precision).calibrated else [])
     options |= dict(name=Path(job.name).name, license="", source="")
     fusions = FUSIONS if job.contender == "nasnet_zoo" else ()
     write_graph(_network(job.name), path.parent, job.precision, size, fusions=fusions, **options)
@@ -286,9 +293,9 @@ def _export_by_torch(job: Job, path: Path) -> None:
     """What timm's own onnx_export does: torch's exporter on timm's model, or on this project's, as it is."""
     import torch
 
-    if job.precision not in TORCH_TYPES:
+    if PRECISIONS.row(job.precision).calibrated:
         raise SessionError(f"torch exports no {job.precision}")
-    dtype = getattr(torch, TORCH_TYPES[job.precision])
+    dtype = _dtype(job.precision)
     model = (_timm(job.name) if job.contender == "timm" else _network(job.name)).to(dtype)
     x = torch.randn(2, 3, *_size(job.name), dtype=dtype)
     shapes = ({0: torch.export.Dim("batch")},)

@@ -22,7 +22,8 @@ from nasnet_zoo.util.files import atomic_folder, sha256_file
 from .emit import OPSET, emit, write
 from .folder import DATA, MODEL, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
-from .metadata import PRECISIONS, Metadata, Precision
+from .metadata import Metadata
+from .precisions import PRECISIONS
 from .quantize import quantize
 from .trace import trace
 from .verify import Check, enough_memory, give_back_memory, verify
@@ -56,7 +57,7 @@ class ExportReport:
 def to_onnx(
     network: "Network",
     path: str | Path,
-    precision: Precision = "fp32",
+    precision: str = "fp32",
     *,
     size: tuple[int, int] | Literal["native", "any"] = "native",
     pixels: bool = False,
@@ -83,9 +84,9 @@ def to_onnx(
     fixed = _fixed_size(network, size)
     about = dict(name=name, license=license, source=source)
     with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
-        if precision == "int8":  # whose rounding must not hide what is wrong before it
+        if PRECISIONS.row(precision).calibrated:  # the rounding must not hide what is wrong before it
             with TemporaryDirectory(dir=folder) as passing:
-                on_stage("verifying before int8")
+                on_stage(f"verifying before {precision}")
                 write_graph(network, Path(passing), "fp32", fixed, pixels, top, quantizable=True, **about)
                 verify(network, passing, images)
         metadata, nodes = write_graph(network, folder, precision, fixed, pixels, top, images, on_stage, **about)
@@ -114,10 +115,8 @@ def to_onnx(
 
 def check_options(precision: str, size: object, pixels: bool, top: int, images: Sequence[object]) -> None:
     """Raises ConfigError for options of `to_onnx` that fit no network."""
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    if precision == "int8" and not images:
-        raise ConfigError("int8 has to be calibrated: give a folder of pictures such as it will see (--images)")
+    if PRECISIONS.row(precision).calibrated and not images:
+        raise ConfigError(f"{precision} has to be calibrated: give a folder of pictures such as it will see (--images)")
     if pixels and size == "any":
         raise ConfigError("pixels in need a fixed size: leave out size 'any', or normalise before the graph")
     if top < 1:
@@ -150,7 +149,7 @@ def write_graph(
     **about: str,
 ) -> tuple[Metadata, int]:
     """Writes the graph alone, unverified, and returns its metadata and how many nodes it has; see `to_onnx`. With
-    `quantizable` it is the one that int8 is made from."""
+    `quantizable` it is the one that a calibrated precision is made from."""
     config = network.config
     prepared = config.preprocess if size is None else replace(config.preprocess, size=size)
     state = {key: value.detach().float().cpu().numpy() for key, value in network.state_dict().items()}
@@ -158,14 +157,14 @@ def write_graph(
     on_stage("fusing")
     graph = trace(config, state)
     del state
-    # float16 is for GPUs, which compute with eight channels at a time; onnxruntime's CPU kernels with up to sixteen.
-    narrow = partial(pad_channels, multiple=8)
-    graph = fuse(graph, [narrow if fusion is pad_channels and precision == "fp16" else fusion for fusion in fusions])
+    row = PRECISIONS.row(precision)
+    padded = partial(pad_channels, multiple=row.multiple)
+    graph = fuse(graph, [padded if fusion is pad_channels else fusion for fusion in fusions])
     on_stage("writing")
-    dtype = np.float16 if precision == "fp16" else np.float32
-    model, constants = emit(graph, size, dtype, prepared if pixels else None, top, quantizable or precision == "int8")
+    quantizable = quantizable or row.calibrated
+    model, constants = emit(graph, size, row.dtype, prepared if pixels else None, top, quantizable)
     del graph
-    if precision == "int8":
+    if row.calibrated:
         on_stage(f"calibrating on {min(len(images), CALIBRATION)} pictures")
         shrink = resized if pixels else prepare
         pictures = (shrink(image, prepared, config.in_channels) for image in images[:CALIBRATION])

@@ -7,7 +7,7 @@ program in any language reads them.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
 from nasnet_zoo.arch.checks import parse_dataclass
 from nasnet_zoo.arch.preprocess import Preprocess
@@ -15,8 +15,6 @@ from nasnet_zoo.errors import ConfigError, ExportError
 
 PREFIX = "nasnet_zoo."
 FORMAT_VERSION = 1
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _PREPROCESS = tuple(field.name for field in fields(Preprocess))
 
 

@@ -10,9 +10,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from nasnet_zoo.errors import SessionError
 from nasnet_zoo.util.environment import cache_root
 from nasnet_zoo.util.files import sha256_file
+
+from .precisions import PRECISIONS
 
 Provider = Literal["tensorrt", "cuda", "cpu"]
 LONG: dict[Provider, str] = {
@@ -31,7 +35,7 @@ def choose(providers: Sequence[str] | None, precision: str) -> list[str]:
 
     if providers is not None and not providers:
         raise SessionError(f"no provider was named: choose of {', '.join(LONG)}")
-    there = onnxruntime.get_available_providers()
+    there, refused = onnxruntime.get_available_providers(), PRECISIONS.row(precision).refused
     wanted = [providers] if isinstance(providers, str) else list(providers or [])
     wanted = [LONG.get(name.lower(), name) if isinstance(name, str) else name for name in wanted]
     for name in wanted:
@@ -40,11 +44,11 @@ def choose(providers: Sequence[str] | None, precision: str) -> list[str]:
     if not wanted:
         wanted = []
         if _has_nvidia_gpu():
-            wanted = [LONG["tensorrt"]] if find_spec("tensorrt_libs") and precision != "int8" else []
+            wanted = [LONG["tensorrt"]] if find_spec("tensorrt_libs") and "tensorrt" not in refused else []
             wanted = [name for name in (*wanted, LONG["cuda"]) if name in there]
-    if precision == "int8" and LONG["tensorrt"] in wanted:
-        say("tensorrt takes no int8 graph with zero points: leaving it out")
-        wanted.remove(LONG["tensorrt"])
+    for name in [name for name in wanted if SHORT.get(name) in refused]:
+        say(f"{SHORT[name]} {refused[SHORT[name]]}: leaving it out")
+        wanted.remove(name)
     for name in [name for name in wanted if name not in there]:
         say(f"{SHORT[name]} is not in this onnxruntime ({', '.join(SHORT.get(n, n) for n in there)}): leaving it out")
     wanted = [name for name in wanted if name in there]
@@ -65,6 +69,7 @@ def provider_options(
         return options | ({"enable_cuda_graph": "1"} if cuda_graph else {})
     if provider == LONG["tensorrt"]:
         # It knows an engine by the graph's file and node names alone, which other weights have too.
+        half = PRECISIONS.row(precision).dtype == np.float16
         timings = Path(cache) if cache is not None else cache_root() / "tensorrt"
         folder = timings / sha256_file(model)
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +78,7 @@ def provider_options(
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(timings),  # of layers, whichever graph they are in
-            "trt_fp16_enable": str(int(precision == "fp16")),  # allowed: the graph says what is computed in it
+            "trt_fp16_enable": "1" if half else "0",  # allowed: the graph says what is computed in it
         }
     return {}
 

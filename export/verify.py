@@ -17,9 +17,9 @@ from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.errors import ExportError, out_of_memory
 from nasnet_zoo.networks.network import eval_mode
 
-from .emit import HALF_MAX
 from .folder import MODEL, read_export
 from .metadata import Metadata
+from .precisions import PRECISIONS
 from .providers import LONG, SHORT, choose, say
 from .session import Session
 
@@ -30,9 +30,6 @@ MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures
 FEWEST, MOST = 2, 32
 RANKED = 16  # real pictures at least, if there are, where not every best class has to be the same
 BATCH_SIZE, BATCH_MULTIPLY_ADDS = 4, 20e9  # at most, both: maps are memory too
-# The largest difference of a logit, over the largest logit. In int8 it is the ranking that has to hold.
-TOLERANCE = {("fp32", "cpu"): 1e-5, ("fp32", "cuda"): 1e-4, ("fp32", "tensorrt"): 1e-3, "fp16": 3e-2, "int8": 0.5}
-AGREEMENT = {"fp32": 1.0, "fp16": 0.9, "int8": 0.75}  # of the best classes, on real pictures
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,11 @@ def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[Image
             reference, most = _reference(network, picture)
             batches.append((array, reference))
             largest = max(largest, most)
-    if data.precision == "fp16" and not largest <= HALF_MAX:  # a CPU computes in float32 and would not notice
+    row = PRECISIONS.row(data.precision)
+    if not largest <= row.largest:  # a CPU computes in float32 and would not notice
         raise ExportError(
-            f"the maps of {data.name} reach {largest:.3g}, and float16 holds {HALF_MAX:g} at most: export it in fp32"
+            f"the maps of {data.name} reach {largest:.3g}, and {np.dtype(row.dtype)} holds {row.largest:g} at most: "
+            f"export it in fp32"
         )
     give_back_memory()
     checks = []
@@ -114,7 +113,7 @@ def _inputs(
     Without pictures smooth ones are made up, which use a network's range better than noise does."""
     height, width = data.preprocess.size
     each = network_cost(network.config, (height, width)).multiply_adds
-    fewest = RANKED if images and AGREEMENT[data.precision] < 1 else FEWEST
+    fewest = RANKED if images and PRECISIONS.row(data.precision).agreement < 1 else FEWEST
     count = int(min(max(MULTIPLY_ADDS / each, fewest), MOST))
     batch = int(min(max(BATCH_MULTIPLY_ADDS / each, 1), BATCH_SIZE))
     rng = np.random.default_rng(0)
@@ -174,19 +173,16 @@ def _compare(pairs: list[tuple[np.ndarray, np.ndarray]], provider: str, version:
 
 
 def _judge(check: Check, data: Metadata, where: Path) -> None:
-    limit = TOLERANCE.get((data.precision, check.provider)) or TOLERANCE[data.precision]
-    agrees = check.top1_agreement >= AGREEMENT[data.precision] or not check.real
+    precision = PRECISIONS.row(data.precision)
+    limit = precision.limit(check.provider)
+    agrees = check.top1_agreement >= precision.agreement or not check.real
     if not check.relative_error <= limit or not agrees:  # a NaN fails too
         raise ExportError(
             f"{where.name} is wrong in onnxruntime {check.version} on {LONG[check.provider]}: its logits differ from "
             f"torch's by {check.relative_error:.2g} of the largest (at most {limit:g} in {data.precision}), and "
-            f"{check.top1_agreement:.0%} of the best classes are the same{_advice(data.precision, check.provider)}"
+            f"{check.top1_agreement:.0%} of the best classes are the same{precision.advice or _advice(check.provider)}"
         )
 
 
-def _advice(precision: str, provider: str) -> str:
-    if precision == "int8":
-        return "; give more pictures of the kind it will see, or export it in fp16 or fp32"
-    if precision == "fp16":
-        return "; export it in fp32"
+def _advice(provider: str) -> str:
     return "; set NVIDIA_TF32_OVERRIDE=0, or TensorRT rounds to ten bits" if provider == "tensorrt" else ""

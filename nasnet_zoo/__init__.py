@@ -21,7 +21,6 @@ from .registry import ModelInfo, list_models
 from .registry import get_model as info
 
 if TYPE_CHECKING:
-    from . import convert, export, search
     from .networks.network import Network
     from .training.loop import train
     from .weights.checkpoint import save

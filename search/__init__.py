@@ -6,22 +6,24 @@
 Importing this package imports no torch.
 """
 
-from .config import (
-    ChildSettings,
-    ControllerSettings,
-    EvolutionSettings,
-    FailureSettings,
-    FleetSettings,
-    SearchConfig,
-    SpaceSettings,
-    read_search_config,
-)
+from .children.table import CHILDREN, ChildSettings
+from .config import FailureSettings, SearchConfig, read_search_config
+from .fleet.base import FleetSettings
+from .fleet.table import FLEETS
 from .reranking import Reranked, rerank
+from .rewards import REWARDS
 from .runner import SearchResult, run
 from .scaling import Target, transfer
-from .spaces.table import SPACES, get_space
+from .searchers.evolution import EvolutionSettings
+from .searchers.settings import ControllerSettings
+from .searchers.table import SEARCHERS
+from .spaces.table import SPACES, SpaceSettings, get_space
 
 __all__ = [
+    "CHILDREN",
+    "FLEETS",
+    "REWARDS",
+    "SEARCHERS",
     "SPACES",
     "ChildSettings",
     "ControllerSettings",

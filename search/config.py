@@ -1,131 +1,41 @@
 """What a search is, as data. Imports no torch.
 
-A run folder's `config.json` is a SearchConfig. What does not change the search itself, where it runs and how long,
-may differ when it is resumed.
+A run folder's `config.json` is a SearchConfig. Where a search runs and how long, and what becomes of children that fail
+or come again, may change when it is resumed.
 """
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nasnet_zoo.arch.checks import check_choices, parse_dataclass
-from nasnet_zoo.arch.config import MAX_CHANNELS
+from nasnet_zoo.arch.checks import check_choices, parse_dataclass, read_json
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.training.recipe import Recipe
 
-from .spaces.base import Space
-from .spaces.table import get_space
+from .children.base import BaseChildSettings
+from .children.settings import CifarChildSettings
+from .children.table import CHILDREN, own_settings
+from .fleet.base import FleetSettings
+from .fleet.table import FLEETS
+from .rewards import REWARDS
+from .searchers.table import SEARCHERS, searcher_sections
+from .spaces.table import SPACES, SpaceSettings
 
 FORMAT_VERSION = 1
-MAX_CONFIG_BYTES = 1 << 20
-MAX_HIDDEN = 10_000
+MAY_CHANGE = ("failures.", "repeats", "child.seconds")  # of what decides the outcome, when a search is resumed
+ROWS = {"space": ("name", SPACES), "child": ("task", CHILDREN), "fleet": ("kind", FLEETS)}  # which field names the row
 Action = Literal["floor", "retry", "skip"]
-
-
-@dataclass(frozen=True)
-class SpaceSettings:
-    """A row of spaces.py, with its number of blocks, ops or combinations changed where they are given."""
-
-    name: str = "nasnet"
-    blocks: int | None = None
-    ops: tuple[str, ...] | None = None
-    combines: tuple[str, ...] | None = None
-
-    def space(self) -> Space:
-        return get_space(self.name, blocks=self.blocks, ops=self.ops, combines=self.combines)
-
-
-@dataclass(frozen=True)
-class ControllerSettings:
-    """The controller's and its training's. The defaults are the paper's; it does not give PPO's clip and epochs.
-
-    `baseline_decay` is the weight of the old value in the moving average of rewards that is subtracted as baseline.
-    `normalise` divides advantages by their deviation within the batch.
-    """
-
-    hidden: int = 100
-    learning_rate: float = 3.5e-4
-    entropy_weight: float = 1e-5
-    baseline_decay: float = 0.95
-    batch: int = 20
-    clip: float = 0.2
-    epochs: int = 5
-    initial: float = 0.1
-    normalise: bool = False
-
-    def __post_init__(self) -> None:
-        if min(self.hidden, self.batch, self.epochs) < 1 or self.learning_rate <= 0 or not 0 < self.clip < 1:
-            raise ConfigError(
-                "controller: hidden, batch and epochs must be at least 1, learning_rate above 0 and clip in (0, 1)"
-            )
-        if self.hidden > MAX_HIDDEN:
-            raise ConfigError(f"controller: hidden {self.hidden} is more than the {MAX_HIDDEN} units that make sense")
-        if not 0 <= self.baseline_decay < 1 or min(self.entropy_weight, self.initial) < 0:
-            raise ConfigError(
-                "controller: baseline_decay must lie in [0, 1) and entropy_weight and initial must not be negative"
-            )
-
-
-@dataclass(frozen=True)
-class EvolutionSettings:
-    """Regularized (ageing) evolution's (Real et al. 2018, section 3): P and S."""
-
-    population: int = 100
-    sample: int = 25
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.sample <= self.population:
-            raise ConfigError(f"evolution: sample {self.sample} must lie between 1 and population {self.population}")
-
-
-@dataclass(frozen=True)
-class ChildSettings:
-    """What a child is and how it is trained (NASNet paper, appendix A.2: N = 2, 20 epochs on 45,000 pictures).
-
-    `task` "cifar10" trains it; "nasbench201" looks it up in the table at `data`, columns `table`-val and -test.
-    `filters` and `cells` are F and N, `stem` times F the stem's width, `side` the pictures' in pixels. Of CIFAR-10's
-    training pictures, in an order drawn with `split_seed`, the last `validation` are for the reward and the first
-    `pictures` for training. `calibration` pictures renew batch norm's statistics before the evaluation (precise batch
-    norm); 0 for none. `whiten` normalises each picture by its own mean and deviation instead of the data's. A child
-    that takes longer than `seconds` has timed out.
-    """
-
-    task: Literal["cifar10", "nasbench201"] = "cifar10"
-    data: str | None = None
-    table: str = "cifar10"
-    filters: int = 32
-    cells: int = 2
-    stem: float = 3.0
-    side: int = 32
-    pictures: int = 45_000
-    validation: int = 5_000
-    split_seed: int = 0
-    calibration: int = 1024
-    whiten: bool = False
-    seconds: float | None = None
-    recipe: Recipe = field(default_factory=lambda: Recipe(20))
-
-    def __post_init__(self) -> None:
-        check_choices(self, "child")
-        if not 1 <= self.filters <= MAX_CHANNELS or self.cells < 1 or self.stem <= 0:
-            raise ConfigError("child: filters and cells must be at least 1 and stem above 0")
-        if not 8 <= self.side <= 256:
-            raise ConfigError(f"child: side {self.side} is not between 8 and 256 pixels")
-        if self.pictures < 2 or self.validation < 1 or self.pictures + self.validation > 50_000:
-            raise ConfigError(
-                f"child: pictures {self.pictures} and validation {self.validation} must fit into CIFAR-10's 50,000"
-            )
-        if (self.seconds is not None and self.seconds <= 0) or self.calibration < 0:
-            raise ConfigError("child: seconds must be above 0 and calibration must not be negative")
+Repeats = Literal["serve", "train"]
 
 
 @dataclass(frozen=True)
 class FailureSettings:
     """What a child that fails is worth, by what it died of: "floor" gives it the `floor` reward, "retry" trains it
     again, up to `attempts` times in all, then floors it, and "skip" hides it from the searcher. It counts as an
-    evaluation in any case. After `stop` failures in a row the search stops, for then it is not the child's fault."""
+    evaluation in any case. A child is "lost" when its worker dies, or the driver dies with it. After `stop` failures in
+    a row the search stops, for then it is not the child's fault."""
 
     nan: Action = "floor"
     oom: Action = "floor"
@@ -142,99 +52,174 @@ class FailureSettings:
             raise ConfigError("failures: attempts and stop must be at least 1")
 
 
-@dataclass(frozen=True)
-class FleetSettings:
-    """Where children are trained. `devices` are torch's names; empty for every GPU, or the CPU where there is none.
-    Each has `per_device` workers; `threads` is how many cores a worker takes on a CPU (0: an equal share)."""
-
-    kind: Literal["inline", "processes", "ray"] = "inline"
-    devices: tuple[str, ...] = ()
-    per_device: int = 1
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        check_choices(self, "fleet")
-        if self.per_device < 1 or self.threads < 0:
-            raise ConfigError(f"fleet: {self.per_device} workers per device; a search needs at least one")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class SearchConfig:
     """A whole search. `children` is how many evaluations it has, repeats and failures included.
 
-    `reward` is a function of rewards.py on the child's metrics. An architecture that comes again is answered from the
-    journal ("serve") or trained again with another seed ("train"). Child i's seed depends on `seed` and i alone.
+    `space`, `searcher`, `child`, `fleet` and `reward` are rows of their tables. The settings of searchers are arguments
+    and attributes by the names of their sections (`controller`, `evolution`); those of other searchers than this one
+    change nothing. An architecture that comes again is answered from the journal ("serve") or trained again with
+    another seed ("train"). Child i's seed depends on `seed` and i alone.
     """
 
     folder: str
-    space: SpaceSettings = SpaceSettings()
-    searcher: Literal["ppo", "reinforce", "evolution", "random"] = "ppo"
-    controller: ControllerSettings = ControllerSettings()
-    evolution: EvolutionSettings = EvolutionSettings()
-    child: ChildSettings = ChildSettings()
-    children: int = 20_000
-    reward: str = "accuracy"
-    repeats: Literal["serve", "train"] = "train"
-    failures: FailureSettings = FailureSettings()
-    fleet: FleetSettings = FleetSettings()
-    seed: int = 0
-    format_version: int = FORMAT_VERSION
+    space: SpaceSettings
+    searcher: str
+    child: BaseChildSettings
+    children: int
+    reward: str
+    repeats: Repeats
+    failures: FailureSettings
+    fleet: FleetSettings
+    seed: int
+    format_version: int
+    sections: Mapping[str, Any] = field(hash=False)  # of searchers, where they are not the defaults
 
-    def __post_init__(self) -> None:
-        from .rewards import REWARDS
+    def __init__(
+        self,
+        folder: str,
+        space: SpaceSettings = SpaceSettings(),  # noqa: B008 - frozen, as are those below
+        searcher: str = "ppo",
+        *,
+        child: BaseChildSettings = CifarChildSettings(),  # noqa: B008
+        children: int = 20_000,
+        reward: str = "accuracy",
+        repeats: Repeats = "train",
+        failures: FailureSettings = FailureSettings(),
+        fleet: FleetSettings = FleetSettings(),  # noqa: B008
+        seed: int = 0,
+        format_version: int = FORMAT_VERSION,
+        sections: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        values = locals()
+        values["sections"] = _of_searchers({**(sections or {}), **settings})
+        for each in dataclasses.fields(self):
+            object.__setattr__(self, each.name, values[each.name])
+        self._check()
 
+    def _check(self) -> None:
+        _check_version(self.format_version)
         check_choices(self, "search")
+        SEARCHERS.row(self.searcher)
+        REWARDS.row(self.reward)
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"search: seed {self.seed} does not lie between 0 and 2**63 - 1")
         if self.children < 1:
             raise ConfigError(f"search: {self.children} children; a search needs at least one")
-        if self.reward not in REWARDS:
-            raise ConfigError(f"search: there is no reward {self.reward!r}; there are {', '.join(REWARDS)}")
-        if self.format_version != FORMAT_VERSION:
-            raise ConfigError(
-                f"this search config has format_version {self.format_version}, this nasnet_zoo reads {FORMAT_VERSION}"
-            )
-        if (self.space.name == "nasbench201") != (self.child.task == "nasbench201"):
-            raise ConfigError(
-                f"search: children of the task {self.child.task} cannot be cells of the space {self.space.name}: "
-                f"nasbench201 goes with nasbench201, every other space with cifar10"
-            )
+        for section, (tag, table) in ROWS.items():
+            settings = getattr(self, section)
+            _check_type(settings, table.row(getattr(settings, tag)).settings, section)
+
+    @property
+    def settings(self) -> Any:
+        """The searcher's own settings, None if it has none."""
+        section = SEARCHERS.row(self.searcher).section
+        return getattr(self, section) if section else None
+
+    def __getattr__(self, name: str) -> Any:
+        """The settings of a searcher, by the name of their section."""
+        known = searcher_sections()
+        if name not in known:
+            raise AttributeError(f"a search has no {name!r}")
+        return self.sections.get(name) or known[name]()
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        value = dataclasses.asdict(self)
+        sections = value.pop("sections")
+        if self.settings is not None:
+            sections[SEARCHERS.row(self.searcher).section] = dataclasses.asdict(self.settings)
+        return value | sections
 
     @classmethod
     def from_json(cls, value: Any) -> "SearchConfig":
         """The config in a decoded JSON value; raises ConfigError naming the field."""
         if not isinstance(value, dict):
             raise ConfigError("a search config is a JSON object; this is not one")
-        return parse_dataclass(cls, value, "search config")
+        _check_version(value.get("format_version", FORMAT_VERSION))  # before fields of which nothing is known here
+        types = section_types(value)
+        plain = [each for each in dataclasses.fields(cls)[1:] if each.name not in ("sections", *types)]
+        default = cls("")
+        shape = dataclasses.make_dataclass(
+            "SearchConfig",
+            [
+                ("folder", str),
+                *((each.name, each.type, getattr(default, each.name)) for each in plain),
+                *((section, settings, settings()) for section, settings in types.items()),
+            ],
+        )
+        if "child" in value:
+            value = value | {"child": own_settings(value["child"], types["child"])}
+        return cls(**vars(parse_dataclass(shape, value, "search config")))
+
+    def flat(self) -> dict[str, Any]:
+        """All that counts in this search: {"controller.batch": 20, ...}."""
+        value = json.loads(json.dumps(self.to_json()))
+        for other in {"folder", "format_version", *searcher_sections()} - {SEARCHERS.row(self.searcher).section}:
+            value.pop(other, None)
+        return dict(_flat("", value))
 
     def identity(self) -> dict[str, Any]:
-        """What decides the outcome, flat: {"controller.batch": 20, ...}. A resumed search must agree in all of it."""
-        value = json.loads(json.dumps(self.to_json()))
-        for free in ("folder", "fleet", "children"):
-            del value[free]
-        del value["child"]["data"]  # where the data lies; what they are is checked when they are read
-        return dict(_flat("", value))
+        """What of it decides the outcome. Where the data lie does not: what they are is checked when they are read."""
+        free = ("fleet.", "children", "child.data")
+        return {key: value for key, value in self.flat().items() if not key.startswith(free)}
+
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any]) -> "SearchConfig":
+        """A config with that identity. What an older version's does not have yet takes its default."""
+        value: dict[str, Any] = {"folder": ""}
+        for path, entry in identity.items():
+            *above, last = path.split(".")
+            place = value
+            for part in above:
+                place = place.setdefault(part, {})
+            place[last] = entry
+        return cls.from_json(value)
+
+
+def section_types(value: Mapping[str, Any]) -> dict[str, type]:
+    """The settings of every section of a config in JSON: of all searchers, and of the rows that it names."""
+    types = searcher_sections()
+    for section, (tag, table) in ROWS.items():
+        settings = value.get(section)
+        name = settings.get(tag) if isinstance(settings, dict) else None
+        types[section] = table.row(name if isinstance(name, str) else next(iter(table))).settings
+    return types
 
 
 def read_search_config(path: str | Path) -> SearchConfig:
     """The search config in a JSON file; raises ConfigError naming the file."""
-    path = Path(path)
+    value = read_json(path, "search config")
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes, which no search config is")
-        return SearchConfig.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+        return SearchConfig.from_json(value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _flat(prefix: str, value: Any):
+def _check_version(version: Any) -> None:
+    if version != FORMAT_VERSION:
+        raise ConfigError(
+            f"this search config has format_version {version}, this nasnet_zoo reads {FORMAT_VERSION}: use the "
+            f"nasnet_zoo that wrote it"
+        )
+
+
+def _of_searchers(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are not the defaults; all must be of searchers."""
+    known = searcher_sections()
+    for section, value in settings.items():
+        if section not in known:
+            raise TypeError(f"a search has no setting {section!r}")
+        _check_type(value, known[section], section)
+    return {section: value for section, value in settings.items() if value != known[section]()}
+
+
+def _check_type(value: Any, expected: type, section: str) -> None:
+    if type(value) is not expected:
+        raise ConfigError(f"search: {section} must be {expected.__name__}, not {type(value).__name__}")
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, entry in value.items():
             yield from _flat(f"{prefix}.{key}" if prefix else key, entry)

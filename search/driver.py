@@ -9,16 +9,17 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from nasnet_zoo.errors import JournalError, SearchError
 
-from .children.base import Result, Task
+from .children.base import BrokenDevice, Result, Task
 from .config import SearchConfig
 from .fleet.base import Fleet
 from .journal import Event, Journal
-from .records import Record
+from .records import Proposed, Record
 from .rewards import REWARDS
 from .searchers.base import Observation, Proposal, Searcher
 from .spaces.base import Space
@@ -51,21 +52,30 @@ class Driver:
         self.unobserved: deque[int] = deque()  # finished, and not yet shown to the searcher
         self.waiting: deque[int] = deque()  # proposed, and not yet submitted
         self.running: set[int] = set()
+        self.lost: set[int] = set()  # those that were running when an earlier driver died
         self.known: dict[str, int] = {}  # by hash: a done child that repeats are answered with
         self.leaders: dict[str, int] = {}  # by hash: the child in hand that repeats wait for
         self.followers: dict[int, list[int]] = {}
         self.best: Record | None = None
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
+        self.proposed = Proposed(space)
         self._resume()
 
     def run(self, fleet: Fleet) -> None:
         """Goes on until all children are finished. Interrupted or killed, a new driver goes on from the journal."""
-        while len(self.finished) < self.config.children:
-            self._fill(fleet)
-            if len(self.finished) < self.config.children and (results := fleet.next_done(POLL_SECONDS)):
-                self._record(results)
-            self.on_change(self)
+        try:
+            while len(self.finished) < self.config.children:
+                self._fill(fleet)
+                if len(self.finished) < self.config.children and (results := fleet.next_done(POLL_SECONDS)):
+                    self._record(results)
+                self.on_change(self)
+        except BrokenDevice:
+            raise  # by the child: it counts as if the driver had died
+        except BaseException:
+            with suppress(JournalError), self.journal.transaction() as journal:
+                journal.add("stopped")
+            raise
 
     def _fill(self, fleet: Fleet) -> None:
         """Gives the fleet as much as it can take. Repeats that the journal can answer take nothing of it."""
@@ -107,17 +117,28 @@ class Driver:
 
     def _record(self, results: Sequence[Result]) -> None:
         """Enters results, in one transaction, and answers what waited for them."""
-        policy = self.config.failures
         final: list[tuple[Record, Result]] = []
         for result in map(self._judged, results):
             record = self.records[result.child]
             self.running.discard(result.child)
-            action = "done" if result.status == "done" else getattr(policy, result.status)
-            record.failures += action == "retry"
-            if action == "retry" and record.failures < policy.attempts:
+            if self._is_tried_again(record, result.status):
                 self.waiting.extendleft(reversed([record.child, *self._let_go(record)]))
             else:
                 final.append((record, result))
+        self._close(final)
+        if self.failures_in_row >= self.config.failures.stop:
+            raise SearchError(
+                f"the last {self.failures_in_row} children failed ({final[-1][1].status}: "
+                f"{final[-1][1].message.splitlines()[-1] if final[-1][1].message else 'no message'}): mend the cause, "
+                f"then run the same command again"
+            )
+
+    def _is_tried_again(self, record: Record, status: str) -> bool:
+        policy = self.config.failures
+        return status != "done" and getattr(policy, status) == "retry" and record.tries < policy.attempts
+
+    def _close(self, final: Sequence[tuple[Record, Result]]) -> None:
+        """Enters results that stand, in one transaction, and learns from them."""
         with self.journal.transaction() as journal:
             for record, result in final:
                 self._finish(journal, record, result)
@@ -128,12 +149,6 @@ class Driver:
             else:  # each of them is tried for itself
                 self.waiting.extendleft(other.child for other in reversed(waiting))
         self._learn()
-        if self.failures_in_row >= policy.stop:
-            raise SearchError(
-                f"the last {self.failures_in_row} children failed ({final[-1][1].status}: "
-                f"{final[-1][1].message.splitlines()[-1] if final[-1][1].message else 'no message'}): mend the cause, "
-                f"then run the same command again"
-            )
 
     def _let_go(self, record: Record) -> list[int]:
         """Ends a child's lead over its repeats, and returns those."""
@@ -174,11 +189,12 @@ class Driver:
         """The reward, or None if the searcher shall not see it."""
         if result.status == "done":
             try:
-                return float(REWARDS[self.config.reward](result.metrics))
-            except KeyError as error:
+                return float(REWARDS[self.config.reward].of(result.metrics))
+            except (KeyError, TypeError, ValueError) as error:
+                why = f"needs the metric {error}" if isinstance(error, KeyError) else f"cannot be made ({error})"
                 raise SearchError(
-                    f"the reward {self.config.reward} needs the metric {error}, which these children do not have: "
-                    f"they have {', '.join(result.metrics) or 'none'}"
+                    f"the reward {self.config.reward} {why} of what child {result.child} returned, "
+                    f"{str(result.metrics)[:200]}: mend the child, then run the same command again"
                 ) from error
         return None if getattr(self.config.failures, result.status) == "skip" else self.config.failures.floor
 
@@ -219,9 +235,14 @@ class Driver:
         if kept is not None:
             self.searcher.load_state_dict(kept[1])
         replay(self.journal.events(), self.searcher, kept[0] if kept else 0, self)
+        lost = [self.records[child] for child in sorted(self.lost | self.running)]
+        self.running.clear()
+        given_up = [record for record in lost if not self._is_tried_again(record, "lost")]
+        said = "the driver died while it was trained, in attempt {}"
+        # Also learns: the crash may have come between a full batch's last result and its update.
+        self._close([(r, Result(r.child, "lost", message=said.format(r.attempts))) for r in given_up])
         self.waiting.extend(record.child for record in self.records if not record.finished)
         self.failures_in_row = 0  # whoever starts it again has mended the cause
-        self._learn()  # the crash may have come between a full batch's last result and its update
 
     def enter(self, event: Event) -> None:
         """Takes over one event of the journal, the searcher's part apart."""
@@ -238,12 +259,23 @@ class Driver:
         if event.kind == "proposed":
             if event.child != len(self.records):
                 raise JournalError(f"{self.journal.path} is damaged: child {event.child} has no child before it")
-            self.records.append(Record(event.child, tuple(body["tokens"]), body["hash"], body["notes"]))
+            self.records.append(self.proposed.record(event.child, body))
         elif event.kind == "started":
             self.records[event.child].attempts = body["attempt"]
+            self.running.add(event.child)
+            self.lost.discard(event.child)
         elif event.kind == "finished":
             self._entered(self.records[event.child], body)
             self.records[event.child].time = event.time
+            self.running.discard(event.child)
+            self.lost.discard(event.child)
+        elif event.kind == "stopped":
+            for child in self.running:
+                self.records[child].stopped += 1
+            self.running.clear()
+        elif event.kind == "session":  # the one before has not stopped them
+            self.lost |= self.running
+            self.running.clear()
         elif event.kind == "updated":
             seen = set(body["children"])
             self.unobserved = deque(child for child in self.unobserved if child not in seen)

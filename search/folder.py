@@ -7,40 +7,94 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.errors import JournalError, ZooError
+from nasnet_zoo import __version__
+from nasnet_zoo.arch.checks import read_json
+from nasnet_zoo.errors import ConfigError, JournalError, ZooError
 from nasnet_zoo.util.files import atomic_file, locked
 
-from .config import SearchConfig
-from .journal import Journal
+from .config import MAY_CHANGE, SearchConfig
+from .journal import Journal, refuse_another_version
 from .records import Record
 from .spaces.base import Space
 
 CONFIG, JOURNAL, BEST, REPORT, EVENTS = "config.json", "journal.sqlite", "best.json", "report.html", "tensorboard"
 
 
-def open_journal(config: SearchConfig) -> Journal:
-    """The journal of the config's folder, made if there is none; JournalError if it is another search's."""
-    folder = Path(config.folder)
-    path = folder / JOURNAL
-    identity = config.identity()
+def read_config(folder: Path) -> SearchConfig:
+    """The config of the search in a run folder; raises ConfigError, or JournalError if it is another version's."""
+    value = read_json(folder / CONFIG, "search config")
+    try:
+        return SearchConfig.from_json(value)
+    except ConfigError as error:
+        raise JournalError(
+            f"{folder / CONFIG} is of another nasnet_zoo ({error}): use the one that wrote it, or another folder"
+        ) from error
+
+
+def refuse_newer(folder: Path) -> None:
+    """Raises JournalError if a later version wrote into the run folder; touches nothing in it."""
+    if (folder / JOURNAL).is_file():
+        refuse_another_version(folder / JOURNAL)
+    if (folder / CONFIG).is_file():
+        read_config(folder)
+
+
+def open_journal(config: SearchConfig, context: dict[str, str] | None = None) -> Journal:
+    """The journal of the config's folder, made if there is none; JournalError if it is another search's. `context` is
+    the child's."""
+    folder, context = Path(config.folder), context or {}
+    path, changed = folder / JOURNAL, {}
     if not path.is_file():
-        journal = Journal.create(path, {"identity": identity})
+        journal = Journal.create(path, {"identity": config.identity()})
     else:
         journal = Journal.open_existing(path)
-        found = journal.meta().get("identity", {})
-        different = [key for key in sorted(found.keys() | identity.keys()) if found.get(key) != identity.get(key)]
-        if different:
+        try:
+            _check_identity(journal, config)
+            _check_context(journal, context)
+            if (folder / CONFIG).is_file():
+                changed = _differences(read_config(folder).flat(), config.flat())
+        except ZooError:
             journal.close()
-            said = "; ".join(f"{key} {found.get(key)!r} there, {identity.get(key)!r} here" for key in different[:4])
-            more = f" and {len(different) - 4} more" if len(different) > 4 else ""
-            raise JournalError(
-                f"{folder} holds a search with another config ({said}{more}): use its own, or another folder"
-            )
+            raise
+    session = dict(host=platform.node(), python=platform.python_version(), version=__version__)
     with journal.transaction():
-        journal.add("session", None, host=platform.node(), python=platform.python_version())
+        journal.add("session", None, **session, context=context, changed=changed)
     with atomic_file(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
     return journal
+
+
+def _check_identity(journal: Journal, config: SearchConfig) -> None:
+    folder = journal.path.parent
+    try:
+        there = SearchConfig.from_identity(journal.meta().get("identity", {})).identity()
+    except ConfigError as error:
+        raise JournalError(
+            f"{journal.path} is of another nasnet_zoo ({error}): use the one that wrote it, or another folder"
+        ) from error
+    different = _differences(there, config.identity())
+    said = [f"{key} {a!r} there, {b!r} here" for key, (a, b) in different.items() if not key.startswith(MAY_CHANGE)]
+    if said:
+        more = f" and {len(said) - 4} more" if len(said) > 4 else ""
+        raise JournalError(
+            f"{folder} holds a search with another config ({'; '.join(said[:4])}{more}): use its own, or another folder"
+        )
+
+
+def _check_context(journal: Journal, context: dict[str, str]) -> None:
+    for event in journal.events("session"):
+        for name, there in event.body.get("context", {}).items():
+            if context.get(name, there) != there:
+                raise JournalError(
+                    f"{journal.path.parent} holds a search whose children had another {name} ({there[:12]} there, "
+                    f"{context[name][:12]} here): name the same, or another folder"
+                )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """(before, now) of every key that has not the same value in both."""
+    keys = sorted(before.keys() | now.keys())
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
 
 
 def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str, Any]:

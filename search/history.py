@@ -6,10 +6,10 @@ from pathlib import Path
 
 from nasnet_zoo.errors import JournalError
 
-from .config import SearchConfig, read_search_config
-from .folder import CONFIG, JOURNAL
+from .config import SearchConfig
+from .folder import JOURNAL, read_config
 from .journal import Event, read_events
-from .records import Record
+from .records import Proposed, Record
 from .spaces.base import Space
 
 
@@ -36,7 +36,7 @@ def read_history(folder: str | Path) -> History:
     """The history of the search in a run folder, which may be running; raises JournalError or ConfigError."""
     folder = Path(folder)
     _, events = read_events(folder / JOURNAL)
-    config = read_search_config(folder / CONFIG)
+    config = read_config(folder)
     history = History(config, config.space.space())
     try:
         _enter(history, events)
@@ -46,7 +46,7 @@ def read_history(folder: str | Path) -> History:
 
 
 def _enter(history: History, events: list[Event]) -> None:
-    records, busy = history.records, defaultdict(list)
+    records, busy, proposed = history.records, defaultdict(list), Proposed(history.space)
     started = last = 0.0
     for event in events:
         body = event.body
@@ -55,7 +55,7 @@ def _enter(history: History, events: list[Event]) -> None:
             history.seconds += last - started
             started = event.time
         elif event.kind == "proposed":
-            records.append(Record(event.child, tuple(body["tokens"]), body["hash"]))
+            records.append(proposed.record(event.child, body))
         elif event.kind == "started":
             records[event.child].attempts = body["attempt"]
         elif event.kind == "finished":

@@ -6,10 +6,12 @@ one before; what came after it can be replayed. Imports no torch until a state i
 
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +20,7 @@ from nasnet_zoo.errors import JournalError
 from nasnet_zoo.util.files import atomic_file
 
 FORMAT_VERSION = 1
+KINDS = {"session", "proposed", "started", "finished", "updated", "stopped"}
 NETWORK_FILE_SYSTEMS = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs"),
     *("fuse.glusterfs", "fuse.sshfs"),
@@ -33,8 +36,9 @@ CREATE TABLE snapshot (id INTEGER PRIMARY KEY CHECK (id = 0), event INTEGER NOT 
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is "session" (a driver starts), "proposed" (child, tokens, hash, notes, batch), "started" (child,
-    attempt), "finished" (child, status, metrics, reward, ...) or "updated" (the children the searcher observed)."""
+    """`kind` is "session" (a driver starts; context, what has changed), "proposed" (child, tokens, hash, notes, batch),
+    "started" (child, attempt), "finished" (child, status, metrics, reward, ...), "updated" (the children the searcher
+    observed) or "stopped" (the driver ends, and not because of the children that are started and not finished)."""
 
     id: int
     time: float
@@ -82,12 +86,17 @@ class Journal:
             problem = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise JournalError(f"{self.path} is damaged ({_line(problem)}): {_SALVAGE}")
+        if strange := self._strange():
+            raise JournalError(_strange_journal(self.path, strange))
+
+    def _strange(self) -> str | None:
+        """What in the file is another version's."""
         version = self.meta().get("format_version")
         if version != FORMAT_VERSION:
-            raise JournalError(
-                f"{self.path} has format {version}, this nasnet_zoo reads {FORMAT_VERSION}: use the nasnet_zoo that "
-                f"wrote it, or another folder"
-            )
+            return f"format {version}, this nasnet_zoo reads {FORMAT_VERSION}"
+        with _explained(self.path):
+            kinds = {str(kind) for (kind,) in self._connection.execute("SELECT DISTINCT kind FROM events")} - KINDS
+        return f"events that this nasnet_zoo does not know ({_line(', '.join(sorted(kinds)))})" if kinds else None
 
     def _make_durable(self) -> None:
         """What is committed survives a power cut."""
@@ -123,12 +132,12 @@ class Journal:
         with _decoded(self.path):
             return None if row is None else (row[0], unpack_state(row[1]))
 
-    def events(self) -> list[Event]:
-        """All events, in order."""
-        query = "SELECT id, time, kind, child, body FROM events ORDER BY id"
+    def events(self, kind: str | None = None) -> list[Event]:
+        """All events, or those of a kind, in order."""
+        query = "SELECT id, time, kind, child, body FROM events WHERE kind = ?1 OR ?1 IS NULL ORDER BY id"
         with _explained(self.path), _decoded(self.path):
-            rows = self._connection.execute(query).fetchall()
-            return [Event(number, at, kind, child, json.loads(body)) for number, at, kind, child, body in rows]
+            rows = self._connection.execute(query, (kind,)).fetchall()
+            return [Event(number, at, name, child, json.loads(body)) for number, at, name, child, body in rows]
 
     def close(self) -> None:
         self._connection.close()
@@ -138,6 +147,21 @@ def read_events(path: str | Path) -> tuple[dict[str, Any], list[Event]]:
     """The meta values and events of a journal, for a reader beside the driver."""
     with closing(Journal.open_existing(path)) as journal:
         return journal.meta(), journal.events()
+
+
+def refuse_another_version(path: str | Path) -> None:
+    """Raises JournalError if another version wrote the journal, and touches nothing: SQLite may write where it opens,
+    so it is given a copy. A file that is damaged, or being written, is left to whoever opens it."""
+    path, strange = Path(path), None
+    with suppress(OSError, JournalError), tempfile.TemporaryDirectory() as folder:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.is_file():
+                shutil.copy(file, folder)
+        copy = Path(folder, path.name)
+        with closing(Journal(copy, _connect(copy))) as journal:
+            strange = journal._strange()
+    if strange:
+        raise JournalError(_strange_journal(path, strange))
 
 
 def pack_state(state: dict[str, Any]) -> bytes:
@@ -170,6 +194,10 @@ def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
     return any(kind in NETWORK_FILE_SYSTEMS for _, kind in innermost)
 
 
+def _strange_journal(path: Path, strange: str) -> str:
+    return f"{path} has {strange}: use the nasnet_zoo that wrote it, or another folder"
+
+
 _SALVAGE = (
     "copy the folder, run `sqlite3 journal.sqlite .recover | sqlite3 recovered.sqlite` in the copy and put "
     "recovered.sqlite in its place, or start in another folder"
@@ -187,8 +215,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
     except BaseException:
         if connection.in_transaction:

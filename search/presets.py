@@ -3,23 +3,29 @@
 What a paper leaves open is filled with TF-slim's CIFAR-10 values, scaled with the batch.
 """
 
+import dataclasses
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
+from nasnet_zoo.util.tables import Table
 
-from .config import ChildSettings, ControllerSettings, EvolutionSettings, SearchConfig, SpaceSettings
+from .children.nasbench import TableChildSettings
+from .children.settings import CifarChildSettings
+from .config import ROWS, SearchConfig, section_types
+from .searchers.settings import ControllerSettings
+from .spaces.table import SpaceSettings
 
 # NASNet paper, appendix A.2 to A.4. Batch size and learning rate of the children are not given there: TF-slim's 32 and
 # 0.025, both times four. The paper's pictures are whitened, enlarged to 40 px and cropped to 32.
-_NASNET_CHILD = ChildSettings(
+_NASNET_CHILD = CifarChildSettings(
     whiten=True,
     recipe=Recipe(20, 128, 0.1, warmup_epochs=0.0, enlarge=True, precision="auto"),
 )
 # Radosavovic et al. 2019, appendix: what their NAS spaces were sampled with, for a fifth of the epochs.
-_NDS_CHILD = ChildSettings(filters=16, cells=2, recipe=Recipe(20, 128, 0.1, warmup_epochs=0.0, precision="auto"))
-_QUICK_CHILD = ChildSettings(
+_NDS_CHILD = CifarChildSettings(filters=16, cells=2, recipe=Recipe(20, 128, 0.1, warmup_epochs=0.0, precision="auto"))
+_QUICK_CHILD = CifarChildSettings(
     filters=8,
     cells=1,
     stem=2.0,
@@ -30,51 +36,68 @@ _QUICK_CHILD = ChildSettings(
     recipe=Recipe(1, 50, 0.1, warmup_epochs=0.2, pad=2),
 )
 
-PRESETS: dict[str, tuple[str, SearchConfig]] = {
-    "nasnet": (
-        "the NASNet paper's search: PPO, 20,000 children of N = 2, F = 32 and 20 epochs",
-        SearchConfig("", child=_NASNET_CHILD),
-    ),
-    "amoebanet": (
-        "regularized evolution (P = 100, S = 25) over the NDS variant of AmoebaNet's space",
-        SearchConfig("", SpaceSettings("nds-amoeba"), "evolution", evolution=EvolutionSettings(), child=_NDS_CHILD),
-    ),
-    "quick": (
-        "320 children of a few seconds each, for two CPU cores and half an hour: cells of three blocks at 16 px",
-        # Chosen on simulated rewards: additive over decisions, with the spread and noise of such children.
-        SearchConfig(
-            "",
-            SpaceSettings("nasnet", blocks=3),
-            controller=ControllerSettings(learning_rate=0.01, normalise=True),
-            child=_QUICK_CHILD,
-            children=320,
+
+class Preset(NamedTuple):
+    title: str
+    config: SearchConfig
+
+
+PRESETS = Table(
+    "preset",
+    {
+        "nasnet": Preset(
+            "the NASNet paper's search: PPO, 20,000 children of N = 2, F = 32 and 20 epochs",
+            SearchConfig("", child=_NASNET_CHILD),
         ),
-    ),
-    "tabular": (
-        "500 look-ups in a NAS-Bench-201 table (--data FILE.csv)",
-        # Learning rate and epochs chosen on the table's CIFAR-100 columns (benchmarks/search_tabular.py --choose).
-        SearchConfig(
-            "",
-            SpaceSettings("nasbench201"),
-            controller=ControllerSettings(learning_rate=3e-3, epochs=3),
-            child=ChildSettings(task="nasbench201"),
-            children=500,
-            repeats="serve",
+        "amoebanet": Preset(
+            "regularized evolution (P = 100, S = 25) over the NDS variant of AmoebaNet's space",
+            SearchConfig("", SpaceSettings("nds-amoeba"), "evolution", child=_NDS_CHILD),
         ),
-    ),
-}
+        "quick": Preset(
+            "320 children of a few seconds each, for two CPU cores and half an hour: cells of three blocks at 16 px",
+            # Chosen on simulated rewards: additive over decisions, with the spread and noise of such children.
+            SearchConfig(
+                "",
+                SpaceSettings("nasnet", blocks=3),
+                controller=ControllerSettings(learning_rate=0.01, normalise=True),
+                child=_QUICK_CHILD,
+                children=320,
+            ),
+        ),
+        "tabular": Preset(
+            "500 look-ups in a NAS-Bench-201 table (--data FILE.csv)",
+            # Learning rate and epochs chosen on the table's CIFAR-100 columns (benchmarks/search_tabular.py --choose).
+            SearchConfig(
+                "",
+                SpaceSettings("nasbench201"),
+                controller=ControllerSettings(learning_rate=3e-3, epochs=3),
+                child=TableChildSettings(),
+                children=500,
+                repeats="serve",
+            ),
+        ),
+    },
+)
 
 
 def preset(name: str) -> SearchConfig:
     """The preset of that name, without a folder; raises ConfigError."""
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[name][1]
+    return PRESETS.row(name).config
 
 
 def changed(config: SearchConfig, changes: dict[str, Any]) -> SearchConfig:
     """The config with some of its fields, named like "controller.batch", set to other values. Raises ConfigError."""
-    value = json.loads(json.dumps(config.to_json()))
+    value = config.to_json()
+    rows = [f"{section}.{tag}" for section, (tag, _) in ROWS.items()]
+    value = _changed(value, {path: new for path, new in changes.items() if path in rows})
+    for section, settings in section_types(value).items():  # with those rows there are other settings
+        default = dataclasses.asdict(settings())
+        value[section] = default | {key: old for key, old in value.get(section, {}).items() if key in default}
+    return SearchConfig.from_json(_changed(value, changes))
+
+
+def _changed(value: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    value = json.loads(json.dumps(value))
     for path, new in changes.items():
         *above, last = path.split(".")
         place = value
@@ -83,7 +106,7 @@ def changed(config: SearchConfig, changes: dict[str, Any]) -> SearchConfig:
         if not isinstance(place, dict) or last not in place:
             raise ConfigError(f"a search has no setting {path!r}; its config.json shows them all")
         place[last] = new
-    return SearchConfig.from_json(value)
+    return value
 
 
 def parsed(text: str) -> Any:

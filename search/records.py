@@ -1,9 +1,9 @@
-"""What is known of a child."""
+"""What is known of a child, and the records of a journal's events."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from .spaces.base import Tokens
+from .spaces.base import Space, Tokens
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Record:
     hash: str
     notes: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0  # how often it was started
-    failures: int = field(default=0, compare=False)  # to be retried; counted since this driver started
+    stopped: int = field(default=0, compare=False)  # how often the search was stopped meanwhile
     status: str | None = None  # None until it is finished
     reward: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -25,5 +25,28 @@ class Record:
     time: float = field(default=0.0, compare=False)  # when it finished, in seconds since 1970
 
     @property
+    def tries(self) -> int:
+        """The attempts that the child has had a fair chance in."""
+        return self.attempts - self.stopped
+
+    @property
     def finished(self) -> bool:
         return self.status is not None
+
+
+class Proposed:
+    """Makes the records of a journal's "proposed" events, in order.
+
+    The first version's hashes of cells did not tell their style: where the first child's hash is not this version's,
+    all are computed anew, so that a child that comes again is known for what it is.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.space, self.anew = space, False
+
+    def record(self, child: int, body: dict[str, Any]) -> Record:
+        tokens, digest = tuple(body["tokens"]), body["hash"]
+        if child == 0 or self.anew:
+            now = self.space.hash(self.space.decode(tokens))
+            self.anew, digest = self.anew or now != digest, now
+        return Record(child, tokens, digest, body["notes"])

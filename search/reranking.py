@@ -10,6 +10,7 @@ from nasnet_zoo.errors import DataError, SearchError
 from nasnet_zoo.util.files import atomic_file, locked
 
 from .children.base import Child, Task, run_task
+from .children.settings import CifarChildSettings
 from .children.table import make_child
 from .driver import child_seed
 from .folder import best_record
@@ -57,10 +58,10 @@ def rerank(
     if len(best) < 2:
         raise SearchError(f"{folder} has {len(best)} distinct cells with a result; to rerank takes at least two")
     settings = history.config.child
-    if settings.task != "cifar10":
-        raise SearchError(f"the children of {folder} were looked up in a table, so none of them can be trained longer")
+    if not isinstance(settings, CifarChildSettings):
+        raise SearchError(f"the children of {folder} were {settings.summary()}, so none of them can be trained longer")
     longer = replace(settings, data=data or settings.data, seconds=None, recipe=replace(settings.recipe, epochs=epochs))
-    child = child or make_child(replace(history.config, child=longer), history.space)
+    child = child or make_child(longer, history.space)
     child.prepare(device)
     path, failed = folder / RERANK.format(epochs), {}
     with locked(path, timeout=1.0):

@@ -1,10 +1,21 @@
-"""Rewards: functions of a child's metrics, by name. Imports no torch."""
+"""Rewards: functions of a child's metrics, one row each. Imports no torch."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-REWARDS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "accuracy": lambda metrics: metrics["accuracy"],
-    # Zoph & Le 2016, section 4.1, cube the best of the last five epochs; a child here is measured at its end alone.
-    "accuracy-cubed": lambda metrics: metrics["accuracy"] ** 3,
-}
+from nasnet_zoo.util.tables import Table
+
+
+class Reward(NamedTuple):
+    title: str
+    of: Callable[[dict[str, Any]], float]
+
+
+REWARDS = Table(
+    "reward",
+    {
+        "accuracy": Reward("the share of the validation pictures that are right", lambda metrics: metrics["accuracy"]),
+        # Zoph & Le 2016, section 4.1, cube the best of the last five epochs; a child here is measured at its end alone.
+        "accuracy-cubed": Reward("its third power: the better, the steeper", lambda metrics: metrics["accuracy"] ** 3),
+    },
+)

@@ -11,13 +11,13 @@ from typing import Any
 
 from nasnet_zoo.errors import SearchError
 
-from .children.base import Child
+from .children.base import Child, context_of
 from .children.table import make_child
 from .config import SearchConfig
 from .driver import Driver
 from .fleet.base import Fleet
 from .fleet.table import make_fleet
-from .folder import alone, open_journal
+from .folder import alone, open_journal, refuse_newer
 from .records import Record
 from .searchers.table import make_searcher
 from .watch import EventLog, Reporter, Watcher
@@ -47,16 +47,18 @@ def run(
     so, and, always current, best.json. If it holds a search with the same config, that goes on, and a child that was
     being trained is trained again. `child` and `fleet` replace those of the config; `baseline` names the run folders
     of other searches that the report compares it with. Raises a ZooError: JournalError if the folder holds another
-    search or a damaged one or another process works on it, ConfigError, DataError, SearchError. KeyboardInterrupt and
-    SIGTERM end it at once and lose nothing.
+    search or a damaged one or another process works on it, ConfigError, DataError, SearchError. KeyboardInterrupt,
+    SIGTERM and SIGHUP end it at once and lose nothing.
     """
     folder = Path(config.folder)
     space = config.space.space()
-    child = child or make_child(config, space)
+    child = child or make_child(config.child, space)
     fleet = fleet or make_fleet(config.fleet, child)
     reporter = Reporter(folder, baseline)
+    context = context_of(child)
+    refuse_newer(folder)  # before the lock, which is a file in it
     with alone(folder):
-        journal = open_journal(config)
+        journal = open_journal(config, context)
         try:
             searcher = make_searcher(config, space)
             with EventLog(folder) as events:
@@ -76,7 +78,8 @@ def run(
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM, which clusters send before they take a machine away, ends the search like Ctrl-C."""
+    """SIGTERM, which clusters send before they take a machine away, and SIGHUP, which a terminal sends that is closed,
+    end the search like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -84,8 +87,13 @@ def _terminable() -> Iterator[None]:
     def interrupt(signum, frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in numbers:
+            signal.signal(number, before[number])

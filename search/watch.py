@@ -14,6 +14,7 @@ from nasnet_zoo.util.files import atomic_file
 from .config import SearchConfig
 from .driver import Driver
 from .folder import BEST, EVENTS, REPORT, best_record
+from .history import read_history
 from .records import Record
 from .spaces.base import Space
 
@@ -26,8 +27,6 @@ class Reporter:
     """Writes report.html now and then, and in the end. One that fails is a warning, and never ends a search."""
 
     def __init__(self, folder: Path, baseline: Sequence[str | os.PathLike[str]]) -> None:
-        from .history import read_history
-
         self.folder, self.baseline = folder, baseline
         self.due = time.monotonic() + REPORT_SECONDS
         for other in baseline:

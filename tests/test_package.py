@@ -1,6 +1,7 @@
 """What the wheel holds, who imports whom, and the names that are promised."""
 
 import ast
+import inspect
 import json
 import re
 import tomllib
@@ -12,6 +13,7 @@ import typer.main
 import yaml
 
 import nasnet_zoo
+from nasnet_zoo.arch.cost import peak_values
 from nasnet_zoo.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +56,85 @@ def test_what_a_release_needs_is_there():
     assert PROJECT["project"]["requires-python"] == ">=3.11" and "torch>=2.11" in PROJECT["project"]["dependencies"]
 
 
+# The rooms of nasnet_zoo/ from the ground up: a room imports from those before it, and from itself.
+ROOMS = (
+    *("errors", "util", "arch", "registry", "models", "lookup", "data", "networks", "convert", "weights", "training"),
+    *("__init__", "cli"),
+)
+
+
+def files_of(folders):
+    """Every module of some trees: its name, its file and what it imports of the project, wherever in the file."""
+    found = {}
+    for folder in folders:
+        for path, package in modules(folder):
+            name = package if path.stem == "__init__" else f"{package}.{path.stem}"
+            found[name] = (path, package)
+    graph = {}
+    for name, (path, package) in found.items():
+        targets = set()
+        for target in imported(path, package):
+            while target and target not in found:
+                target = target.rpartition(".")[0]
+            if target and target != name:
+                targets.add(target)
+        graph[name] = targets
+    return found, graph
+
+
+def test_nothing_in_the_zoo_imports_from_a_room_above_its_own():
+    found, graph = files_of(["nasnet_zoo"])
+
+    def room(name):
+        return (name.split(".") + ["__init__"])[1]
+
+    assert {room(name) for name in found} == set(ROOMS) and len(ROOMS) + 1 <= 14  # and assets
+    for name, targets in graph.items():
+        for target in targets - {"nasnet_zoo"}:
+            assert ROOMS.index(room(target)) <= ROOMS.index(room(name)), f"{name} imports {target}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions and for type checkers count too. A package's own file only hands names on, or registers:
+    what stands in its folder does not wait for it."""
+    found, graph = files_of(TREES)
+    faces = {name for name, (path, _) in found.items() if path.stem == "__init__"}
+    state = {}
+
+    def visit(name, path):
+        if state.get(name) == "done" or name in faces:
+            return
+        assert name not in path, f"a circle: {' -> '.join([*path[path.index(name) :], name])}"
+        for target in sorted(graph[name]):
+            visit(target, [*path, name])
+        state[name] = "done"
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_data_about_architectures_needs_no_torch():
+    for path, package in modules("nasnet_zoo"):
+        if path.is_relative_to(ROOT / "nasnet_zoo" / "arch"):
+            assert not [name for name in imported(path, package) if name.split(".")[0] == "torch"], path
+
+
+def test_a_function_and_a_module_never_share_a_promised_name():
+    for package in (nasnet_zoo, nasnet_zoo.search, nasnet_zoo.export):
+        folder = Path(package.__file__).parent
+        names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+        functions = {name for name in package.__all__ if not inspect.ismodule(getattr(package, name))}
+        assert not names & functions, f"{package.__name__}: {names & functions}"
+
+
+def test_only_the_files_of_a_kind_name_it():
+    """What dispatches on a config's kind asks the registry."""
+    for folder in TREES:
+        for path, _ in modules(folder):
+            if path.stem != "cells" and "report" not in path.parts:  # which has a column of that name
+                assert '"cell"' not in path.read_text(encoding="utf-8"), path
+
+
 @pytest.mark.parametrize("folder", TREES)
 def test_the_zoo_imports_neither_search_nor_export_and_they_not_each_other(folder):
     forbidden = {package for other, package in TREES.items() if other not in (folder, "nasnet_zoo")}
@@ -65,7 +146,8 @@ def test_the_zoo_imports_neither_search_nor_export_and_they_not_each_other(folde
 
 
 def test_every_public_name_is_there():
-    promised = {"load", "create", "list_models", "info", "save", "convert", "Network", "ZooError", "read_genotype"}
+    promised = {"load", "create", "list_models", "info", "save", "convert", "train", "search", "export"}
+    promised |= {"Network", "ZooError", "read_genotype"}
     assert promised <= set(nasnet_zoo.__all__)
     assert all(getattr(nasnet_zoo, name) is not None for name in nasnet_zoo.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
@@ -184,3 +266,18 @@ def test_the_figures_of_deploy_md_are_the_benchmarks():
     assert f"takes {cost['seconds']:.1f} s" in text and f"{cost['mebibytes'] / cost['weights']:.2f} times" in text
     environments = json.loads((folder / "environments.json").read_text())
     assert environments["without_torch"]["same_top5"] and environments["oldest"] in text
+
+
+def test_the_memory_in_search_md_is_the_benchmarks():
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "benchmarks" / "results" / "memory.json").read_text())["rows"]
+    assert len(rows) == 4
+    for row in rows:
+        predicted, measured, config = (
+            row["predicted_bytes"],
+            row["measured_bytes"],
+            nasnet_zoo.info(row["model"]).config,
+        )
+        assert predicted == 4 * peak_values(config.plan, tuple(row["size"])) and abs(predicted / measured - 1) < 0.01
+        stated = f"{predicted / 1e6:.2f} MB | {measured / 1e6:.2f} MB"
+        assert f"| {row['model']} | {row['size'][0]} | {stated} |" in text

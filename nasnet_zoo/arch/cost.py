@@ -34,33 +34,41 @@ def network_cost(config: NetworkConfig, size: Size | None = None) -> Cost:
 
 
 def peak_values(plan: Plan, size: Size) -> int:
-    """How many values the maps of a forward pass hold at its fullest, for one picture of `size`.
+    """How many values the maps of a forward pass hold at its fullest, for one picture of `size`, in inference.
 
-    The picture is held throughout and a map until the last step that reads it, with its ReLU once a step has taken
-    that; within a step a layer's input and its output are there together. Checked against what torch allocates.
+    The picture is held throughout, and a map, with its ReLU once a step has taken that, until the last step that reads
+    it. What a step has joined is held until its last layer is done; a layer's input, its output and its `scratch` are
+    there together. Left out are what the kernels themselves allocate (oneDNN's and cuDNN's own layouts and workspaces)
+    and whatever the allocator does not give back.
     """
     sizes, held, rectified = {PICTURE: size}, {PICTURE: plan.in_channels * prod(size)}, {}
     peak = 0
     for index, step in enumerate(plan.steps):
-        first, here = step.inputs[0], sizes[step.inputs[0]]
-        channels = plan.width(step.inputs) if step.join == "concat" else plan.width((first,))
-        layers, before = step.layers, 0  # values of the layer's input, where it is no step's map
-        if step.join != "only":
-            before = channels * prod(here)
-        elif layers and isinstance(layers[0], ReLU):
+        first, layers = step.inputs[0], step.layers
+        here, channels = sizes[first], plan.width(step.inputs if step.join == "concat" else (first,))
+        joined = channels * prod(here)
+        own = joined if step.join != "only" else 0
+        if layers and isinstance(layers[0], ReLU):
             layers = layers[1:]
-            rectified[first] = held[first]
-        base = sum(held.values()) + sum(rectified.values())
-        peak = max(peak, base + before)
+            if step.join == "only":
+                rectified[first] = joined
+            else:
+                own += joined
+        base = sum(held.values()) + sum(rectified.values()) + own
+        peak = max(peak, base + (joined if step.join == "add" and len(step.inputs) > 2 else 0))  # two sums at a time
+        read = 0  # values that a layer reads, where they are of no map that is counted already
         for layer in layers:
             if isinstance(layer, ReLU):
                 continue  # in place
+            scratch = layer.scratch(here, channels)
             here, channels = layer.size_after(here), layer.channels_after(channels)
-            peak = max(peak, base + before + channels * prod(here))
-            before = channels * prod(here)
-        sizes[index], held[index] = here, before
-        for read in {*step.inputs} - {PICTURE}:
-            if plan.last_use[read] == index and read != plan.output:
-                del held[read]
-                rectified.pop(read, None)
+            put_out = channels * prod(here)
+            peak = max(peak, base + read + scratch + put_out)
+            read = put_out
+        sizes[index], held[index] = here, channels * prod(here)
+        for done in {*step.inputs, index}:
+            if plan.last_use.get(done, index) == index and done != plan.output:
+                rectified.pop(done, None)
+                if done != PICTURE:
+                    del held[done]
     return peak

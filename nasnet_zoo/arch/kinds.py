@@ -5,13 +5,10 @@ It stands below all that dispatches on `config.kind`, and knows no kind itself: 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from .config import NetworkConfig
-    from .plan import Plan
+from .plan import Plan
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Kind:
     `architecture` and `scale` are the types of a config's two halves; the scale is a dataclass. `read` makes an
     architecture of a decoded JSON value, raising a ZooError, and `write` the reverse. `hash` is equal for architectures
     that compute the same function up to reordering. `plan` gives (architecture, scale, in_channels) as a Plan, `sized`
-    the whole config of an architecture at a Sizing. `draw` draws an architecture to a path, with a `title`, or `only`
+    the NetworkConfig of an architecture at a Sizing. `draw` draws an architecture to a path, with a `title`, or `only`
     one of its `parts`. `recognise` says whether a JSON value that does not name its kind is of this one. `migrate`
     brings JSON of (architecture, scale) that was written before FORMAT_VERSION up to date.
     """
@@ -47,8 +44,8 @@ class Kind:
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]
     hash: Callable[[Any], str]
-    plan: "Callable[[Any, Any, int], Plan]"
-    sized: "Callable[[Any, Sizing], NetworkConfig]"
+    plan: Callable[[Any, Any, int], Plan]
+    sized: Callable[[Any, Sizing], Any]
     draw: Callable[..., None]
     parts: tuple[str, ...] = ()
     recognise: Callable[[Any], bool] = lambda value: False

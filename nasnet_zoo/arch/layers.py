@@ -63,6 +63,10 @@ class Layer:
         """What it costs to put out a map of `size`."""
         return Cost()
 
+    def scratch(self, size: Size, channels: int) -> int:
+        """How many values its module holds beside what it puts out while it reads a map of so many `channels`."""
+        return 0
+
 
 Layers = tuple[Layer, ...]
 
@@ -99,6 +103,15 @@ class Conv(Layer):
         weights = self.c_out * self.c_in // self.groups * prod(self.kernel)
         return Cost(weights, weights * prod(size), 0, self.c_out * prod(size))
 
+    def scratch(self, size: Size, channels: int) -> int:
+        if self.valid:
+            return 0
+        spread = [(kernel - 1) * self.dilation + 1 for kernel in self.kernel]
+        sides = [same_padding(n, k, s) for n, k, s in zip(size, spread, self.stride)]
+        if all(before == after for before, after in sides):
+            return 0
+        return channels * prod(n + sum(side) for n, side in zip(size, sides))  # a padded copy
+
 
 @dataclass(frozen=True)
 class Norm(Layer):
@@ -130,6 +143,13 @@ class Pool(Layer):
     def size_after(self, size: Size) -> Size:
         return _divided(size, self.stride)
 
+    def scratch(self, size: Size, channels: int) -> int:
+        cut = int(self.stride == 1 and self.kernel % 2 == 0)  # the first row and column, computed and dropped
+        height, width = self.size_after(size)
+        computed = channels * (height + cut) * (width + cut)
+        indices = 2 * computed if self.mode == "max" else 0  # of the maxima, which torch notes in 64 bits
+        return computed - channels * height * width + indices
+
 
 @dataclass(frozen=True)
 class Factorized(Layer):
@@ -152,6 +172,11 @@ class Factorized(Layer):
     def cost(self, size: Size) -> Cost:
         weights = self.c_in * self.c_out
         return Cost(weights, weights * prod(size), 0, self.c_out * prod(size))
+
+    def scratch(self, size: Size, channels: int) -> int:
+        height, width = self.size_after(size)
+        half = self.c_out // 2
+        return half * height * width + (self.c_out - half) * (height + 1) * (width + 1)  # before the concatenation
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nasnet_zoo.export.metadata import Precision
+from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.export.providers import Provider
 
 from ..errors import ConfigError
@@ -23,9 +23,22 @@ def _size(text: str) -> Any:
     return int(sides[0]), int(sides[-1])
 
 
-PrecisionOption = Annotated[Precision, typer.Option(help="The numbers that the graph computes with.")]
+def _known(precision: str) -> str:
+    PRECISIONS.row(precision)
+    return precision
+
+
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        metavar=f"[{'|'.join(PRECISIONS)}]",
+        callback=_known,
+        help=f"The graph's numbers. {'; '.join(f'{name}: {row.title}' for name, row in PRECISIONS.items())}.",
+    ),
+]
 ImagesOption = Annotated[
-    Path | None, typer.Option(help="A folder of pictures such as the graph will see: int8 is calibrated on them.")
+    Path | None,
+    typer.Option(help="A folder of pictures such as the graph will see: a precision that is calibrated needs them."),
 ]
 
 

@@ -7,28 +7,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from click import Context, HelpFormatter
 from rich.table import Table
+from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
-from .app import DeviceOption, app, chosen_device, console, million, print_json
+from .app import DeviceOption, app, chosen_device, console, million, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..lookup import Found
 
 
-@app.command()
+class _WithTables(TyperCommand):
+    """A command whose help ends with what can be chosen, as the tables have it at that moment."""
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        from nasnet_zoo.search import CHILDREN, FLEETS, REWARDS, SEARCHERS, SPACES
+        from nasnet_zoo.search.presets import PRESETS
+
+        options = {"--preset": PRESETS, "--searcher": SEARCHERS, "--space": SPACES, "--fleet": FLEETS}
+        settings = {"--set reward=...": REWARDS, "--set child.task=...": CHILDREN}
+        for option, table in (options | settings).items():
+            with formatter.section(option):
+                formatter.write_dl([(name, row.title) for name, row in table.items()])
+
+
+@app.command(cls=_WithTables)
 def search(
     folder: Annotated[Path, typer.Argument(help="The run folder. A search that is there goes on.")],
-    preset: Annotated[
-        str | None, typer.Option(help="nasnet (the paper's), amoebanet, quick (two CPU cores) or tabular.")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A whole config by name, to begin with; see below.")] = None,
     config: Annotated[Path | None, typer.Option(help="A search config in JSON, instead of a preset.")] = None,
     data: Annotated[str | None, typer.Option(help="The folder that holds CIFAR-10, or a table's CSV file.")] = None,
-    searcher: Annotated[str | None, typer.Option(help="ppo, reinforce, evolution or random.")] = None,
-    space: Annotated[str | None, typer.Option(help="nasnet, nasnet-b, nasnet-c, nds-..., nasbench201.")] = None,
+    searcher: Annotated[str | None, typer.Option(help="What proposes the children; see below.")] = None,
+    space: Annotated[str | None, typer.Option(help="What they are proposed from; see below.")] = None,
     children: Annotated[int | None, typer.Option(help="How many children to evaluate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the searcher and the children.")] = None,
-    fleet: Annotated[str | None, typer.Option(help="Where children run: inline, processes or ray.")] = None,
+    fleet: Annotated[str | None, typer.Option(help="Where they run; see below.")] = None,
     workers: Annotated[int | None, typer.Option(help="Workers per device, of --fleet processes and ray.")] = None,
     device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:0, ...; else the GPUs, inline the first.")] = None,
     setting: Annotated[
@@ -70,7 +84,7 @@ def search(
 def _start(folder: Path, preset: str | None, config: Path | None):
     """The config to begin with: named, or that of the search in the folder."""
     from nasnet_zoo.search.config import read_search_config
-    from nasnet_zoo.search.folder import CONFIG
+    from nasnet_zoo.search.folder import CONFIG, read_config
     from nasnet_zoo.search.presets import preset as named
 
     if preset is not None and config is not None:
@@ -80,7 +94,7 @@ def _start(folder: Path, preset: str | None, config: Path | None):
     if preset is not None:
         return named(preset)
     if (folder / CONFIG).is_file():
-        return read_search_config(folder / CONFIG)
+        return read_config(folder)
     return named("nasnet")
 
 
@@ -149,8 +163,6 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
     """Trains a search's best for longer, says how well the short training had ranked them, and returns the best."""
     from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
     from nasnet_zoo.search.reranking import rerank as reranked
-
-    from .app import progress_bar
 
     if not folder.is_dir():
         raise SearchError(f"--rerank needs the run folder of a search, and {folder} is none")

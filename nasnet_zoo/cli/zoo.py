@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ..errors import ZooError
-from ..registry import MODELS, get_model, list_models
+from ..registry import MODELS, get_model, list_models, stated
 from .app import SHIPPED, DeviceOption, JsonOption, ModelOption, app, console, loaded, million, print_json, progress_bar
 
 
@@ -41,8 +41,6 @@ def list_command(
 @app.command()
 def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: JsonOption = False) -> None:
     """Show a model's scale, size, cost, published figures and weights."""
-    from ..registry import stated
-
     model = get_model(name)
     cost, config, published = model.cost, model.config, model.published
     if as_json:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arch.config import NetworkConfig
 from ..errors import ConfigError, DataError
-from ..util.environment import cache_root
+from ..util.environment import cache_root, offline
 from ..util.files import atomic_folder, locked
 
 
@@ -75,8 +75,6 @@ def cifar10_folder() -> Path:
     for folder in (own, cached):
         if (folder / CIFAR_FOLDER).is_dir():
             return folder
-    from ..util.environment import offline
-
     how = f"put {CIFAR_FOLDER} (from cifar-10-python.tar.gz) into a folder and name it with --data or NASNET_ZOO_DATA"
     if offline():
         raise DataError(f"CIFAR-10 is neither in {own} nor in {cached}, and downloads are switched off: {how}")

@@ -78,20 +78,32 @@ class SamePool2d(nn.Module):
 class BatchNorm(nn.BatchNorm2d):
     """torch's batch norm, which counts batches only where that matters: for `momentum=None`, the cumulative average.
 
-    The counter is no part of the state_dict, so that checkpoints hold weights and statistics alone; to torch's own
-    tools (SyncBatchNorm, swa_utils.update_bn, reset_running_stats) it is there like any other. One that is `frozen`
-    stays in eval mode, whatever `train()` says to the network around it.
+    The counter comes to be when it is first asked for and is no part of the state_dict, so that checkpoints hold
+    weights and statistics alone; to torch's own tools (SyncBatchNorm, swa_utils.update_bn, reset_running_stats) it is
+    there like any other. One that is `frozen` stays in eval mode and keeps its statistics, whatever is said to the
+    network around it.
     """
 
+    _version = 1  # of torch's: before 2 there was no counter, so that what is told 1 does without
     frozen = False
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps)
-        self.register_buffer("num_batches_tracked", torch.tensor(0, device="cpu"), persistent=False)
+        del self.num_batches_tracked
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "num_batches_tracked" and name not in self._buffers:
+            self._buffers[name] = torch.tensor(0, device=self._buffers["running_mean"].device)
+            self._non_persistent_buffers_set.add(name)
+        return super().__getattr__(name)
+
+    def reset_running_stats(self) -> None:
+        if not self.frozen:  # swa_utils.update_bn resets all there are
+            super().reset_running_stats()
 
     def train(self, mode: bool = True) -> "BatchNorm":
         return super().train(mode and not self.frozen)
@@ -103,8 +115,11 @@ class BatchNorm(nn.BatchNorm2d):
         mean, var = self.running_mean, self.running_var
         return F.batch_norm(x, mean, var, self.weight, self.bias, training, self.momentum, self.eps)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        nn.Module._load_from_state_dict(self, *args)  # torch's own would want num_batches_tracked of the state_dict
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        counted = state_dict.pop(f"{prefix}num_batches_tracked", None)  # of one that was a SyncBatchNorm, say
+        if counted is not None:
+            self.num_batches_tracked.copy_(counted)
+        nn.Module._load_from_state_dict(self, state_dict, prefix, *args)  # torch's own would want the counter
 
 
 class InstanceNorm(nn.InstanceNorm2d):

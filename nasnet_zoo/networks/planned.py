@@ -1,6 +1,6 @@
 """A network from any plan: each step's layers as a chain under the step's name, run in the plan's order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import groupby
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..arch.config import NetworkConfig
@@ -33,8 +32,8 @@ class PlannedNetwork(ImageNetwork):
         super().__init__(config)
         self.plan = plan = config.plan
         self.places = [self._place(step) for step in plan.steps]
-        self.last_read = [  # the maps that each step is the last to read
-            tuple(read for read in set(step.inputs) if plan.last_use[read] == index)
+        self.done_with = [  # the maps that nothing reads after each step, its own among them if nothing does at all
+            tuple(read for read in {*step.inputs, index} if plan.last_use.get(read, index) == index)
             for index, step in enumerate(plan.steps)
         ]
         self.dropout = nn.Dropout(0.0)
@@ -71,9 +70,9 @@ class PlannedNetwork(ImageNetwork):
         """The probability that a step keeps its path, from its share of drop path and the training's progress."""
         return 1 - self.progress.clamp(max=1) * (share * (1 - self.drop_path_keep))
 
-    def maps(self, x: Tensor, keep: Sequence[int] = ()) -> Iterator[tuple[int, State]]:
-        """Every step and its map, in order. A map is let go after the last step that reads it, unless it is in `keep`
-        or whoever iterates holds it."""
+    def maps(self, x: Tensor) -> Iterator[tuple[int, State]]:
+        """Every step and its map, in order. A map is let go after the last step that reads it, unless whoever iterates
+        holds it; `cost.peak_values` counts on that."""
         states, shares = {PICTURE: State(x)}, {}
         dropping = self.training and self.drop_path_keep < 1
         for index, step in enumerate(self.plan.steps):
@@ -81,9 +80,8 @@ class PlannedNetwork(ImageNetwork):
                 shares[step.drop_path] = self.keep_probability(step.drop_path)
             states[index] = self._step(index, states, shares.get(step.drop_path))
             yield index, states[index]
-            for read in self.last_read[index]:
-                if read not in keep:
-                    del states[read]
+            for read in self.done_with[index]:
+                del states[read]
 
     def _step(self, index: int, states: dict[int, State], keep: Tensor | None) -> State:
         step, place = self.plan.steps[index], self.places[index]
@@ -100,7 +98,8 @@ class PlannedNetwork(ImageNetwork):
         return state if keep is None else State(drop_path(state.raw, keep))
 
     def _checkpointed(self, x: Tensor, keep: Sequence[int]) -> Iterator[tuple[int, State]]:
-        """`maps`, of those steps only that are read outside their group: the others are computed a second time."""
+        """`maps`, of those steps only that are in `keep` or read outside their group: the others are computed a second
+        time."""
         plan, states = self.plan, {PICTURE: State(x)}
         groups = groupby(range(len(plan.steps)), lambda index: plan.steps[index].name.split(".")[:2])
         for group in [tuple(members) for _, members in groups]:
@@ -117,18 +116,17 @@ class PlannedNetwork(ImageNetwork):
 
             chains = [getattr(*self.places[index]) for index in group if self.places[index] is not None]
             tensors = [states[read].raw for read in outside]
-            held = partial(_contexts, [m for chain in chains for m in chain.modules() if isinstance(m, _BatchNorm)])
+            held = partial(_contexts, chains)
             for index, tensor in zip(handed, checkpoint(run, *tensors, use_reentrant=False, context_fn=held)):
                 states[index] = State(tensor)
                 yield index, states[index]
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        plan, found = self.plan, {}
+        plan = self.plan
         auxiliary = plan.auxiliary.inputs if self.aux is not None and self.training else ()
-        again = self.checkpointing and self.training and torch.is_grad_enabled()
-        for index, state in (self._checkpointed if again else self.maps)(self.checked(x), (plan.output, *auxiliary)):
-            if index == plan.output or index in auxiliary:
-                found[index] = state
+        again, wanted = self.checkpointing and self.training and torch.is_grad_enabled(), (plan.output, *auxiliary)
+        x = self.checked(x)
+        found = _kept(self._checkpointed(x, wanted) if again else self.maps(x), wanted)
         logits = self.classify(found[plan.output])
         return (logits, self.aux(_joined(found, auxiliary))) if auxiliary else logits
 
@@ -139,8 +137,18 @@ class PlannedNetwork(ImageNetwork):
     def features(self, x: Tensor) -> list[Tensor]:
         """The last map at each stride of `feature_strides`, before any ReLU; `feature_channels` are their widths."""
         wanted = {read for group in self.plan.features for read in group}
-        found = {index: state for index, state in self.maps(self.checked(x), tuple(wanted)) if index in wanted}
+        found = _kept(self.maps(self.checked(x)), wanted)
         return [_joined(found, group).raw for group in self.plan.features]
+
+
+def _kept(maps: Iterator[tuple[int, State]], wanted: Collection[int]) -> dict[int, State]:
+    """The wanted ones of all maps; no other is held while the next is computed."""
+    found = {}
+    for index, state in maps:
+        if index in wanted:
+            found[index] = state
+        del state
+    return found
 
 
 def _joined(states: dict[int, State], group: Sequence[int]) -> State:
@@ -148,15 +156,15 @@ def _joined(states: dict[int, State], group: Sequence[int]) -> State:
     return states[group[0]] if len(group) == 1 else State(torch.cat([states[read].raw for read in group], 1))
 
 
-def _contexts(norms: list[_BatchNorm]) -> tuple[Any, Any]:
+def _contexts(chains: list[nn.Module]) -> tuple[Any, Any]:
     """For the first pass over a group and for the second, in which running statistics must not move again."""
-    return nullcontext(), _held(norms)
+    return nullcontext(), _held(chains)
 
 
 @contextmanager
-def _held(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Whatever class of batch norm they are, SyncBatchNorm say: their buffers are afterwards what they were before."""
-    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+def _held(chains: list[nn.Module]) -> Iterator[None]:
+    """The chains' buffers, of whatever class of norm, are afterwards what they were before."""
+    before = [(buffer, buffer.clone()) for chain in chains for buffer in chain.buffers()]
     try:
         yield
     finally:

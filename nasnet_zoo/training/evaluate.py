@@ -25,16 +25,18 @@ def calibrate(network: ImageNetwork, pictures: Pictures, batch_size: int = 256) 
         module for module in network.modules() if isinstance(module, _BatchNorm) and not is_frozen(module, network)
     ]
     momenta = [norm.momentum for norm in norms]
-    with eval_mode(network):
-        for norm in norms:
-            norm.train()
-        for start in range(0, len(pictures), batch_size):
-            images = pictures.images[start : start + batch_size]
+    try:
+        with eval_mode(network):
             for norm in norms:
-                norm.momentum = len(images) / (start + len(images))  # the average over all pictures so far
-            network(normalized(images, network.config.preprocess))
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
+                norm.train()
+            for start in range(0, len(pictures), batch_size):
+                images = pictures.images[start : start + batch_size]
+                for norm in norms:
+                    norm.momentum = len(images) / (start + len(images))  # the average over all pictures so far
+                network(normalized(images, network.config.preprocess))
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
 
 
 def is_frozen(norm: _BatchNorm, network: torch.nn.Module) -> bool:

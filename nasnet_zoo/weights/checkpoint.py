@@ -46,6 +46,7 @@ def write_checkpoint(
     state: dict[str, Tensor], config: NetworkConfig, folder: str | Path, dtype: torch.dtype | None = None, **metadata
 ) -> None:
     """`save` for a state_dict and its config."""
+    state = without_counters(state)
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     for key, value in tensors.items():
         if value.dtype != state[key].dtype and not value.isfinite().all() and state[key].isfinite().all():
@@ -108,7 +109,7 @@ def load_folder(
                 f"delete the folder, then fetch or convert it again"
             )
     with _collector_paused():
-        state = read_weights(path)
+        state = without_counters(read_weights(path))
         network = build(config, empty=True)
         check_state(state, network, path)
         assign(network, {key: value.to(dtype or torch.float32) for key, value in state.items()})
@@ -143,6 +144,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}): fetch or convert it again"
         ) from error
+
+
+def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state_dict without the batches that norms other than ours have counted, a SyncBatchNorm say: no weights."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> None:

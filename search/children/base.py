@@ -1,5 +1,6 @@
 """What a child is to the engine: a function of an architecture and a seed, run by a worker. Imports no torch."""
 
+import json
 import os
 import socket
 import sys
@@ -8,7 +9,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nasnet_zoo.errors import SearchError, ZooError, out_of_memory
+from nasnet_zoo.arch.checks import check_choices
+from nasnet_zoo.errors import ConfigError, SearchError, ZooError, out_of_memory
 
 FAILURES = ("nan", "oom", "timeout", "error", "lost")
 
@@ -25,14 +27,43 @@ class BrokenDevice(SearchError):
     """A GPU on which this process can compute nothing any more: a worker has to end, or it would fail every child."""
 
 
+@dataclass(frozen=True)
+class BaseChildSettings:
+    """What the settings of every child have: `task`, a row of table.py, where its `data` lie, and after how many
+    `seconds` it has timed out."""
+
+    task: str
+    data: str | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(self, "child")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ConfigError("child: seconds must be above 0")
+
+    def summary(self) -> str:
+        """What happens to a child, as a report says it: "trained on ..."."""
+        return f"evaluated by {self.task}"
+
+
 class Child(Protocol):
-    """Idempotent: a child that was lost is simply run again. Must pickle before `prepare`."""
+    """Idempotent: a child that was lost is simply run again. Must pickle before `prepare`.
+
+    What its metrics depend on beside architecture and seed, and nothing names in the settings (data in a file, a
+    supernet's weights), is its context. A child that has one says so by a method `context`: see context_of.
+    """
 
     def prepare(self, device: str) -> None:
-        """Loads, once per worker, what all children share."""
+        """Loads, once per worker, what all children share: the context."""
 
     def __call__(self, architecture: Any, seed: int) -> dict[str, Any]:
         """The metrics, which fit into JSON, "accuracy" (0 to 1) among them. Raises ChildFailure."""
+
+
+def context_of(child: Child) -> dict[str, str]:
+    """The hashes of a child's context by name, {"table": "9f86d0..."}. A search goes on with the same ones only; it
+    asks before anything is loaded, and a name that is missing is not compared."""
+    return child.context() if hasattr(child, "context") else {}
 
 
 @dataclass(frozen=True)
@@ -63,6 +94,7 @@ def run_task(child: Child, task: Task, worker: str) -> Result:
     start = time.monotonic()
     try:
         metrics, status, message = child(task.architecture, task.seed), "done", ""
+        _check_metrics(task.child, metrics)
     except ChildFailure as failure:
         metrics, status, message = {}, failure.kind, str(failure)
     except ZooError:
@@ -73,6 +105,20 @@ def run_task(child: Child, task: Task, worker: str) -> Result:
         _check_device(error)
         message = "".join(traceback.format_exception(error)[-3:]).strip()[-2000:]
     return Result(task.child, status, metrics, message, time.monotonic() - start, worker)
+
+
+def _check_metrics(child: int, metrics: Any) -> None:
+    """SearchError for what cannot be written into the journal."""
+    try:
+        fits = isinstance(metrics, dict) and bool(json.dumps(metrics))
+    except (TypeError, ValueError, RecursionError):
+        fits = False
+    if not fits:
+        shown = " ".join(repr(metrics).split())[:200]
+        raise SearchError(
+            f"child {child} returned {shown}, which is no dict of metrics that fits into JSON: mend the child, then "
+            f"run the same command again"
+        )
 
 
 def _check_device(error: Exception) -> None:

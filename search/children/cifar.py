@@ -17,14 +17,14 @@ from nasnet_zoo.training.evaluate import calibrate
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.tasks.classify import Classify
 
-from ..config import ChildSettings
 from .base import ChildFailure
+from .settings import CifarChildSettings
 
 
 class CifarChild:
     """Trains an architecture by the one training loop and measures it on pictures held back from the training."""
 
-    def __init__(self, settings: ChildSettings, kind: str) -> None:
+    def __init__(self, settings: CifarChildSettings, kind: str) -> None:
         self.settings, self.kind = settings, kind
         self.training: Pictures | None = None
 

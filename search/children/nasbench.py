@@ -1,21 +1,37 @@
 """Children that are looked up instead of trained: NAS-Bench-201's table. Imports no torch."""
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nasnet_zoo.errors import DataError
+from nasnet_zoo.util.files import sha256_file
 
-from ..config import ChildSettings
-from .base import ChildFailure
+from .base import BaseChildSettings, ChildFailure
+
+
+@dataclass(frozen=True)
+class TableChildSettings(BaseChildSettings):
+    """`data` is the table's CSV file; the columns are `table`-val and `table`-test."""
+
+    task: Literal["nasbench201"] = "nasbench201"
+    table: str = "cifar10"
+
+    def summary(self) -> str:
+        return "looked up in NAS-Bench-201"
 
 
 class TableChild:
     """A row of a table with one cell per row (`cellstr`) and columns SET-val and SET-test, in percent."""
 
-    def __init__(self, settings: ChildSettings) -> None:
+    def __init__(self, settings: TableChildSettings) -> None:
         self.path, self.set = settings.data, settings.table
         self.rows: dict[str, tuple[float, float]] | None = None
+
+    def context(self) -> dict[str, str]:
+        """Of a table that is not there `prepare` tells."""
+        return {"table": sha256_file(self.path)} if self.path and Path(self.path).is_file() else {}
 
     def prepare(self, device: str) -> None:
         if self.rows is None:

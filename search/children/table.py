@@ -1,16 +1,77 @@
 """The table of children: one row each."""
 
-from ..config import SearchConfig
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.util.tables import Table
+
 from ..spaces.base import Space
-from .base import Child
+from .base import BaseChildSettings, Child
+from .nasbench import TableChild, TableChildSettings
+from .settings import CifarChildSettings
 
 
-def make_child(config: SearchConfig, space: Space) -> Child:
-    """The child of a config's task."""
-    if config.child.task == "nasbench201":
-        from .nasbench import TableChild
+class ChildEntry(NamedTuple):
+    """`takes` says whether the child can be an architecture of a space, and `make` takes the settings and the space."""
 
-        return TableChild(config.child)
-    from .cifar import CifarChild
+    title: str
+    settings: type[BaseChildSettings]
+    takes: Callable[[Space], bool]
+    make: Callable[[Any, Space], Child]
 
-    return CifarChild(config.child, space.kind)
+
+def make_child(settings: BaseChildSettings, space: Space) -> Child:
+    """The child of the settings' task; raises ConfigError if it cannot be an architecture of that space."""
+    entry = CHILDREN.row(settings.task)
+    if not entry.takes(space):
+        others = " or ".join(name for name, other in CHILDREN.items() if other.takes(space))
+        raise ConfigError(
+            f"search: children of the task {settings.task} cannot be architectures of the space {space.name}, but "
+            f"those of {others or 'no task'} can: set child.task, or choose another space"
+        )
+    return entry.make(settings, space)
+
+
+def ChildSettings(task: str = "cifar10", data: str | None = None, **settings: Any) -> BaseChildSettings:  # noqa: N802
+    """The settings of a task's child; raises ConfigError. It was the class of all of them once."""
+    return CHILDREN.row(task).settings(task, data, **settings)
+
+
+def own_settings(child: Any, settings: type[BaseChildSettings]) -> Any:
+    """The section "child" of a config in JSON without other tasks' settings: the first version wrote all into it."""
+    if not isinstance(child, dict):
+        return child
+    others = {field.name for entry in CHILDREN.values() for field in fields(entry.settings)}
+    others -= {field.name for field in fields(settings)}
+    return {key: value for key, value in child.items() if key not in others}
+
+
+def _cifar(settings: CifarChildSettings, space: Space) -> Child:
+    from .cifar import CifarChild  # imports torch
+
+    return CifarChild(settings, space.kind)
+
+
+def _table(settings: TableChildSettings, space: Space) -> Child:
+    return TableChild(settings)
+
+
+CHILDREN = Table(
+    "child",
+    {
+        "cifar10": ChildEntry(
+            "a small network, trained on a part of CIFAR-10's training pictures",
+            CifarChildSettings,
+            lambda space: space.kind is not None,
+            _cifar,
+        ),
+        "nasbench201": ChildEntry(
+            "a row of a NAS-Bench-201 table (--data FILE.csv)",
+            TableChildSettings,
+            lambda space: space.name == "nasbench201",
+            _table,
+        ),
+    },
+)

@@ -4,12 +4,30 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from nasnet_zoo.errors import ConfigError
 
 from ..children.base import Result, Task
-from ..config import FleetSettings
 
 MAX_DEATHS = 5  # of a worker, in a row and without a result between, before it is no accident any more
 GRACE_SECONDS = 30.0  # a child ends itself when its time is over; this is for one that hangs
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """Where children are trained: `kind` is a row of table.py. `devices` are torch's names; empty for every GPU, or the
+    CPU where there is none. Each has `per_device` workers; `threads` is how many cores a worker takes on a CPU (0: an
+    equal share)."""
+
+    kind: str = "inline"
+    devices: tuple[str, ...] = ()
+    per_device: int = 1
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.per_device < 1 or self.threads < 0:
+            raise ConfigError(f"fleet: {self.per_device} workers per device; a search needs at least one")
 
 
 class Fleet(ABC):

@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 from nasnet_zoo.errors import SearchError, ZooError
 
 from ..children.base import BrokenDevice, Child, Result, Task, run_task, worker_name
-from ..config import FleetSettings
-from .base import MAX_DEATHS, Fleet, cores, hung, limit_threads
+from .base import MAX_DEATHS, Fleet, FleetSettings, cores, hung, limit_threads
 
 # Ray reads these when it is imported: it shall send no statistics, and not copy the working directory to the workers,
 # as it does under `uv run`.

@@ -10,12 +10,12 @@ from markupsafe import Markup
 from scipy.stats import mannwhitneyu
 
 from ..history import History, read_history
+from ..searchers.table import SEARCHERS, searcher_sections
 from ..spaces.base import FixedSpace
 from . import charts
 from .render import number
 
 LAST = 100  # children that stand for what the searcher has come to
-NAMES = {"ppo": "PPO", "reinforce": "REINFORCE", "random": "random search"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        searcher = self.history.config.searcher
-        return NAMES.get(searcher, searcher)
+        return SEARCHERS.row(self.history.config.searcher).name
 
     @property
     def rewards(self) -> np.ndarray:
@@ -118,10 +117,11 @@ def _comparison(search: Search, others: list[Search]) -> dict[str, Any]:
 def conditions(search: Search, others: list[Search]) -> list[str]:
     """What a baseline's children were treated otherwise in than the search's."""
     mine, notes = search.history.config.identity(), []
-    own = {key for key in mine if key.split(".")[0] in ("searcher", "controller", "evolution", "seed")}
+    own = {"searcher", "seed", *searcher_sections()}
     for other in others:
         theirs = other.history.config.identity()
-        keys = [key for key in sorted((mine.keys() | theirs.keys()) - own) if mine.get(key) != theirs.get(key)]
+        keys = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+        keys = [key for key in keys if key.split(".")[0] not in own]
         said = "; ".join(f"{key} is {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in keys)
         notes += [f"{other.folder}: {said}"] if keys else []
     return notes

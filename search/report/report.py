@@ -60,11 +60,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
 def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
     """What was searched, and figures at a glance: what it is, the figure, and what to know about it."""
     history, config = search.history, search.history.config
-    finished, child = len(history.finished), config.child
-    task = "looked up in NAS-Bench-201"
-    if child.task == "cifar10":
-        epochs = f"{child.recipe.epochs} epochs" if child.recipe.epochs > 1 else "one epoch"
-        task = f"trained on {child.pictures:,} pictures of CIFAR-10 for {epochs}"
+    finished = len(history.finished)
     distinct, served = len({r.hash for r in history.finished}), sum(r.served is not None for r in history.finished)
     note = f"of {config.children:,}; {distinct:,} distinct" + (f", {served:,} from the journal" if served else "")
     tiles = [("children", f"{finished:,}", note)]
@@ -88,7 +84,7 @@ def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
         "space": config.space.name,
         "size": history.space.size,
         "decisions": len(history.space.decisions) if isinstance(history.space, FixedSpace) else None,
-        "task": task,
+        "task": config.child.summary(),
         "reward": config.reward,
         "tiles": tiles,
     }

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from ..config import ControllerSettings
 from ..spaces.base import Space
 from .base import Observation, Proposal, stage_note
 from .policy import make_policy, padded
+from .settings import ControllerSettings
 
 LEAST_DEVIATION = 1e-5  # of a batch of rewards
 

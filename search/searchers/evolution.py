@@ -2,11 +2,25 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..config import EvolutionSettings
+from nasnet_zoo.errors import ConfigError
+
 from ..spaces.base import Choice, Decision, Space, Tokens
 from .base import Observation, Proposal, _rng_state, _set_rng_state, stage_note
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """Regularized (ageing) evolution's (Real et al. 2018, section 3): P and S."""
+
+    population: int = 100
+    sample: int = 25
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sample <= self.population:
+            raise ConfigError(f"evolution: sample {self.sample} must lie between 1 and population {self.population}")
 
 
 class Evolution:

@@ -1,28 +1,78 @@
 """The table of searchers: one row each."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
-from ..config import SearchConfig
+from nasnet_zoo.util.tables import Table
+
 from ..spaces.base import Space
 from .base import Searcher
-from .evolution import Evolution
+from .evolution import Evolution, EvolutionSettings
 from .random import RandomSearch
+from .settings import ControllerSettings
 
 
-def _controller(config: SearchConfig, space: Space, ppo: bool) -> Searcher:
+class Configured(Protocol):
+    """What a SearchConfig says of its searcher; `settings` are the searcher's own."""
+
+    @property
+    def searcher(self) -> str: ...
+
+    @property
+    def settings(self) -> Any: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+class SearcherEntry(NamedTuple):
+    """`name` is what reports call the searcher. Its settings, if it has any, are the section `section` of a search's
+    config, which searchers may share, and an argument of that name of SearchConfig. `make` takes the space, the
+    settings and the seed."""
+
+    name: str
+    title: str
+    make: Callable[[Space, Any, int], Searcher]
+    section: str = ""
+    settings: type | None = None
+
+
+def make_searcher(config: Configured, space: Space) -> Searcher:
+    """The searcher of a config, freshly seeded."""
+    return SEARCHERS.row(config.searcher).make(space, config.settings, config.seed)
+
+
+def searcher_sections() -> dict[str, type]:
+    """The sections of a config that are a searcher's, and their settings."""
+    return {entry.section: entry.settings for entry in SEARCHERS.values() if entry.settings is not None}
+
+
+def _ppo(space: Space, settings: ControllerSettings, seed: int) -> Searcher:
+    from .controller import Controller  # imports torch
+
+    return Controller(space, settings, seed)
+
+
+def _reinforce(space: Space, settings: ControllerSettings, seed: int) -> Searcher:
     from .controller import Controller
 
-    return Controller(space, config.controller, config.seed, ppo)
+    return Controller(space, settings, seed, ppo=False)
 
 
-SEARCHERS: dict[str, Callable[[SearchConfig, Space], Searcher]] = {
-    "ppo": lambda config, space: _controller(config, space, ppo=True),
-    "reinforce": lambda config, space: _controller(config, space, ppo=False),
-    "evolution": lambda config, space: Evolution(space, config.evolution, config.seed),
-    "random": lambda config, space: RandomSearch(space, config.seed),
-}
+def _random(space: Space, settings: None, seed: int) -> Searcher:
+    return RandomSearch(space, seed)
 
 
-def make_searcher(config: SearchConfig, space: Space) -> Searcher:
-    """The searcher of a config, freshly seeded."""
-    return SEARCHERS[config.searcher](config, space)
+SEARCHERS = Table(
+    "searcher",
+    {
+        "ppo": SearcherEntry("PPO", "an LSTM trained by PPO, as in the paper", _ppo, "controller", ControllerSettings),
+        "reinforce": SearcherEntry(
+            "REINFORCE", "the same LSTM trained by REINFORCE", _reinforce, "controller", ControllerSettings
+        ),
+        "evolution": SearcherEntry(
+            "evolution", "regularized evolution: the oldest dies", Evolution, "evolution", EvolutionSettings
+        ),
+        "random": SearcherEntry("random search", "uniform over the space: the baseline", _random),
+    },
+)

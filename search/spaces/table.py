@@ -6,9 +6,11 @@ type are the counts of that paper's table.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.util.tables import Table
 
 from .base import Space
 from .cells import CellSpace
@@ -37,28 +39,71 @@ NDS_DARTS_OPS = (
 ADD_CONCAT = ("add", "concat")
 NORMALISED = (*ADD_CONCAT, "add_layer_norm", "add_instance_norm")
 
-SPACES: dict[str, Callable[..., Space]] = {
-    "nasnet": lambda name: CellSpace(name, NASNET_OPS, 5, ADD_CONCAT),
-    # NASNet paper, appendix B: 4 blocks and 4 states in and out, nothing concatenated; C is A with B's combinations
-    # (the text gives no number of blocks for C).
-    "nasnet-b": lambda name: CellSpace(name, NASNET_OPS, 4, NORMALISED, inputs=4, outputs="separate"),
-    "nasnet-c": lambda name: CellSpace(name, NASNET_OPS, 5, NORMALISED),
-    "nds-nasnet": lambda name: CellSpace(name, NDS_NASNET_OPS, 5, outputs="unread-blocks", style="nds"),
-    "nds-amoeba": lambda name: CellSpace(name, NDS_AMOEBA_OPS, 5, outputs="unread-blocks", style="nds"),
-    "nds-pnas": lambda name: CellSpace(name, NDS_PNAS_OPS, 5, outputs="blocks", style="nds"),
-    "nds-enas": lambda name: CellSpace(name, NDS_ENAS_OPS, 5, outputs="unread-blocks", style="nds"),
-    "nds-darts": lambda name: CellSpace(name, NDS_DARTS_OPS, 4, outputs="blocks", style="nds"),
-    "nasbench201": lambda name: NasBench201Space(name),
-}
+
+@dataclass(frozen=True)
+class SpaceSettings:
+    """A row of the table, with its number of blocks, ops or combinations changed where they are given. A space that has
+    other fields to change has a subclass with these, None where nothing is changed."""
+
+    name: str = "nasnet"
+    blocks: int | None = None
+    ops: tuple[str, ...] | None = None
+    combines: tuple[str, ...] | None = None
+
+    def space(self) -> Space:
+        """The space; raises ConfigError."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "name"}
+        return get_space(self.name, **fields)
+
+
+class SpaceEntry(NamedTuple):
+    """`make` takes the space's name; what is changed must be fields of the dataclass that it returns."""
+
+    title: str
+    make: Callable[[str], Space]
+    settings: type[SpaceSettings] = SpaceSettings
+
+
+SPACES = Table(
+    "space",
+    {
+        "nasnet": SpaceEntry("the NASNet paper's", lambda name: CellSpace(name, NASNET_OPS, 5, ADD_CONCAT)),
+        # NASNet paper, appendix B: 4 blocks and 4 states in and out, nothing concatenated; C is A with B's combinations
+        # (the text gives no number of blocks for C).
+        "nasnet-b": SpaceEntry(
+            "its variant B: four inputs, nothing concatenated",
+            lambda name: CellSpace(name, NASNET_OPS, 4, NORMALISED, inputs=4, outputs="separate"),
+        ),
+        "nasnet-c": SpaceEntry(
+            "its variant C: A with B's combinations", lambda name: CellSpace(name, NASNET_OPS, 5, NORMALISED)
+        ),
+        "nds-nasnet": SpaceEntry(
+            "NASNet's as in the NDS paper (Radosavovic et al. 2019)",
+            lambda name: CellSpace(name, NDS_NASNET_OPS, 5, outputs="unread-blocks", style="nds"),
+        ),
+        "nds-amoeba": SpaceEntry(
+            "AmoebaNet's as there",
+            lambda name: CellSpace(name, NDS_AMOEBA_OPS, 5, outputs="unread-blocks", style="nds"),
+        ),
+        "nds-pnas": SpaceEntry(
+            "PNASNet's as there", lambda name: CellSpace(name, NDS_PNAS_OPS, 5, outputs="blocks", style="nds")
+        ),
+        "nds-enas": SpaceEntry(
+            "ENAS's as there", lambda name: CellSpace(name, NDS_ENAS_OPS, 5, outputs="unread-blocks", style="nds")
+        ),
+        "nds-darts": SpaceEntry(
+            "DARTS's as there", lambda name: CellSpace(name, NDS_DARTS_OPS, 4, outputs="blocks", style="nds")
+        ),
+        "nasbench201": SpaceEntry("NAS-Bench-201's, whose cells are looked up", lambda name: NasBench201Space(name)),
+    },
+)
 
 
 def get_space(name: str, **changes: Any) -> Space:
     """The space of that name, with `blocks`, `ops` or `combines` changed; raises ConfigError."""
-    if name not in SPACES:
-        raise ConfigError(f"there is no space {name!r}; there are {', '.join(SPACES)}")
-    space = SPACES[name](name)
+    space = SPACES.row(name).make(name)
     changes = {key: value for key, value in changes.items() if value is not None}
-    unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(space) if field.name != "name"})
-    if unknown:
+    known = {field.name for field in dataclasses.fields(space)} if dataclasses.is_dataclass(space) else set()
+    if unknown := sorted(set(changes) - (known - {"name"})):
         raise ConfigError(f"the space {name} has no {', '.join(unknown)} to change")
-    return dataclasses.replace(space, **changes)
+    return dataclasses.replace(space, **changes) if changes else space

@@ -317,7 +317,7 @@ def test_the_weights_hash_is_of_the_float32_weights(exports, network):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (dict(precision="bf16"), "unknown precision 'bf16': choose one of fp32, fp16, int8"),
+        (dict(precision="bf16"), "there is no precision 'bf16'; there are fp32, fp16, int8"),
         (dict(precision="int8"), "calibrated"),
         (dict(size=(7, 32)), "too small"),
         (dict(size=(32,)), ""),

@@ -170,7 +170,7 @@ def test_inline_has_one_worker_and_says_so(settings):
 def test_workers_killed_from_outside(kind, fleet, folder):
     if kind == "inline":
         pytest.skip("its worker is the driver")
-    wait_for(lambda: fleet.next_done(0.1) or fleet.capacity == 2)
+    wait_for(lambda: fleet.next_done(0.1) or fleet.capacity == 2 == len(alive(folder)))
     fleet.submit(Task(0, "sleep long", 7))
     fleet.submit(Task(1, "sleep long", 7))
     assert fleet.next_done(0.3) == []

@@ -28,6 +28,16 @@ def searched(config: SearchConfig) -> list[list]:
     return [[list(r.tokens), r.hash, r.status, r.reward] for r in seen[-1].records]
 
 
+def assert_same(children: list[list], expected: list[list], hashes: bool) -> None:
+    """Child by child. Where `hashes` are not the first version's, since they tell a genotype's style too now, cells
+    have one hash in both where they had one."""
+    if not hashes:
+        pairs = {(new[1], old[1]) for new, old in zip(children, expected, strict=True)}
+        assert len(pairs) == len({new for new, _ in pairs}) == len({old for _, old in pairs})
+        children, expected = ([[*child[:1], *child[2:]] for child in each] for each in (children, expected))
+    assert children == expected
+
+
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_seed_gives_the_search_it_always_gave(tmp_path, name):
     searcher, space = name.split()
@@ -43,7 +53,7 @@ def test_a_seed_gives_the_search_it_always_gave(tmp_path, name):
         repeats="serve" if looked_up else "train",
         seed=5,
     )
-    assert searched(config) == SEARCHES[name]
+    assert_same(searched(config), SEARCHES[name], hashes=not space.startswith("nds"))
 
 
 @pytest.mark.parametrize("name", ["search-slim", "search-nds"])
@@ -51,4 +61,5 @@ def test_a_search_that_was_killed_long_ago_goes_on_as_it_would_have(tmp_path, na
     """Its folder's searcher has a kept state, and lived on after it."""
     folder = shutil.copytree(GOLDEN / name, tmp_path / name)
     config = replace(read_search_config(folder / "config.json"), folder=str(folder))
-    assert searched(config) == json.loads((GOLDEN / f"{name}-end.json").read_text())
+    end = json.loads((GOLDEN / f"{name}-end.json").read_text())
+    assert_same(searched(config), end, hashes=name != "search-nds")

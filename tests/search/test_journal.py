@@ -66,6 +66,7 @@ def test_events_come_back_in_order(path, journal):
         ]
         assert events[2].body == {"tokens": [1] * 50, "hash": f"{1:016x}", "notes": {}, "place": 0, "of": 1}
         assert [event.time for event in events] == sorted(event.time for event in events)
+        assert journal.events("session") == events[6:7]
         assert journal.meta() == {"format_version": 1, "identity": {"seed": 0}}
 
 
@@ -258,6 +259,14 @@ def test_a_file_of_another_version(closed):
     refused(closed, "has format 2, this nasnet_zoo reads 1", "use the nasnet_zoo that wrote it, or another folder")
     rewrite(closed, "DELETE FROM meta")
     refused(closed, "has format None")
+
+
+def test_events_of_another_version(closed):
+    rewrite(closed, "UPDATE events SET kind = 'paused' WHERE id = 9")
+    rewrite(closed, "UPDATE events SET kind = 'cloned' WHERE id = 12")
+    refused(
+        closed, "has events that this nasnet_zoo does not know (cloned, paused)", "use the nasnet_zoo that wrote it"
+    )
 
 
 @pytest.mark.parametrize("bytes_", [b"", b"not a journal", b"SQLite format 3\0" + bytes(84), bytes(20_000)])

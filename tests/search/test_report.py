@@ -30,7 +30,7 @@ from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.report import charts, render, report
 from nasnet_zoo.search.report.compare import beats
 from nasnet_zoo.search.report.report import op_places, op_shares, write_report
-from nasnet_zoo.search.spaces.base import Decision, Space
+from nasnet_zoo.search.spaces.base import Choice, FixedSpace
 
 VOID = {"meta", "br", "img", "link", "input"}
 HOSTILE = """</code><script>alert("x")</script>&'"><img src=http://evil.example/x onerror=alert(1)>"""
@@ -210,8 +210,8 @@ def test_a_metric_that_some_children_lack(tmp_path):
 
 
 def test_a_space_that_has_neither_ops_nor_a_kind(tmp_path, monkeypatch):
-    class Rows(Space):
-        name, kind, decisions = "rows", None, (Decision("row", 5),)
+    class Rows(FixedSpace):
+        name, kind, decisions = "rows", None, (Choice("row", 5),)
 
         def decode(self, tokens):
             return f"row {tokens[0]}"

@@ -1,0 +1,38 @@
+"""The settings of searchers whose own file imports torch."""
+
+from dataclasses import dataclass
+
+from nasnet_zoo.errors import ConfigError
+
+MAX_HIDDEN = 10_000
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """The controller's and its training's. The defaults are the paper's; it does not give PPO's clip and epochs.
+
+    `baseline_decay` is the weight of the old value in the moving average of rewards that is subtracted as baseline.
+    `normalise` divides advantages by their deviation within the batch.
+    """
+
+    hidden: int = 100
+    learning_rate: float = 3.5e-4
+    entropy_weight: float = 1e-5
+    baseline_decay: float = 0.95
+    batch: int = 20
+    clip: float = 0.2
+    epochs: int = 5
+    initial: float = 0.1
+    normalise: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.batch, self.epochs) < 1 or self.learning_rate <= 0 or not 0 < self.clip < 1:
+            raise ConfigError(
+                "controller: hidden, batch and epochs must be at least 1, learning_rate above 0 and clip in (0, 1)"
+            )
+        if self.hidden > MAX_HIDDEN:
+            raise ConfigError(f"controller: hidden {self.hidden} is more than the {MAX_HIDDEN} units that make sense")
+        if not 0 <= self.baseline_decay < 1 or min(self.entropy_weight, self.initial) < 0:
+            raise ConfigError(
+                "controller: baseline_decay must lie in [0, 1) and entropy_weight and initial must not be negative"
+            )
