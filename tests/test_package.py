@@ -186,7 +186,7 @@ def test_what_is_said_to_be_made_or_opened_is_there(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     made = re.findall(r"(?:^ *|`)make ([a-z][\w-]*)", text, re.MULTILINE)
     assert made and set(made) <= set(recipes())
-    for path in re.findall(r"(?<![\w./-])(?:tests|benchmarks|nasnet_zoo|search|export|tools)/[\w./-]*\w", text):
+    for path in re.findall(r"(?<![\w./-])(?:tests|benchmarks|docs|nasnet_zoo|search|export|tools)/[\w./-]*\w", text):
         assert (ROOT / path).exists(), path
 
 

@@ -12,11 +12,12 @@ from nasnet_zoo.networks.build import build
 from nasnet_zoo.registry import MODELS
 
 NAMES = sorted(MODELS)
+ONE_A_STEM = ("darts-v2-mobile", "nasnet-a-cifar-small", "pnasnet-5-mobile")
 
 
-def narrow(name: str):
+def narrow(name: str, stages=(1, 1, 1)):
     """The model at a width and depth that a test can afford, everything else as it is."""
-    return nasnet_zoo.create(name, filters=8, stem_channels=8, stages=(1, 1, 1)).eval()
+    return nasnet_zoo.create(name, filters=8, stem_channels=8, stages=stages).eval()
 
 
 def small_picture(network, batch: int = 2) -> torch.Tensor:
@@ -70,9 +71,9 @@ def test_save_and_load(name, tmp_path):
     assert again.labels == label_names(network.config)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n if n in ONE_A_STEM else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_compile_and_export(name):
-    network = narrow(name)
+    network = narrow(name, stages=(1, 1))  # both take seconds a cell
     x = small_picture(network)
     exported = torch.export.export(network, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
     torch._dynamo.reset()  # one process compiles the same code for many networks; users compile one or two
@@ -84,7 +85,9 @@ def test_compile_and_export(name):
         torch.testing.assert_close(exported.module()(x[:1]), expected[:1], **close)
 
 
+@pytest.mark.slow
 def test_one_compiled_network_sees_odd_and_even_sizes():
+    """As in test_network.py, with all of NASNet-A's operations after the imagenet stem."""
     network = narrow("nasnet-a-mobile")
     torch._dynamo.reset()
     compiled = torch.compile(network, backend="eager", fullgraph=True)

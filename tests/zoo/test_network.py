@@ -568,6 +568,7 @@ def test_fresh_weights_depend_on_the_seed_only():
 
 
 ONE_CELL = CellScale("cifar", 6, 4, (1,))
+STRIDED = (("sep_conv_3x3", "identity"), ("max_pool_3x3", "avg_pool_3x3"))
 
 
 def test_compile():
@@ -575,6 +576,20 @@ def test_compile():
     compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         same(compiled(x), network(x))
+
+
+def test_one_compiled_network_sees_odd_and_even_sizes():
+    """In the reduction is every kind of operation whose padding depends on whether a side is odd."""
+    first, second = (Block(Edge(0, a), Edge(1, b), "add") for a, b in STRIDED)
+    cell = Cell((first, second), (2, 3))
+    plain = Cell((Block(Edge(0, "identity"), Edge(1, "identity"), "add"),), (2,))
+    network = tiny(Genotype(plain, cell), CellScale("cifar", 4, 4, (1, 1)))
+    torch._dynamo.reset()
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        for side in (10, 13, 14, 20):
+            x = torch.randn(1, 3, side, 16)
+            same(compiled(x), network(x))
 
 
 def test_a_compiled_training_step_follows_the_progress():

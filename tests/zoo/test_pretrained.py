@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -503,12 +504,29 @@ def test_what_a_killed_process_left_is_cleared_up(server, tmp_path):
     assert cached(tmp_path) == ["tf"]
 
 
+def downloads_of(server, tmp_path):
+    """How often the archive and the repo's weights were fetched; the cache holds one folder made from the archive."""
+    assert cached(tmp_path) == ["tf"]
+    paths = [request.path for request in server.requests if request.method == "GET"]
+    return paths.count(SOURCES["tf"]), sum(path.endswith("model.safetensors") for path in paths)
+
+
+def test_of_four_threads_one_downloads(server, tmp_path):
+    server.add_hub_repo("nasnet-zoo/tiny", folder_files(TINY, tmp_path / "folder"))
+    server.fault(SOURCES["tf"], stall=0.5)
+    with ThreadPoolExecutor(4) as pool:
+        networks = list(pool.map(nasnet_zoo.load, ["tiny.tf", "tiny.zoo"] * 4))
+    assert all(has_weights(network, TINY) for network in networks)
+    assert downloads_of(server, tmp_path) == (1, 1)
+
+
 def load_both(model, out):
     MODELS[model.name] = model
     states = [nasnet_zoo.load(f"tiny.{tag}").state_dict() for tag in ("tf", "zoo")]
     torch.save(states, out)
 
 
+@pytest.mark.slow
 def test_of_four_processes_one_downloads(server, tmp_path, monkeypatch):
     server.add_hub_repo("nasnet-zoo/tiny", folder_files(TINY, tmp_path / "folder"))
     server.fault(SOURCES["tf"], stall=0.5)
@@ -524,9 +542,7 @@ def test_of_four_processes_one_downloads(server, tmp_path, monkeypatch):
     assert [process.exitcode for process in processes] == [0] * 4
     for state in (state for out in outs for state in torch.load(out)):
         assert all(torch.equal(state[key], value) for key, value in weights(TINY).items())
-    downloads = [request.path for request in server.requests if request.method == "GET"]
-    assert downloads.count(SOURCES["tf"]) == 1 and cached(tmp_path) == ["tf"]
-    assert sum(path.endswith("model.safetensors") for path in downloads) == 1
+    assert downloads_of(server, tmp_path) == (1, 1)
 
 
 # The real nasnet-a-mobile, with the random weights that the reference logits were made with
