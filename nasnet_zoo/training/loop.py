@@ -131,7 +131,8 @@ def use_separable(network: Network, way: str) -> None:
 def _check(total: Tensor, epoch: int, folder: str | Path | None) -> None:
     """Raises TrainingError if the sum of an epoch's losses is no number any more."""
     if not math.isfinite(float(total)):
-        kept = f"; {folder} has the state before that" if folder is not None else ""
+        # In the same folder they would be another training, and refused.
+        kept = f" in another folder; {folder} has the state before that" if folder is not None else ""
         raise TrainingError(
             f"the loss is {float(total):g} in epoch {epoch + 1}: try a lower learning rate or another seed{kept}"
         )

@@ -86,14 +86,17 @@ class TrainingState:
         for name, parameter in self.parameters.items():
             if not parameter.isfinite().all():
                 raise TrainingError(
-                    f"{name} has values that are no numbers: try a lower learning rate or another seed; "
-                    f"{self.path.parent} has the state before that"
+                    f"{name} has values that are no numbers: try a lower learning rate or another seed in another "
+                    f"folder; {self.path.parent} has the state before that"
                 )
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        plain: dict[str, dict[str, Any]] = {}  # of the optimiser's state: what is no tensor, a count of steps say
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{name}.{key}"] = value
+                else:
+                    plain.setdefault(name, {})[key] = value
         if steps:
             tensors["random.cpu"] = torch.get_rng_state()
             if self.device.type == "cuda":
@@ -105,6 +108,7 @@ class TrainingState:
             "history": [asdict(epoch) for epoch in self.history],
             "steps": steps,
             "total": float(total),
+            "optimizer": plain,
         }
         metadata = {key: json.dumps(value) for key, value in record.items()}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -162,6 +166,8 @@ class TrainingState:
         self._steps, self._total = record.get("steps", 0), record.get("total", 0.0)
         weights = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         self.network.load_state_dict(weights)
+        for name, values in record.get("optimizer", {}).items():
+            self.optimizer.state[self.parameters[name]].update(values)
         for key, value in tensors.items():
             group, _, rest = key.partition(".")
             if group == "momentum":  # of version 1
