@@ -51,7 +51,8 @@ class Metadata:
 
     @classmethod
     def from_props(cls, props: Mapping[str, str], where: str) -> "Metadata":
-        """Raises ExportError, naming `where`, if the entries are absent, of another version, or no metadata of ours."""
+        """A field that did not exist when they were written takes its default. Raises ExportError, naming `where`, if
+        the entries are absent, of another version, or no metadata of ours."""
         if PREFIX + "format_version" not in props:
             raise ExportError(f"{where} was not made by nasnet-zoo export: it has no {PREFIX}* metadata; export it")
         if props[PREFIX + "format_version"] != str(FORMAT_VERSION):
@@ -64,13 +65,13 @@ class Metadata:
             values = {
                 name: props[PREFIX + name] if kind is str or name in _TEXTS else json.loads(props[PREFIX + name])
                 for name, kind in names.items()
-                if name != "preprocess"
+                if PREFIX + name in props
             }
-            values["preprocess"] = {name: values.pop(name) for name in _PREPROCESS}
+            values["preprocess"] = {name: values.pop(name) for name in _PREPROCESS if name in values}
             data = parse_dataclass(cls, values, "metadata")
             if data.labels is not None and len(data.labels) != data.classes:
                 raise ConfigError(f"it has {len(data.labels)} labels for {data.classes} classes")
-        except (KeyError, ValueError, RecursionError, ConfigError) as error:
+        except (ValueError, RecursionError, ConfigError) as error:
             raise ExportError(f"the metadata of {where} is damaged ({error}): export it again") from error
         return data
 

@@ -78,10 +78,10 @@ class SamePool2d(nn.Module):
 class BatchNorm(nn.BatchNorm2d):
     """torch's batch norm, which counts batches only where that matters: for `momentum=None`, the cumulative average.
 
-    The counter comes to be when it is first asked for and is no part of the state_dict, so that checkpoints hold
-    weights and statistics alone; to torch's own tools (SyncBatchNorm, swa_utils.update_bn, reset_running_stats) it is
-    there like any other. One that is `frozen` stays in eval mode and keeps its statistics, whatever is said to the
-    network around it.
+    The counter is no part of the state_dict, so that checkpoints hold weights and statistics alone; to torch's own
+    tools (SyncBatchNorm, swa_utils.update_bn, reset_running_stats) it is there like any other, from the start, since
+    AveragedModel pairs the buffers of two networks. One that is `frozen` stays in eval mode and keeps its statistics,
+    whatever is said to the network around it.
     """
 
     _version = 1  # of torch's: before 2 there was no counter, so that what is told 1 does without
@@ -89,17 +89,12 @@ class BatchNorm(nn.BatchNorm2d):
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps)
-        del self.num_batches_tracked
+        self._buffers["num_batches_tracked"] = torch.zeros((), dtype=torch.int64, device="cpu")
+        self._non_persistent_buffers_set.add("num_batches_tracked")
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "num_batches_tracked" and name not in self._buffers:
-            self._buffers[name] = torch.tensor(0, device=self._buffers["running_mean"].device)
-            self._non_persistent_buffers_set.add(name)
-        return super().__getattr__(name)
 
     def reset_running_stats(self) -> None:
         if not self.frozen:  # swa_utils.update_bn resets all there are

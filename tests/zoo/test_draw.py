@@ -9,7 +9,8 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from nasnet_zoo.arch.draw.cells import GAP, _Layout, draw_genotype, op_label
+from nasnet_zoo.arch.draw.cells import _Layout, draw_genotype, op_label
+from nasnet_zoo.arch.draw.layout import GAP, Layered
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.ops import COMBINES, OPS
@@ -104,6 +105,24 @@ def test_boxes_and_lines_keep_apart(form, seed):
             assert room > GAP - 1e-6
     assert sum(len(row) for row in layout.rows) == len(layout.x)
     assert all(low[1] + 1 == high[1] for low, high in layout.links)  # no line skips a row
+
+
+class Squares(Layered):
+    def width(self, node):
+        return 10
+
+
+def test_any_graph_is_laid_out():
+    """A chain of three with a shortcut, beside a fan of four that are two to a row at most."""
+    reads = [[], [], [0], [2], [3, 0], [1], [1], [1], [1, 1, 1]]
+    layout = Squares(reads, leaving=[4, 8], sources=[1, 0], per_row=2)
+    assert layout.row_of == [0, 0, 1, 2, 3, 1, 2, 3, 4] and layout.top == 5
+    assert layout.rows[0] == [(1, 0), (0, 0)] and sorted(layout.rows[5]) == [(4, 5), (8, 5)]
+    assert layout.links.count(((1, 3), (8, 4))) == 3
+    assert {((0, 0), (0, 1)), ((0, 1), (0, 2)), ((0, 2), (4, 3))} <= set(layout.links)  # past the rows between
+    for row in layout.rows:
+        assert all(layout.x[right] - layout.x[left] > 10 + GAP - 1e-6 for left, right in pairwise(row))
+    assert layout.left == min(layout.x.values()) - 5 and layout.right == max(layout.x.values()) + 5
 
 
 def test_every_op_has_a_short_label_of_its_own():

@@ -274,6 +274,22 @@ def test_averaged_models(use_buffers):
     assert torch.equal(fresh(x), averaged(x))
 
 
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_an_average_that_was_measured_goes_on(use_buffers):
+    """update_bn asks one of the two for its counters; buffers must still pair up."""
+    network = build(CONFIG).train()
+    averaged = AveragedModel(network, use_buffers=use_buffers)
+    for _ in range(2):
+        step(network, batch())
+        averaged.update_parameters(network)
+        update_bn([batch()], averaged)
+    averaged.update_parameters(network)
+    expected = None if use_buffers else statistics(network)
+    if expected is not None:
+        assert_equal(statistics(averaged.module), expected)
+    assert averaged.eval()(batch()).isfinite().all()
+
+
 # Recomputation in the backward pass
 
 

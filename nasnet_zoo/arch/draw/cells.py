@@ -1,13 +1,11 @@
 """Pictures of cells in the manner of the NASNet paper's figures: inputs below, output above. Imports no torch.
 
-A cell is laid out in rows (Sugiyama's layered drawing). Row 0 holds the inputs, each block stands above everything
-it reads, and a state that is read further up passes the rows between in slots of its own. So a line is either
-upright beside the boxes of a row or in the channel between two rows, and never crosses a box.
+A cell is laid out in rows (layout.py) of its states: the inputs in row 0, each block above everything it reads. A line
+is either upright beside the boxes of a row or in the channel between two rows.
 """
 
 import os
 import re
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +15,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
-from scipy.optimize import isotonic_regression
 
 from ...errors import ZooError
 from ...util.files import atomic_file
 from ..genotype import Cell, Genotype
+from .layout import Layered, Node
 
-Node = tuple[int, int]  # (state, row): where a state is made, passes by, or leaves the cell
 Size = tuple[float, float]  # width, height
 
 # Lengths are pixels of the picture at its natural size: the published cells are 470 to 1030 wide.
@@ -31,10 +28,9 @@ BOX, BOX_HEIGHT, PILL_HEIGHT, STEP = 46, 36, 18, 14  # STEP: from the op boxes u
 PAIR = 2 * BOX + 4
 ROW_HEIGHT = BOX_HEIGHT + STEP + PILL_HEIGHT
 INPUT, NUMBERED, CONCAT, SLOT = 106, 66, 24, 2  # widths of ends; of what a line takes of the concat bar, and in a row
-GAP, CELL_GAP, MARGIN = 12, 36, 18
+CELL_GAP, MARGIN = 36, 18
 END_HEIGHT = 24  # of inputs and outputs
 BLOCKS_PER_ROW = 5
-SWEEPS = 40
 
 # Tints of Okabe and Ito's palette for colour-blind readers; they differ in lightness too.
 INK, LINE, LEAVING = "#22303C", "#51626F", "#9FADB8"  # LEAVING: a line that only the output reads
@@ -75,41 +71,17 @@ def draw_genotype(
         figure.savefig(temporary, format=suffix[1:], dpi=200, metadata=metadata)
 
 
-class _Layout:
-    """Where everything in a cell stands: `x` of each node's middle, and how high the `channels` between rows are."""
+class _Layout(Layered):
+    """Where everything in a cell stands, and how high the `channels` between rows are."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self.row_of = [0] * cell.inputs  # per state
-        for block in cell.blocks:
-            row = 1 + max(self.row_of[edge.state] for edge in (block.left, block.right))
-            while self.row_of.count(row) >= BLOCKS_PER_ROW:
-                row += 1
-            self.row_of.append(row)
-        self.top = 1 + max(self.row_of)
-
-        # The nodes row by row, and the links from each node to those it leads to in the next row.
-        self.last_read = list(self.row_of)  # per state, the highest row that a block reads it from
-        for block, row in zip(cell.blocks, self.row_of[cell.inputs :], strict=True):
-            for edge in (block.left, block.right):
-                self.last_read[edge.state] = max(self.last_read[edge.state], row - 1)
-        last = [self.top if state in cell.outputs else row for state, row in enumerate(self.last_read)]
-        self.rows: list[list[Node]] = [
-            [(state, row) for state in range(cell.num_states) if self.row_of[state] <= row <= last[state]]
-            for row in range(self.top + 1)
-        ]
+        inputs = list(range(cell.inputs))
         if cell.inputs == 2:
-            self.rows[0].reverse()  # the previous state left of the current one: time runs to the right
-        self.links: list[tuple[Node, Node]] = []
-        for state, row in (node for nodes in self.rows[1:] for node in nodes):
-            reads = [state]  # by itself, one row below
-            if row == self.row_of[state]:
-                reads = [edge.state for edge in cell.blocks[state - cell.inputs][:2]]
-            self.links += [((read, row - 1), (state, row)) for read in reads]
-
-        self._arrange()
-        self.left = min(self.x[node] - self.width(node) / 2 for node in self.x)
-        self.right = max(self.x[node] + self.width(node) / 2 for node in self.x)
+            inputs.reverse()  # the previous state left of the current one: time runs to the right
+        reads: list[list[int]] = [[] for _ in inputs]
+        reads += [[block.left.state, block.right.state] for block in cell.blocks]
+        super().__init__(reads, cell.outputs, inputs, BLOCKS_PER_ROW)
         # A channel is the higher the further its lines run sideways.
         spread = [0.0] * self.top
         for low, high in self.links:
@@ -128,51 +100,6 @@ class _Layout:
 
     def height(self, row: int) -> float:
         return END_HEIGHT if row in (0, self.top) else ROW_HEIGHT
-
-    def _arrange(self) -> None:
-        """Sets `x` and the order in the rows: sweeps towards the neighbours' mean, of which the best is kept."""
-        below: dict[Node, list[Node]] = {node: [] for nodes in self.rows for node in nodes}
-        above: dict[Node, list[Node]] = {node: [] for node in below}
-        for low, high in self.links:
-            weight = 4 if low[0] == high[0] else 1  # what only passes by should go straight
-            below[high] += [low] * weight
-            above[low] += [high] * weight
-        self.x: dict[Node, float] = {}
-        for nodes in self.rows:
-            self._place(nodes, dict.fromkeys(nodes, 0.0))
-        best, best_cost = (self.x, self.rows), float("inf")
-        for sweep in range(SWEEPS):
-            upwards, settling = sweep % 2 == 0, sweep >= SWEEPS // 2
-            for row in range(self.top + 1) if upwards else range(self.top, -1, -1):
-                wish = {}
-                for node in self.rows[row]:
-                    near = below[node] if upwards else above[node]
-                    near = below[node] + above[node] if settling or not near else near
-                    wish[node] = sum(self.x[other] for other in near) / len(near) if near else self.x[node]
-                if row > 0 and not settling:  # the inputs keep their order
-                    self.rows[row] = sorted(self.rows[row], key=wish.__getitem__)
-                self._place(self.rows[row], wish)
-            if (cost := self._cost()) < best_cost:
-                best, best_cost = (dict(self.x), [list(nodes) for nodes in self.rows]), cost
-        self.x, self.rows = best
-
-    def _place(self, nodes: list[Node], wish: dict[Node, float]) -> None:
-        """Sets `x` nearest to the wishes (least squares) without overlap: what is left of the wishes after the least
-        distances are taken off must not descend."""
-        shifts = [0.0]
-        for left, right in pairwise(nodes):
-            shifts.append(shifts[-1] + (self.width(left) + self.width(right)) / 2 + GAP)
-        rest = isotonic_regression([wish[node] - shift for node, shift in zip(nodes, shifts)]).x
-        self.x.update(zip(nodes, (rest + shifts).tolist()))
-
-    def _cost(self) -> float:
-        """Crossings first, then how far the lines run sideways."""
-        length = sum(abs(self.x[low] - self.x[high]) for low, high in self.links)
-        crossings = 0
-        for i, (a, b) in enumerate(self.links):
-            for c, d in self.links[:i]:
-                crossings += a[1] == c[1] and (self.x[a] - self.x[c]) * (self.x[b] - self.x[d]) < 0
-        return 60 * crossings + length
 
 
 def _figure(cells: list[tuple[str, _Layout]], title: str | None) -> Figure:
