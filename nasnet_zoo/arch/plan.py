@@ -77,6 +77,9 @@ class Plan:
             widths = {self.channels[read] if read != PICTURE else self.in_channels for read in step.inputs}
             if step.join == "add" and len(widths) > 1:
                 raise ConfigError(f"plan: step {index}, {step.name!r}, adds maps of {sorted(widths)} channels")
+            strides = {self.strides[read] if read != PICTURE else 1 for read in step.inputs}
+            if len(strides) > 1:
+                raise ConfigError(f"plan: step {index}, {step.name!r}, joins maps of the strides {sorted(strides)}")
 
     @cached_property
     def channels(self) -> tuple[int, ...]:

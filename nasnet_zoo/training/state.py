@@ -138,6 +138,11 @@ class TrainingState:
             self._take(tensors, record)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} is damaged ({error!r}): delete it to start over") from error
+        if len(self.history) > self.recipe.epochs:
+            raise CheckpointError(
+                f"{self.path} has done {len(self.history)} epochs, and {self.recipe.epochs} are asked for: ask for as "
+                f"many, or choose another folder"
+            )
 
     def _check_identity(self, stored: Any) -> None:
         """CheckpointError unless the stored training is this one, with this version's defaults for what it lacks."""

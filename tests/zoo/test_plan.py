@@ -46,6 +46,10 @@ def plan(*steps, output=None, features=None, **options):
         (lambda: plan(STEM, WIDER, WIDER), "two steps have the name 'wider'"),
         (lambda: plan(STEM, WIDER, Step("sum", (0, 1), join="add")), r"step 2, 'sum', adds maps of \[8, 12\] channels"),
         (lambda: plan(STEM, Step("sum", (PICTURE, 0), join="add")), r"'sum', adds maps of \[3, 8\] channels"),
+        (
+            lambda: plan(STEM, WIDER, Step("half", (0,), conv(8, 12, 2)), Step("both", (1, 2), join="concat")),
+            r"step 3, 'both', joins maps of the strides \[\d, \d\]",
+        ),
         (lambda: plan(STEM, output=1), "the output, a feature or the auxiliary head is step 1, which is not there"),
         (lambda: plan(STEM, output=PICTURE), "is step -1, which is not there"),
         (lambda: plan(STEM, features=((0,), (0, 4))), "is step 4, which is not there"),

@@ -152,6 +152,14 @@ def test_more_epochs_go_on(tmp_path):
     assert record_of(tmp_path)["training"]["recipe"]["epochs"] == 3
 
 
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    run(start(), tmp_path)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="has done 2 epochs, and 1 are asked for"):
+        run(start(), tmp_path, dataclasses.replace(SHORT, epochs=1))
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
 def test_more_epochs_go_on_within_an_epoch(tmp_path, every_step):
     stopped(start(), tmp_path, 6)
     steps = []
