@@ -8,7 +8,7 @@ from .app import app
 
 
 def main() -> None:
-    """Runs the command line; an error the user can mend becomes one sentence and exit code 2."""
+    """Runs the command line; an error that the user can correct becomes one sentence and exit code 2."""
     try:
         app()
     except ZooError as error:

@@ -1,8 +1,8 @@
-"""Pictures of cells in the manner of the NASNet paper's figures: inputs below, output above. Imports no torch.
+"""Pictures of cells in the style of the NASNet paper's figures: inputs below, output above. Imports no torch.
 
-A cell is laid out in rows (Sugiyama's layered drawing). Row 0 holds the inputs, each block stands above everything
-it reads, and a state that is read further up passes the rows between in slots of its own. So a line is either
-upright beside the boxes of a row or in the channel between two rows, and never crosses a box.
+A cell is laid out in rows (Sugiyama's layered drawing). Row 0 holds the inputs, and each block is above everything
+that it reads. A state that is read further up has a slot of its own in each row between. So a line is either
+vertical beside the boxes of a row or in the channel between two rows, and never crosses a box.
 """
 
 import os
@@ -23,7 +23,7 @@ from ...errors import ZooError
 from ...util.files import atomic_file
 from ..genotype import Cell, Genotype
 
-Node = tuple[int, int]  # (state, row): where a state is made, passes by, or leaves the cell
+Node = tuple[int, int]  # (state, row): where a state is made, passes through a row, or leaves the cell
 Size = tuple[float, float]  # width, height
 
 # Lengths are pixels of the picture at its natural size: the published cells are 470 to 1030 wide.
@@ -40,7 +40,7 @@ SWEEPS = 40
 INK, LINE, LEAVING = "#22303C", "#51626F", "#9FADB8"  # LEAVING: a line that only the output reads
 SEPARABLE, POOLING, IDENTITY, OTHER = "#93CDF2", "#F8D06B", "#F3F3F0", "#DE9CC4"
 LEGEND = {"separable convolution": SEPARABLE, "pooling": POOLING, "identity": IDENTITY, "other convolution": OTHER}
-PALE = 0.35  # the strength of what no output depends on
+PALE = 0.35  # the opacity of blocks that no output depends on
 WORDS = {"sep conv": "sep", "dil conv": "dil", "dil sep conv": "dil sep", "conv dilated": "dil conv"}
 WORDS |= {"avg pool": "avg", "max pool": "max", "bottleneck": "bneck"}
 COMBINES = {"add_layer_norm": "add + LN", "add_instance_norm": "add + IN"}
@@ -76,7 +76,7 @@ def draw_genotype(
 
 
 class _Layout:
-    """Where everything in a cell stands: `x` of each node's middle, and how high the `channels` between rows are."""
+    """The positions in a cell: `x` of each node's middle, and the height of the `channels` between rows."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
@@ -110,7 +110,7 @@ class _Layout:
         self._arrange()
         self.left = min(self.x[node] - self.width(node) / 2 for node in self.x)
         self.right = max(self.x[node] + self.width(node) / 2 for node in self.x)
-        # A channel is the higher the further its lines run sideways.
+        # The further the lines of a channel run sideways, the higher it is.
         spread = [0.0] * self.top
         for low, high in self.links:
             spread[low[1]] = max(spread[low[1]], abs(self.x[low] - self.x[high]))
@@ -134,7 +134,7 @@ class _Layout:
         below: dict[Node, list[Node]] = {node: [] for nodes in self.rows for node in nodes}
         above: dict[Node, list[Node]] = {node: [] for node in below}
         for low, high in self.links:
-            weight = 4 if low[0] == high[0] else 1  # what only passes by should go straight
+            weight = 4 if low[0] == high[0] else 1  # states that only pass through should go straight
             below[high] += [low] * weight
             above[low] += [high] * weight
         self.x: dict[Node, float] = {}
@@ -157,8 +157,8 @@ class _Layout:
         self.x, self.rows = best
 
     def _place(self, nodes: list[Node], wish: dict[Node, float]) -> None:
-        """Sets `x` nearest to the wishes (least squares) without overlap: what is left of the wishes after the least
-        distances are taken off must not descend."""
+        """Sets `x` as near to the wishes as possible (least squares) without overlap. After the minimum distances are
+        subtracted, this is a regression in which the values must not decrease."""
         shifts = [0.0]
         for left, right in pairwise(nodes):
             shifts.append(shifts[-1] + (self.width(left) + self.width(right)) / 2 + GAP)
@@ -276,12 +276,12 @@ def op_label(op: str) -> tuple[str, str]:
 
 
 def _fade(colour: str, alpha: float) -> tuple[float, ...]:
-    """Mixed with white, for what is see-through shows the lines behind it."""
+    """The colour mixed with white. Transparency would let the lines behind show through."""
     return tuple(1 - alpha * (1 - part) for part in to_rgb(colour))
 
 
 def _line(axes: Axes, x0: float, y0: float, x1: float, y1: float, colour: str, alpha: float = 1.0) -> None:
-    """A line, S-shaped where it has to be, that leaves and arrives upright."""
+    """A line that starts and ends vertically, S-shaped if necessary."""
     middle = (y0 + y1) / 2
     curve = Curve([(x0, y0), (x0, middle), (x1, middle), (x1, y1)], [Curve.MOVETO] + [Curve.CURVE4] * 3)
     style = {"facecolor": "none", "edgecolor": _fade(colour, alpha), "linewidth": 1.0, "capstyle": "round"}
