@@ -1,4 +1,4 @@
-"""From a network to a folder that onnxruntime deploys as it is."""
+"""From a network to a folder that onnxruntime can run."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nasnet_zoo.networks.network import Network
 
 CALIBRATION = 128  # pictures
-CALIBRATION_BATCH, CALIBRATION_PIXELS = 16, 400_000  # at most, both: no map's memory is freed before the run's end
+CALIBRATION_BATCH, CALIBRATION_PIXELS = 16, 400_000  # limits of a batch: no map is freed before the end of the run
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,41 @@ def to_onnx(
     source: str = "",
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> ExportReport:
-    """Writes `network` as an ONNX graph into the folder `path`, replacing it, once onnxruntime has agreed with torch.
+    """Writes a network as an ONNX graph, after onnxruntime's logits have been compared with torch's.
 
-    The graph takes any batch of float32 (batch, channels, height, width), normalised, of the network's own size, of
-    `size`, or of "any"; with `pixels` uint8 (batch, height, width, channels) of that size, and then it gives the `top`
-    best classes beside the logits. "int8" needs `images` to calibrate on, a hundred or so of the kind it will see;
-    they also serve the verification, which makes pictures up where there are none. The same network and options give
-    the same bytes.
+    The graph takes a batch of any size: float32 (batch, channels, height, width), normalised. The same network and
+    options give the same bytes. An older export in the folder is replaced.
 
-    Raises ExportError if the graph does not agree with torch, and leaves nothing behind then; ConfigError for options
-    that do not fit; ImageError for images that cannot be read.
+    Args:
+        network: the network to export.
+        path: the folder to write.
+        precision: a row of `precisions.PRECISIONS`: "fp32", "fp16" or "int8".
+        size: of the pictures: "native" (the network's own), (height, width) in pixels, or "any".
+        pixels: the graph takes uint8 (batch, height, width, channels) instead, and gives the `top` best classes beside
+            the logits.
+        top: how many classes a graph with `pixels` gives.
+        images: pictures to calibrate "int8" on, about a hundred, of the kind that the graph will get. They are also
+            used for the verification, which makes its own pictures if there are none.
+        name: of the network, for the metadata.
+        license: of the weights, for the metadata.
+        source: where the weights come from, for the metadata.
+        on_stage: called with a description of each stage as it begins.
+
+    Returns:
+        What was exported and how it was checked; export.json holds the same.
+
+    Raises:
+        ExportError: if the graph does not agree with torch; nothing is written then.
+        ConfigError: for options that do not fit together.
+        ImageError: for images that cannot be read.
+        ZooError: if the folder cannot be written, or holds other files, which would be lost.
     """
     start = time.perf_counter()
     check_options(precision, size, pixels, top, images)
     fixed = _fixed_size(network, size)
     about = dict(name=name, license=license, source=source)
     with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
-        if PRECISIONS.row(precision).calibrated:  # the rounding must not hide what is wrong before it
+        if PRECISIONS.row(precision).calibrated:  # the rounding must not hide an earlier error
             with TemporaryDirectory(dir=folder) as passing:
                 on_stage(f"verifying before {precision}")
                 write_graph(network, Path(passing), "fp32", fixed, pixels, top, quantizable=True, **about)

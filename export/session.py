@@ -15,18 +15,25 @@ from .folder import ExportFolder, find_export
 from .providers import SHORT, choose, provider_options, quiet, say
 
 BATCH_SIZE = 32
-BOUND_SHAPES = 8  # for so many shapes of batches memory stays bound on a GPU
+BOUND_SHAPES = 8  # for how many batch shapes memory stays bound on a GPU
 
 
 class Session:
-    """An exported graph, ready to run.
+    """An exported graph, ready to run. Several threads may use one session.
 
-    `source` is the folder that `nasnet-zoo export` wrote, its model.onnx, or a Hub repo "org/repo[@revision]" that has
-    it under onnx/. `providers` are onnxruntime's names or "tensorrt", "cuda" and "cpu", in the order in which to try
-    them; without it the best that works. One that is absent or dies at its first run is left, and said on stderr.
-    Several threads may use one session.
+    A provider that is absent or fails at its first run is not used, and stderr says so; the next one takes its place.
 
-    Raises ExportError for a graph that is not one of ours or damaged, SessionError where no provider works.
+    Args:
+        source: the folder that `nasnet-zoo export` wrote, its model.onnx, or a Hub repo "org/repo[@revision]" that has
+            the export under onnx/.
+        providers: onnxruntime's names or "tensorrt", "cuda" and "cpu", in the order in which to try them; if None, the
+            best that works.
+        local_files_only: use only files that are on this machine, and open no connection.
+
+    Raises:
+        ExportError: for a graph that this project did not export, or that is damaged.
+        DownloadError: if a Hub repo cannot be fetched.
+        SessionError: if no provider works.
     """
 
     def __init__(
@@ -51,8 +58,20 @@ class Session:
     def predict(
         self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = BATCH_SIZE
     ) -> list[Prediction] | list[list[Prediction]]:
-        """The k most probable classes, as Network.predict gives them: a list for one image, a list of lists for a
-        list. Raises ImageError, naming the image, and SessionError."""
+        """The k most probable classes of one image or of each in a list, as Network.predict gives them.
+
+        Args:
+            images: whatever `data.images.open_image` takes, or a list of it.
+            k: how many classes; if the network has fewer, all of them.
+            batch_size: how many pictures are computed at a time.
+
+        Returns:
+            The predictions, the most probable first: a list for one image, a list of lists for a list.
+
+        Raises:
+            ImageError: naming the image that cannot be used.
+            SessionError: for a k or batch_size below 1, or if the graph cannot be run.
+        """
         if k < 1 or batch_size < 1:
             raise SessionError(f"k {k} and batch_size {batch_size} must be at least 1")
         sources = images if isinstance(images, (list, tuple)) else [images]
@@ -67,8 +86,18 @@ class Session:
         return results if sources is images else results[0]
 
     def run(self, array: np.ndarray) -> np.ndarray:
-        """Logits, float32 (batch, classes), of what the graph takes: normalised float32 (batch, channels, height,
-        width), or with preprocessing in the graph uint8 (batch, height, width, channels). Raises SessionError."""
+        """Runs the graph on a batch.
+
+        Args:
+            array: normalised float32 (batch, channels, height, width), or, if the graph was exported with `pixels`,
+                uint8 (batch, height, width, channels).
+
+        Returns:
+            Logits, float32 (batch, classes).
+
+        Raises:
+            SessionError: for an array of another type or shape, too little memory, or if no provider can run the graph.
+        """
         self._check(array)
         while True:
             session = self._session
@@ -113,8 +142,8 @@ class Session:
         while True:
             provider = self._candidates[0]
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4  # what goes wrong is said here, in one sentence
-            options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch, and gains no time
+            options.log_severity_level = 4  # this class reports errors itself, in one sentence
+            options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch, and saves no time
             try:
                 model = self.folder.model
                 chosen = provider, provider_options(provider, model, self.metadata.precision)
@@ -142,7 +171,7 @@ class Session:
         if self.provider not in ("cuda", "tensorrt"):
             return self._session.run(["logits"], {self._session.get_inputs()[0].name: array})[0]
         with self._lock:
-            # A run that fails leaves no memory bound.
+            # After a run that fails, no memory stays bound.
             bound = self._bound.pop(array.shape, None) or _Bound(self._session, array, self.metadata.classes)
             logits = bound(array)
             self._bound[array.shape] = bound
@@ -172,7 +201,7 @@ class _Bound:
 
 
 def _after(provider: str) -> list[str]:
-    """onnxruntime gives the CPU what a GPU's provider cannot do; TensorRT gives it to CUDA first."""
+    """The providers that take the operations that this one cannot run: the CPU, and for TensorRT first CUDA."""
     after = {"TensorrtExecutionProvider": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
     return after.get(provider, [] if provider == "CPUExecutionProvider" else ["CPUExecutionProvider"])
 

@@ -6,7 +6,7 @@ class ZooError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what another library's error says, or its name: what fits into a sentence."""
+    """The first line of another library's error message, or the error's name: short enough for a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -39,7 +39,7 @@ class ImageError(ZooError):
 
 
 class TrainingError(ZooError):
-    """A training that cannot go on: its loss or weights are no numbers any more."""
+    """A training that cannot continue: its loss or weights are no longer finite numbers."""
 
 
 class DataError(ZooError):
@@ -51,7 +51,7 @@ class JournalError(ZooError):
 
 
 class SearchError(ZooError):
-    """A search that cannot start or go on: no workers, children that all fail, a setting that does not fit."""
+    """A search that cannot start or continue: no workers, children that all fail, a setting that does not fit."""
 
 
 class ExportError(ZooError):
@@ -63,7 +63,7 @@ class SessionError(ZooError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether torch, onnxruntime or numpy means that with its error, or a session's error comes from one that does."""
+    """Whether an error of torch, onnxruntime or numpy, or its cause, says that there is not enough memory."""
     signs = (
         *("failed to allocate", "bad_alloc", "bad allocation", "out of memory", "alloc_failed"),
         *("allocate memory", "not enough memory"),

@@ -1,4 +1,4 @@
-"""Finding what a user names: an architecture or a config, by name or in a file."""
+"""Finds an architecture or a config, by a name that the user gives or in a file."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ from .registry import MODELS, UNPUBLISHED, get_model
 
 
 class Found(NamedTuple):
-    """An architecture that a user named: its kind, itself, and what to call it."""
+    """An architecture that a user asked for: its kind, the architecture itself, and its title."""
 
     kind: str
     architecture: Any
@@ -30,8 +30,8 @@ def find_config(what: str) -> NetworkConfig:
 
 
 def find_architecture(what: str) -> Found:
-    """The architecture of a genotype's or model's name, a checkpoint folder, or a JSON file with an architecture, a
-    config or what a search found (best.json)."""
+    """The architecture for the name of a genotype or model, for a checkpoint folder, or for a JSON file with an
+    architecture, a config or the result of a search (best.json)."""
     for name, genotype in GENOTYPES.items():
         if what.lower() == name.lower():
             return Found(kind_of(genotype), genotype, name)
@@ -48,7 +48,7 @@ def find_architecture(what: str) -> Found:
 
 
 def read_architecture(path: Path) -> Found:
-    """The architecture in a JSON file: a bare one, one with its kind beside it as in best.json, or a config's."""
+    """The architecture in a JSON file: alone, with its kind as in best.json, or inside a config."""
     value = read_json(path, "architecture")
     if isinstance(value, dict) and "network" in value:
         config = config_of(value, path)[0]
@@ -70,7 +70,7 @@ def read_architecture(path: Path) -> Found:
 
 
 def _as_published(architecture: Any, value: Any) -> Any:
-    """Bare genotypes of the first version name no style: it was that of the published cells that they are."""
+    """Genotypes that the first version wrote have no style. If one is a published cell, it gets that cell's style."""
     if isinstance(architecture, Genotype) and "style" not in value:
         for genotype in GENOTYPES.values():
             if dataclasses.replace(genotype, style=architecture.style) == architecture:

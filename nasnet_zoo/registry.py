@@ -1,4 +1,4 @@
-"""What is known of a model, and finding one by name."""
+"""The table of models: what a row says about a model, and how one is found by name."""
 
 import difflib
 import fnmatch
@@ -69,14 +69,24 @@ UNPUBLISHED = {"nasnet-b": "NASNet-B", "nasnet-c": "NASNet-C"}
 
 
 def register(model: ModelInfo) -> None:
-    """Adds a row to the table; raises ConfigError if there is one of that name."""
+    """Adds a row to the table; raises ConfigError if the name is taken."""
     if model.name in MODELS:
         raise ConfigError(f"the model {model.name!r} is in the zoo already; choose another name")
     MODELS[model.name] = model
 
 
 def get_model(name: str) -> ModelInfo:
-    """The row of that name, or UnknownModelError with the nearest names."""
+    """Finds a model of the zoo; `nasnet_zoo.info` is this function.
+
+    Args:
+        name: a zoo name.
+
+    Returns:
+        The model's row of the table: config, published figures, weights and cost.
+
+    Raises:
+        UnknownModelError: if the zoo has no model of this name; the error gives the nearest names.
+    """
     if name in MODELS:
         return MODELS[name]
     for prefix, title in UNPUBLISHED.items():
@@ -91,7 +101,15 @@ def get_model(name: str) -> ModelInfo:
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
-    """The names that match a shell pattern, sorted; with `pretrained` only those that have weights."""
+    """Lists the models of the zoo.
+
+    Args:
+        pattern: a shell pattern that the names must match.
+        pretrained: list only models that have weights.
+
+    Returns:
+        The names, sorted.
+    """
     return sorted(
         name
         for name, model in MODELS.items()

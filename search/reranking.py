@@ -1,4 +1,4 @@
-"""Training the best children for longer, before one is transferred (NASNet paper, section 4.1: the best 250)."""
+"""Trains the best children for longer, before one is transferred (NASNet paper, section 4.1: the best 250)."""
 
 import json
 from collections.abc import Callable
@@ -23,8 +23,8 @@ RERANK, BEST_RERANKED = "rerank-{}.json", "reranked-best.json"
 @dataclass(frozen=True)
 class Reranked:
     """`children`, the best first, have the `reward` of the search and the `accuracy` after the longer training.
-    `tau` is Kendall's rank correlation between the two, None where it has no meaning, and `p` its p-value. `failed`
-    says of the children, by number, that have no accuracy why; the next call trains them again."""
+    `tau` is Kendall's rank correlation between the two, None if it is undefined, and `p` is its p-value. `failed` gives
+    the reason for each child, by number, that has no accuracy; the next call trains these again."""
 
     children: list[dict[str, Any]]
     failed: dict[int, str]
@@ -43,12 +43,29 @@ def rerank(
     child: Child | None = None,
     on_child: Callable[[int, int], None] = lambda done, of: None,
 ) -> Reranked:
-    """Trains the `count` best distinct architectures of a finished or running search for `epochs` epochs, keeps the
-    results in the run folder's rerank-EPOCHS.json after each, and writes the best as reranked-best.json, in best.json's
-    form. Interrupted, or called for more of them, it goes on. `data` is where CIFAR-10 lies, if not where it lay for
-    the search.
+    """Trains the best distinct architectures of a finished or running search for longer.
 
-    Raises SearchError, JournalError or DataError, and ZooError while another process is at it.
+    The results are kept in the run folder's rerank-EPOCHS.json after each child. The best child is written to
+    reranked-best.json, in the form of best.json. After an interruption, or with a larger `count`, the next call trains
+    only the children that have no result yet.
+
+    Args:
+        folder: the run folder of the search.
+        count: how many architectures, at least two.
+        epochs: how long each is trained.
+        data: the folder that holds CIFAR-10; the search's own if None.
+        device: where the children are trained.
+        child: used instead of the search's child.
+        on_child: called with (children done, children in all).
+
+    Returns:
+        The children in their new order, and how well it agrees with the order in the search.
+
+    Raises:
+        SearchError: if there are fewer than two architectures to compare, or the search's children are not trained.
+        JournalError: if the folder holds no search that can be read.
+        DataError: if CIFAR-10 or an earlier result cannot be read.
+        ZooError: if another process is reranking the same search.
     """
     if count < 2:
         raise SearchError(f"to rerank {count} of the cells says nothing about their order: take at least two")
@@ -86,7 +103,7 @@ def rerank(
             raise SearchError(f"only {len(chosen)} of the cells can be trained (child {first}: {failed[first]})")
         children = sorted((done[key] for key in chosen), key=lambda entry: (-entry["accuracy"], entry["child"]))
         tau, p = _kendall([(entry["reward"], entry["accuracy"]) for entry in children])
-        others = [entry for key, entry in done.items() if key not in chosen]  # of another call: as costly as these
+        others = [entry for key, entry in done.items() if key not in chosen]  # kept, because they took long to train
         _write(path, {"epochs": epochs, "tau": tau, "p": p, "children": children, "others": others})
         _write(folder / BEST_RERANKED, children[0])
     return Reranked(children, failed, epochs, tau, p)
@@ -121,6 +138,6 @@ def _kendall(pairs: list[tuple[float, float]]) -> tuple[float | None, float | No
     from scipy.stats import kendalltau
 
     if len({short for short, _ in pairs}) < 2 or len({long for _, long in pairs}) < 2:
-        return None, None  # all alike: there is no order to agree with
+        return None, None  # all values are equal, so there is no order to compare
     tau, p = kendalltau(*zip(*pairs))
     return float(tau), float(p)

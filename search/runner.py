@@ -1,4 +1,4 @@
-"""`run`: a whole search in its run folder, new or gone on with."""
+"""`run`: a whole search in its run folder, new or resumed."""
 
 import os
 import signal
@@ -41,14 +41,28 @@ def run(
     baseline: Sequence[str | os.PathLike[str]] = (),
     on_change: Callable[[Driver], None] = lambda driver: None,
 ) -> SearchResult:
-    """Searches until `config.children` children are finished, and returns the best.
+    """Searches until `config.children` children are finished.
 
-    The folder `config.folder` gets config.json, the journal, TensorBoard events, report.html, new every minute or
-    so, and, always current, best.json. If it holds a search with the same config, that goes on, and a child that was
-    being trained is trained again. `child` and `fleet` replace those of the config; `baseline` names the run folders
-    of other searches that the report compares it with. Raises a ZooError: JournalError if the folder holds another
-    search or a damaged one or another process works on it, ConfigError, DataError, SearchError. KeyboardInterrupt,
-    SIGTERM and SIGHUP end it at once and lose nothing.
+    Writes into the folder `config.folder`: config.json, the journal, TensorBoard events, report.html (rewritten about
+    every minute) and best.json (always current). If the folder holds a search with the same config, that search is
+    resumed, and children that were being trained are trained again. KeyboardInterrupt, SIGTERM and SIGHUP end the
+    search at once; no finished child is lost.
+
+    Args:
+        config: the search.
+        child: used instead of the config's child.
+        fleet: used instead of the config's fleet.
+        baseline: the run folders of other searches, with which the report compares this one.
+        on_change: called with the driver whenever something has happened.
+
+    Returns:
+        The best child and its architecture.
+
+    Raises:
+        JournalError: if the folder holds another search or a damaged one, or another process works on it.
+        ConfigError: for settings that do not fit together.
+        DataError: if the child's data are missing or damaged.
+        SearchError: if the search cannot start or continue, or no child has a result.
     """
     folder = Path(config.folder)
     space = config.space.space()
@@ -78,8 +92,8 @@ def run(
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM, which clusters send before they take a machine away, and SIGHUP, which a terminal sends that is closed,
-    end the search like Ctrl-C."""
+    """Makes SIGTERM and SIGHUP end the search like Ctrl-C. Clusters send SIGTERM before they take a machine away; a
+    terminal sends SIGHUP when it is closed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -90,7 +104,7 @@ def _terminable() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
-        if before[number] is not signal.SIG_IGN:  # as nohup has it
+        if before[number] is not signal.SIG_IGN:  # nohup ignores SIGHUP, and that must stay so
             signal.signal(number, interrupt)
     try:
         yield

@@ -7,18 +7,18 @@ HEAD = """# Model card: the nasnet_zoo family
 Made by `make card` from the table in `nasnet_zoo/models.py`; do not edit it by hand.
 
 **What they are.** Image classifiers built of cells that an architecture search found: NASNet-A, PNASNet-5,
-the AmoebaNets, ENAS and the DARTS family. All are built by one program from their genotype and scale; NASNet and
+the AmoebaNets, ENAS and the DARTS family. One program builds all of them from their genotype and scale; NASNet and
 PNASNet agree with TF-slim's networks to float32 rounding (docs/fidelity.md).
 
 **What they are for.** Classifying photographs into ImageNet's 1000 or CIFAR-10's 10 classes, transfer to other tasks,
-and research on architecture search. They are not fit for decisions about people, and inherit the biases of
-photographs and labels collected from the web.
+and research on architecture search. They are not suitable for decisions about people, and have the biases of the
+photographs and labels that were collected from the web.
 
 **Licence.** Apache-2.0, for the code and for the weights listed here.
 
 Parameters and multiply-adds are counted exactly, for one picture of the stated size and without the auxiliary head.
-"Published" is what the paper prints; where it differs from our count, docs/fidelity.md says what is known of why.
-Accuracies are the papers' or the publishers', not measured by this project, unless it says so.
+"Published" is what the paper prints; where it differs from our count, docs/fidelity.md gives the reason if it is known.
+Accuracies are those of the papers or publishers. This project has measured only those that say so.
 """
 
 

@@ -1,7 +1,7 @@
 """The kind "cell": a genotype's cells stacked by a scale, lowered to a plan.
 
-The rules of the macro-architecture (TF-slim's `_build_nasnet_base`, NASNet paper section 3 and appendix A.4) stand in
-this one place, and so does the way from a genotype to a whole config.
+The rules of the macro-architecture (TF-slim's `_build_nasnet_base`, NASNet paper section 3 and appendix A.4) are all in
+this file, and so are the functions that make a whole config from a genotype.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from .plan import PICTURE, Auxiliary, Plan, Step
 from .preprocess import CIFAR10, INCEPTION, TORCH_IMAGENET
 
 MAX_CELLS = 1000
-WIDE = 64  # from this F on the published networks have the wide stem and skip the reduction's input
+WIDE = 64  # published networks of this F or more have the wide stem and skip the reduction's input
 
 
 @dataclass(frozen=True)
 class CellScale:
-    """How often a genotype's cells are stacked and how wide (NASNet paper, section 3 and appendix A).
+    """How many of a genotype's cells are stacked and how wide they are (NASNet paper, section 3 and appendix A).
 
-    `stages` counts the normal cells of each stage; a reduction cell stands between two stages, and `filters` (the
+    `stages` counts the normal cells of each stage; a reduction cell is between two stages, and `filters` (the
     paper's F; P = 24 F for NASNet-A's last map) doubles there. `stem` is "cifar" (3x3, stride 1), "imagenet" (3x3,
     stride 2, valid, then two reduction cells) or "imagenet-nds" (DARTS' three convolutions). With
     `skip_reduction_input` the cell after a reduction reads, as its previous input, the map two cells before the
@@ -71,20 +71,20 @@ class CellScale:
 def cifar(
     genotype: Genotype, filters: int, stages: tuple[int, ...], stem_channels: int, size: int = 32, classes: int = 10
 ) -> NetworkConfig:
-    """A network of this genotype for CIFAR-10's pictures, or others of `size` pixels (NASNet paper, appendix A.6)."""
+    """A network of this genotype for CIFAR-10, or other pictures of `size` pixels (NASNet paper, appendix A.6)."""
     scale = CellScale("cifar", stem_channels, filters, stages, bn_eps=1e-5)
     preprocess = dataclasses.replace(CIFAR10, size=(size, size))
     return NetworkConfig(genotype, scale, preprocess, classes, labels="cifar10" if classes == 10 else None)
 
 
 def imagenet(genotype: Genotype, scale: CellScale, size: int = 224, classes: int = 1000) -> NetworkConfig:
-    """A network of this genotype for ImageNet's pictures at `size` pixels, prepared as its lineage prepares them."""
+    """A network of this genotype for ImageNet's pictures at `size` pixels, with the preprocessing of its family."""
     preprocess = dataclasses.replace(TORCH_IMAGENET if genotype.style == "nds" else INCEPTION, size=(size, size))
     return NetworkConfig(genotype, scale, preprocess, classes, labels="imagenet-1k" if classes == 1000 else None)
 
 
 def sized(genotype: Genotype, sizing: Sizing) -> NetworkConfig:
-    """The config of a size that is wanted: N normal cells per stage, F filters (NASNet paper, section 3, table 2)."""
+    """The config of a given size: N normal cells per stage, F filters (NASNet paper, section 3, table 2)."""
     filters, stages = sizing.width, (sizing.depth,) * 3
     if sizing.data == "cifar10":
         stem = max(round(filters * sizing.stem), 2)
@@ -103,8 +103,8 @@ def make_plan(genotype: Genotype, scale: CellScale, in_channels: int) -> Plan:
 
 
 class _Planner:
-    """Lays down the steps, cell by cell. A *map* is what a part of the stem or a cell hands on: one step, or, from a
-    cell with separate outputs, several."""
+    """Adds the steps, cell by cell. A *map* is the output of a part of the stem or of a cell: one step, or several for
+    a cell with separate outputs."""
 
     def __init__(self, genotype: Genotype, scale: CellScale, in_channels: int) -> None:
         self.genotype, self.scale, self.in_channels = genotype, scale, in_channels
@@ -149,7 +149,7 @@ class _Planner:
 
     @property
     def behind(self) -> int | None:
-        """The map before the last one, or None where the network has had but one."""
+        """The map before the last one, or None if the network has only one so far."""
         return len(self.maps) - 2 if len(self.maps) > 1 else None
 
     def step(
@@ -160,7 +160,7 @@ class _Planner:
         join: Literal["only", "add", "concat"] = "only",
         drop_path: float = 0.0,
     ) -> int:
-        """Lays down a step, unless it would only hand on what it reads, and returns where its map is."""
+        """Adds a step, unless it would only pass on what it reads, and returns the index of its map."""
         if len(inputs) == 1 and join != "add":
             if not layers:
                 return inputs[0]
@@ -183,7 +183,7 @@ class _Planner:
             self.strides.append(stride)
 
     def cell(self, name: str, cell: Cell, channels: int, stride: int, previous: int | None) -> None:
-        """Lays down a cell. Names: `inputs.i` fits input i, `blocks.b.left` and `.right` are the operations,
+        """Adds a cell. Names: `inputs.i` fits input i, `blocks.b.left` and `.right` are the operations,
         `outputs.s` fits state s to the others."""
         prefix, share = f"cells.{name}", (self.laid + 1) / self.cells
         states = self.inputs(prefix, cell, channels, previous)
@@ -192,7 +192,7 @@ class _Planner:
             for side, edge in (("left", block.left), ("right", block.right)):
                 read = states[edge.state]
                 layers = self.op(edge.op, self.channels[read], channels, stride if edge.state < cell.inputs else 1)
-                drop = 0.0 if edge.op == "identity" else share  # drop path spares identities
+                drop = 0.0 if edge.op == "identity" else share  # drop path is not applied to identities
                 sides.append(self.step(f"{where}.{side}", (read,), layers, drop_path=drop))
             join: Literal["add", "concat"] = "concat" if block.combine == "concat" else "add"
             joined = self.step(f"{where}.joined", (sides[0], sides[1]), join=join)
@@ -216,7 +216,7 @@ class _Planner:
         return OPS[op](c_in, channels, stride)
 
     def inputs(self, prefix: str, cell: Cell, channels: int, previous: int | None) -> list[int]:
-        """Where the cell's input states are, after what fits them to its width and size."""
+        """The indices of the cell's input states, after the layers that fit them to its width and size."""
         current, always = len(self.maps) - 1, self.genotype.style == "nds"
         if cell.output == "separate":
             parts = self.maps[current]
@@ -225,7 +225,7 @@ class _Planner:
             ]
         states = [self.fit(f"{prefix}.inputs.0", current, 0, channels, True)]
         if cell.inputs == 2:
-            # Where there is no map before the current one, the previous input is the current one, untouched.
+            # If there is no map before the current one, the previous input is the current one, unchanged.
             if previous is None and not always:
                 states.append(self.maps[current][0])
             else:
@@ -258,7 +258,7 @@ def _stem(scale: CellScale, in_channels: int) -> tuple[Layers, ...]:
 
 
 def _with_style(architecture: Any, scale: Any) -> tuple[Any, Any]:
-    """Before version 2 the style stood in the scale."""
+    """Before version 2 the style was in the scale."""
     if isinstance(architecture, dict) and isinstance(scale, dict):
         scale = dict(scale)
         architecture = {**architecture, "style": scale.pop("style", "slim")}

@@ -1,4 +1,4 @@
-"""Checked values: from files of JSON to dataclasses, every type and choice looked at."""
+"""Checked values: from JSON files to dataclasses, with every type and choice checked."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def read_json(path: str | Path, what: str, error: type[ZooError] = ConfigError) 
 
 
 def check_choices(value: Any, where: str) -> None:
-    """ConfigError if a field whose type is a Literal holds none of its choices."""
+    """Raises ConfigError if a field whose type is a Literal has a value that is not one of its choices."""
     for name, hint in get_type_hints(type(value)).items():
         if get_origin(hint) is Literal and getattr(value, name) not in get_args(hint):
             choices = ", ".join(get_args(hint))
@@ -34,7 +34,7 @@ def check_choices(value: Any, where: str) -> None:
 
 def parse_dataclass(cls: type, value: Any, where: str) -> Any:
     """A frozen dataclass from a decoded JSON value, every type checked; raises ConfigError naming the field."""
-    import pydantic  # imported here: it would be most of `import nasnet_zoo`'s time
+    import pydantic  # imported here: at the top it would take most of `import nasnet_zoo`'s time
 
     hints = get_type_hints(cls)
     required = dataclasses.MISSING

@@ -1,6 +1,6 @@
-"""What a network is, as data: kind, architecture, scale, and how pictures are prepared.
+"""A network as data: kind, architecture, scale, and how pictures are prepared.
 
-`config.json` of a checkpoint folder is a NetworkConfig's `to_json`. Nothing here knows what kinds there are: the
+`config.json` of a checkpoint folder is a NetworkConfig's `to_json`. This file does not know which kinds exist; the
 registry in kinds.py does.
 """
 
@@ -23,8 +23,8 @@ FORMAT_VERSION = 2  # 1 had a cell's style in its scale instead of in its archit
 class NetworkConfig:
     """A network without its weights. The same config always gives the same state_dict keys and shapes.
 
-    `labels` names a label set of labels.py, or lists the class names, or is None. `kind` is that of the architecture's
-    type unless it is given.
+    `labels` names a label set of labels.py, or lists the class names, or is None. If `kind` is not given, it is found
+    by the type of the architecture.
     """
 
     architecture: Any
@@ -63,7 +63,7 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, value: Any) -> "NetworkConfig":
-        """The config in a decoded JSON value; raises ConfigError or GenotypeError. Knows no fields it ignores."""
+        """The config in a decoded JSON value; raises ConfigError or GenotypeError. Unknown fields are errors."""
         names = [field.name for field in dataclasses.fields(cls)]
         if not isinstance(value, dict):
             raise ConfigError("a network config is a JSON object; this is not one")
@@ -109,7 +109,7 @@ class NetworkConfig:
 
 
 def read_config(path: str | Path) -> tuple[NetworkConfig, dict[str, Any]]:
-    """The network in a checkpoint folder's `config.json`, and what is recorded there about its weights.
+    """The network in a checkpoint folder's `config.json`, and the record of its weights there.
 
     Raises ConfigError or GenotypeError, naming the file.
     """
@@ -117,7 +117,7 @@ def read_config(path: str | Path) -> tuple[NetworkConfig, dict[str, Any]]:
 
 
 def config_of(record: Any, path: str | Path) -> tuple[NetworkConfig, dict[str, Any]]:
-    """`read_config` for what the file at `path` holds."""
+    """`read_config` for a value that was read from the file at `path`."""
     try:
         if not isinstance(record, dict) or "network" not in record:
             raise ConfigError("it is not a nasnet_zoo config: it has no 'network'")

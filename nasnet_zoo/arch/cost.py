@@ -1,4 +1,4 @@
-"""What a network costs, in closed form from its plan alone: parameters, multiply-adds, activations and memory."""
+"""The cost of a network, in closed form from its plan alone: parameters, multiply-adds, activations and memory."""
 
 from math import prod
 
@@ -34,12 +34,12 @@ def network_cost(config: NetworkConfig, size: Size | None = None) -> Cost:
 
 
 def peak_values(plan: Plan, size: Size) -> int:
-    """How many values the maps of a forward pass hold at its fullest, for one picture of `size`, in inference.
+    """The largest number of values that the maps hold at the same time, in inference, for one picture of `size`.
 
-    The picture is held throughout, and a map, with its ReLU once a step has taken that, until the last step that reads
-    it. What a step has joined is held until its last layer is done; a layer's input, its output and its `scratch` are
-    there together. Left out are what the kernels themselves allocate (oneDNN's and cuDNN's own layouts and workspaces)
-    and whatever the allocator does not give back.
+    The picture is kept during the whole forward pass. A map is kept until the last step that reads it, and so is its
+    ReLU after a step has computed it. The joined inputs of a step are kept until its last layer is done. A layer's
+    input, its output and its `scratch` exist at the same time. Not included are the allocations of the kernels
+    themselves (oneDNN's and cuDNN's own layouts and workspaces) and memory that the allocator does not give back.
     """
     sizes, held, rectified = {PICTURE: size}, {PICTURE: plan.in_channels * prod(size)}, {}
     peak = 0
@@ -56,7 +56,7 @@ def peak_values(plan: Plan, size: Size) -> int:
                 own += joined
         base = sum(held.values()) + sum(rectified.values()) + own
         peak = max(peak, base + (joined if step.join == "add" and len(step.inputs) > 2 else 0))  # two sums at a time
-        read = 0  # values that a layer reads, where they are of no map that is counted already
+        read = 0  # values that a layer reads, unless they belong to a map that is counted already
         for layer in layers:
             if isinstance(layer, ReLU):
                 continue  # in place

@@ -5,8 +5,8 @@ first the cell's inputs, then one per block in order. With the usual two inputs,
 (the output of the cell before) and state 1 the *previous* one (the output of the cell before that), as in TF-slim;
 DARTS numbers these two the other way round.
 
-A cell whose output is "concat" hands on one map, the concatenation of the states in `outputs`. A cell whose output
-is "separate" (NASNet-B, appendix B) hands on each of those states by itself, and the next cell reads them as its
+A cell whose output is "concat" has one output map, the concatenation of the states in `outputs`. A cell whose output
+is "separate" (NASNet-B, appendix B) outputs each of those states separately, and the next cell reads them as its
 inputs 0, 1, 2, ...
 """
 
@@ -60,7 +60,7 @@ class Cell:
         return tuple(state for state in range(self.num_states) if state not in read)
 
     def live_blocks(self) -> set[int]:
-        """Indices of the blocks that an output depends on; the others are computed for nothing."""
+        """Indices of the blocks that an output depends on; the others have no effect."""
         live, pending = set(), [state - self.inputs for state in self.outputs]
         while pending:
             index = pending.pop()
@@ -76,12 +76,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Genotype:
-    """A normal cell and a reduction cell (stride 2), and by which family's rules they become a network.
+    """A normal cell and a reduction cell (stride 2), and the family whose rules make them into a network.
 
-    `style` "slim" (TF-slim's NASNet, PNASNet) projects the previous input only where it must, and a strided identity is
-    a 1x1 convolution; "nds" (DARTS and its relatives, Radosavovic et al. 2019) projects both inputs always, a strided
-    identity is a factorized reduction, and no ReLU comes before the global average. Equality is literal, because the
-    order decides the weights. Raises GenotypeError, naming the cell and the block, if anything does not make sense.
+    `style` "slim" (TF-slim's NASNet, PNASNet) projects the previous input only if its channels do not fit, and a
+    strided identity is a 1x1 convolution. "nds" (DARTS and its relatives, Radosavovic et al. 2019) always projects both
+    inputs, a strided identity is a factorized reduction, and there is no ReLU before the global average. Two genotypes
+    are equal only if they are written in the same order, because the order decides which weights are where. Raises
+    GenotypeError, naming the cell and the block, for a genotype that is not valid.
     """
 
     normal: Cell
@@ -117,7 +118,7 @@ class Genotype:
 
     @classmethod
     def from_json(cls, value: Any) -> "Genotype":
-        """The genotype in a decoded JSON value, of the style "slim" where it names none; raises GenotypeError."""
+        """The genotype in a decoded JSON value; its style is "slim" if it names none. Raises GenotypeError."""
         value = _fields(value, "the genotype", required=("normal", "reduction"), optional=("style",))
         normal, reduction = (_cell_from_json(value[name], name) for name in ("normal", "reduction"))
         style: Any = _text(value.get("style", "slim"), "style")  # the constructor checks that it is one of STYLES
@@ -125,7 +126,17 @@ class Genotype:
 
 
 def read_genotype(path: str | Path) -> Genotype:
-    """The genotype in a JSON file; raises GenotypeError, naming the file."""
+    """Reads a genotype from a JSON file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The genotype; its style is "slim" if the file names none.
+
+    Raises:
+        GenotypeError: if the file cannot be read or does not describe a genotype; the error names the file.
+    """
     value = read_json(path, "genotype", GenotypeError)
     try:
         return Genotype.from_json(value)
@@ -238,10 +249,9 @@ def _cell_from_json(value: Any, name: str) -> Cell:
 def _canonical_cell(cell: Cell) -> list[Any]:
     """The live blocks in an order that depends only on the graph, with sides and outputs sorted.
 
-    Blocks are placed one at a time, always the smallest by (what it reads in the new numbering, colour); a block's
-    colour says how it is used by those after it, so that equal blocks with different uses are told apart. Where
-    several are still alike each is tried, up to a limit that no cell of a sensible size reaches, and the smallest
-    result counts.
+    Blocks are placed one at a time, always the smallest by (what it reads in the new numbering, colour). A block's
+    colour says how later blocks use it, so that equal blocks with different uses are distinguished. If several blocks
+    are still alike, each is tried, up to a limit that no cell of a normal size reaches, and the smallest result counts.
     """
     inputs = cell.inputs
     live = {inputs + index: cell.blocks[index] for index in cell.live_blocks()}

@@ -1,6 +1,7 @@
 """The registry of kinds: how one kind of architecture is read, written, hashed, drawn, sized and lowered to a plan.
 
-It stands below all that dispatches on `config.kind`, and knows no kind itself: a kind's data module registers it.
+All code that depends on `config.kind` asks this registry. The registry itself names no kind: a kind's data module
+registers it.
 """
 
 from collections.abc import Callable
@@ -13,10 +14,11 @@ from .plan import Plan
 
 @dataclass(frozen=True)
 class Sizing:
-    """How large a network is wanted, in the words that all kinds share.
+    """The wanted size of a network, in terms that all kinds share.
 
-    `depth` is N and `width` F; `data` says which pictures it is for, at `size` pixels a side and with so many
-    `classes`, or that data's own. `stem` times the width is that of a CIFAR network's stem, for kinds that have one.
+    `depth` is N and `width` is F. `data` says which pictures the network is for; `size`, in pixels a side, and
+    `classes` are those of the data if they are None. `stem` times the width is the width of a CIFAR network's stem, for
+    kinds that have one.
     """
 
     depth: int
@@ -56,14 +58,14 @@ KINDS: dict[str, Kind] = {}
 
 
 def register_kind(name: str, kind: Kind) -> None:
-    """Adds a kind; the name is what configs say in `kind`. Raises ConfigError if there is one of that name."""
+    """Adds a kind; configs give its name in `kind`. Raises ConfigError if the name is taken."""
     if name in KINDS:
         raise ConfigError(f"the kind {name!r} is registered already; choose another name")
     KINDS[name] = kind
 
 
 def get_kind(name: str) -> Kind:
-    """The kind of that name, or ConfigError."""
+    """The kind of that name; raises ConfigError if there is none."""
     if name not in KINDS:
         raise ConfigError(f"unknown kind {name!r}; this nasnet_zoo has {', '.join(sorted(KINDS))}")
     return KINDS[name]
@@ -78,7 +80,7 @@ def kind_of(architecture: Any) -> str:
 
 
 def recognised(value: Any) -> str:
-    """The name of the kind that a bare architecture in JSON is of; raises ConfigError."""
+    """The name of the kind of an architecture in JSON that does not name its kind; raises ConfigError."""
     for name, kind in KINDS.items():
         if kind.recognise(value):
             return name

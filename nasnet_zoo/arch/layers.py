@@ -18,12 +18,12 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs for one picture, counted as the papers count: one multiply-add per weight and output pixel
+    """The cost of a network for one picture, counted as the papers count: one multiply-add per weight and output pixel
     of every convolution and of the classifier; batch norm, pools, additions and ReLUs are free.
 
     `parameters` are the trained ones, without batch-norm statistics (`bn_statistics` counts those) and without the
     auxiliary head, which is not there at inference. `activations` are the values that convolutions and the classifier
-    put out (Radosavovic et al. 2020, section 3.2).
+    output (Radosavovic et al. 2020, section 3.2).
     """
 
     parameters: int = 0
@@ -42,29 +42,30 @@ class Cost:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer. `name` is its part of the keys in a state_dict. This base leaves a map as it is, for nothing."""
+    """One layer. `name` is its part of the keys in a state_dict. This base class does not change a map and costs
+    nothing."""
 
     name: str
 
     @property
     def reduction(self) -> int:
-        """By how much it divides the height of a map, rounding up."""
+        """The factor by which it divides the height of a map, rounding up."""
         return 1
 
     def channels_after(self, channels: int) -> int:
-        """The channels of what it puts out, from those of what it reads."""
+        """The channels of its output, from those of its input."""
         return channels
 
     def size_after(self, size: Size) -> Size:
-        """The size of what it puts out, from that of what it reads."""
+        """The size of its output, from that of its input."""
         return size
 
     def cost(self, size: Size) -> Cost:
-        """What it costs to put out a map of `size`."""
+        """The cost of an output map of `size`."""
         return Cost()
 
     def scratch(self, size: Size, channels: int) -> int:
-        """How many values its module holds beside what it puts out while it reads a map of so many `channels`."""
+        """How many values its module holds beside its output while it reads a map of that many `channels`."""
         return 0
 
 

@@ -1,9 +1,9 @@
 """The plan of a network: a flat list of steps in the order of computation, to which every kind lowers its
 architecture.
 
-One walker each serves all kinds: `networks/planned.py` builds modules, `arch/cost.py` counts parameters, multiply-adds,
-activations and memory, `export/trace.py` makes the graph, `convert/names.py` the names in TensorFlow. The names of the
-steps are the kind's, and with them the keys of the state_dict.
+The modules that walk through a plan serve all kinds: `networks/planned.py` builds modules, `arch/cost.py` counts
+parameters, multiply-adds, activations and memory, `export/trace.py` makes the graph, `convert/names.py` the names in
+TensorFlow. A kind chooses the names of its steps, and with them the keys of the state_dict.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Step(NamedTuple):
     """One map: `layers` on the joined `inputs`, which are earlier steps or PICTURE.
 
     `name` is the prefix of its keys in the state_dict, "cells.normal_0.blocks.2.left". `join` says how several inputs
-    become one. `drop_path` is the step's share of ScheduledDropPath, from 0 (spared) to 1 (the last of the network).
+    become one. `drop_path` is the step's share of ScheduledDropPath, from 0 (none) to 1 (the last of the network).
     """
 
     name: str
@@ -43,7 +43,8 @@ class Plan:
     """The steps of a network from the picture to `output`, the map that is averaged and classified.
 
     `features` are the last maps at each total stride, each the concatenation of some steps. `minimum_size` is the
-    least side of a picture in pixels. Raises ConfigError if a step reads what is not there, or two have one name.
+    least side of a picture in pixels. Raises ConfigError if a step reads a step that is not before it, or if two steps
+    have the same name.
     """
 
     steps: tuple[Step, ...]
@@ -106,7 +107,7 @@ class Plan:
 
     @cached_property
     def last_use(self) -> dict[int, int]:
-        """The step that is the last to read each step or the picture; what nothing reads is not there."""
+        """For each step and the picture, the last step that reads it; a step that nothing reads has no entry."""
         return {read: index for index, step in enumerate(self.steps) for read in step.inputs}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How pictures are prepared for a network, and the ways in use, with their means and deviations."""
+"""How pictures are prepared for a network, and the preprocessings in use, with their means and deviations."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -15,7 +15,7 @@ from . import export  # noqa: F401
 
 
 def main() -> None:
-    """Runs the command line; an error the user can mend becomes one sentence and exit code 2."""
+    """Runs the command line; an error that the user can correct becomes one sentence and exit code 2."""
     try:
         app()
     except ZooError as error:

@@ -14,13 +14,15 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # brackets in the help are meant as they stand
+    rich_markup_mode=None,  # brackets in the help are literal
 )
-console = Console(markup=False)  # names of files and models are meant as they stand too
+console = Console(markup=False)  # brackets in names of files and models are literal too
 
 SHIPPED = "nasnet-a-cifar-small"
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Zoo name, name.tag, org/repo[@revision] or folder.")]
-DeviceOption = Annotated[str | None, typer.Option(help="Where to run: cpu, cuda, ...; a GPU if there is one.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where to run: cpu, cuda, ...; by default a GPU if there is one.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

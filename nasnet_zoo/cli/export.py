@@ -38,29 +38,33 @@ PrecisionOption = Annotated[
 ]
 ImagesOption = Annotated[
     Path | None,
-    typer.Option(help="A folder of pictures such as the graph will see: a precision that is calibrated needs them."),
+    typer.Option(help="A folder of pictures like those the graph will get; a calibrated precision needs them."),
 ]
 
 
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write; NAME-PRECISION here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The folder to write; by default NAME-PRECISION in this folder.")
+    ] = None,
     precision: PrecisionOption = "fp32",
     size: Annotated[
-        Any, typer.Option(parser=_size, metavar="native|any|SIDE|HEIGHTxWIDTH", help="Of the pictures, in pixels.")
+        Any,
+        typer.Option(parser=_size, metavar="native|any|SIDE|HEIGHTxWIDTH", help="The size of the pictures, in pixels."),
     ] = "native",
     pixels: Annotated[
-        bool, typer.Option("--pixels", help="Take uint8 pictures (batch, height, width, 3), give the top classes too.")
+        bool,
+        typer.Option("--pixels", help="Take uint8 pictures (batch, height, width, 3) and also give the top classes."),
     ] = False,
-    top: Annotated[int | None, typer.Option(min=1, help="How many classes --pixels gives; 5 unless said.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many classes --pixels gives; 5 by default.")] = None,
     images: ImagesOption = None,
     triton: Annotated[Path | None, typer.Option(help="Also write the graph into this Triton model repository.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a model as a verified ONNX graph.
 
-    Nothing is written unless onnxruntime gives torch's logits."""
+    Nothing is written unless onnxruntime's logits agree with torch's."""
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin, to_onnx
     from nasnet_zoo.export.triton import check_triton_name, write_triton
 
@@ -106,9 +110,9 @@ def _print_report(report: Any, out: Path) -> None:
 @app.command()
 def bench(
     names: Annotated[list[str], typer.Argument(help="Zoo names, or checkpoint folders.")],
-    provider: Annotated[Provider | None, typer.Option(help="Where to run; a GPU if there is one.")] = None,
+    provider: Annotated[Provider | None, typer.Option(help="Where to run; by default a GPU if there is one.")] = None,
     precision: PrecisionOption = "fp32",
-    batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; may be given several times.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; can be given several times.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 20,
     only: Annotated[
         list[str] | None, typer.Option(help="nasnet_zoo, unfused, torch_onnx, timm, eager, compile: some of them.")
@@ -117,8 +121,8 @@ def bench(
 ) -> None:
     """Time a model's graph against other ways to run it.
 
-    They take turns: the graph without its fusions, torch's own export of the network and of timm's, torch and
-    torch.compile."""
+    The others are: the graph without its fusions, torch's own export of the network and of timm's, torch and
+    torch.compile. They take turns, run by run."""
     from dataclasses import asdict
     from tempfile import TemporaryDirectory
 
@@ -155,10 +159,14 @@ def bench(
 @app.command()
 def demo(
     model: Annotated[str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.")] = SHIPPED,
-    build: Annotated[Path | None, typer.Option(help="Write the static site into this folder, and end.")] = None,
+    build: Annotated[
+        Path | None, typer.Option(help="Write the static site into this folder instead of serving it.")
+    ] = None,
     precision: PrecisionOption = "fp16",
     images: ImagesOption = None,
-    examples: Annotated[Path | None, typer.Option(help="A folder of pictures that the page offers.")] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="A folder of pictures that the page offers as examples.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve; 0 is any free port.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
@@ -187,7 +195,7 @@ def demo(
 
 
 def _pictures(folder: Path, count: int, option: str = "--images") -> list[Path]:
-    """At most `count` pictures of a folder and those below it, evenly spaced in the order of their names."""
+    """At most `count` pictures of a folder and its subfolders, evenly spaced in the order of their names."""
     from PIL import Image
 
     if not folder.is_dir():

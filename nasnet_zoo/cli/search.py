@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _WithTables(TyperCommand):
-    """A command whose help ends with what can be chosen, as the tables have it at that moment."""
+    """A command whose help ends with the rows of the tables, read when the help is printed."""
 
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
         from nasnet_zoo.search import CHILDREN, FLEETS, REWARDS, SEARCHERS, SPACES
@@ -34,24 +34,26 @@ class _WithTables(TyperCommand):
 
 @app.command(cls=_WithTables)
 def search(
-    folder: Annotated[Path, typer.Argument(help="The run folder. A search that is there goes on.")],
-    preset: Annotated[str | None, typer.Option(help="A whole config by name, to begin with; see below.")] = None,
+    folder: Annotated[Path, typer.Argument(help="The run folder; a search that it holds is resumed.")],
+    preset: Annotated[str | None, typer.Option(help="The name of a complete config to start from; see below.")] = None,
     config: Annotated[Path | None, typer.Option(help="A search config in JSON, instead of a preset.")] = None,
     data: Annotated[str | None, typer.Option(help="The folder that holds CIFAR-10, or a table's CSV file.")] = None,
     searcher: Annotated[str | None, typer.Option(help="What proposes the children; see below.")] = None,
-    space: Annotated[str | None, typer.Option(help="What they are proposed from; see below.")] = None,
+    space: Annotated[str | None, typer.Option(help="The search space of the children; see below.")] = None,
     children: Annotated[int | None, typer.Option(help="How many children to evaluate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the searcher and the children.")] = None,
-    fleet: Annotated[str | None, typer.Option(help="Where they run; see below.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Workers per device, of --fleet processes and ray.")] = None,
-    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:0, ...; else the GPUs, inline the first.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of the searcher and the children.")] = None,
+    fleet: Annotated[str | None, typer.Option(help="Where the children run; see below.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers per device, with --fleet processes or ray.")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="cpu, cuda:0, ...; by default all GPUs (inline: the first).")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: --set controller.learning_rate=0.001.")
     ] = None,
     baseline: Annotated[list[Path] | None, typer.Option(help="Run folders of random searches, for the report.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the best cell as JSON.")] = False,
 ) -> None:
-    """Search for cells. Interrupted, `nasnet-zoo search FOLDER` goes on where it stopped."""
+    """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
     from nasnet_zoo.search import run
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.progress import Progress
@@ -71,7 +73,7 @@ def search(
             settings = changed(start, {**changes, "folder": str(folder)})
             result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
     except KeyboardInterrupt:
-        print(f"nasnet-zoo: stopped; `nasnet-zoo search {folder}` goes on where it was", file=sys.stderr)
+        print(f"nasnet-zoo: stopped; `nasnet-zoo search {folder}` continues from here", file=sys.stderr)
         sys.exit(130)
     if as_json:
         print_json(json.loads((folder / "best.json").read_text(encoding="utf-8")))
@@ -82,7 +84,7 @@ def search(
 
 
 def _start(folder: Path, preset: str | None, config: Path | None):
-    """The config to begin with: named, or that of the search in the folder."""
+    """The config to start from: a preset, a file, or that of the search in the folder."""
     from nasnet_zoo.search.config import read_search_config
     from nasnet_zoo.search.folder import CONFIG, read_config
     from nasnet_zoo.search.presets import preset as named
@@ -101,9 +103,11 @@ def _start(folder: Path, preset: str | None, config: Path | None):
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="The run folder of a search, running or finished.")],
-    baseline: Annotated[list[Path] | None, typer.Option(help="Run folders of random searches, beside it.")] = None,
+    baseline: Annotated[
+        list[Path] | None, typer.Option(help="Run folders of random searches, to compare with.")
+    ] = None,
 ) -> None:
-    """Write a search's report.html anew."""
+    """Write the report.html of a search again."""
     from nasnet_zoo.search.report.report import write_report
 
     console.print(f"wrote {write_report(folder, baseline or ())}", soft_wrap=True)
@@ -112,23 +116,29 @@ def report(
 @app.command()
 def transfer(
     source: Annotated[str, typer.Argument(help="best.json, a search's run folder, or a genotype's name or file.")],
-    max_madds: Annotated[str | None, typer.Option(help="Multiply-adds at most: 600M, 2.5G.")] = None,
-    params: Annotated[str | None, typer.Option(help="Parameters at most: 5.3M.")] = None,
+    max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds: 600M, 2.5G.")] = None,
+    params: Annotated[str | None, typer.Option(help="The most parameters: 5.3M.")] = None,
     cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,
     penultimate: Annotated[int | None, typer.Option("-p", help="P, channels of the last map.")] = None,
     stem: Annotated[
-        Literal["imagenet", "cifar"], typer.Option(help="How the network begins: for large pictures or small ones.")
+        Literal["imagenet", "cifar"], typer.Option(help="The stem of the network: for large pictures or small ones.")
     ] = "imagenet",
-    size: Annotated[int | None, typer.Option(help="Pixels; 224 for imagenet and 32 for cifar.", min=8)] = None,
-    classes: Annotated[int | None, typer.Option(help="1000 for imagenet and 10 for cifar.", min=1)] = None,
+    size: Annotated[
+        int | None, typer.Option(help="The pictures' side in pixels; by default 224 for imagenet, 32 for cifar.", min=8)
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="How many classes; by default 1000 for imagenet, 10 for cifar.", min=1)
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a folder with fresh weights to train.")] = None,
-    rerank: Annotated[int, typer.Option(help="First train so many of a search's best cells for longer.", min=0)] = 0,
-    epochs: Annotated[int, typer.Option(help="For how long, in epochs.", min=1)] = 40,
+    rerank: Annotated[
+        int, typer.Option(help="First train this many of the search's best cells for longer.", min=0)
+    ] = 0,
+    epochs: Annotated[int, typer.Option(help="How long --rerank trains, in epochs.", min=1)] = 40,
     data: Annotated[str | None, typer.Option(help="The folder that holds CIFAR-10, for --rerank.")] = None,
     device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the network's config as JSON.")] = False,
 ) -> None:
-    """Make a found cell into a network of the size that is wanted."""
+    """Build a network of a given size from a found cell."""
     from nasnet_zoo.search.scaling import Target, best_of, ladder
 
     if rerank:
@@ -160,7 +170,7 @@ def transfer(
 
 
 def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str | None) -> str:
-    """Trains a search's best for longer, says how well the short training had ranked them, and returns the best."""
+    """Trains a search's best cells for longer, prints how well the short training ranked them, and returns the best."""
     from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
     from nasnet_zoo.search.reranking import rerank as reranked
 

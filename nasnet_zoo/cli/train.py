@@ -10,14 +10,14 @@ from .app import DeviceOption, app, chosen_device, console, progress_bar
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that is there goes on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that it holds is resumed.")],
     model: Annotated[str, typer.Option("--model", "-m", help="The zoo name of the architecture, or a config.json.")],
     recipe: Annotated[str, typer.Option(help="The name of a recipe.")] = "cifar-quick",
     data: Annotated[str, typer.Option(help="cifar10, or a folder that holds it.")] = "cifar10",
-    seed: Annotated[int, typer.Option(help="Of the first weights and of the augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the first weights and of the augmentation.")] = 0,
     device: DeviceOption = None,
 ) -> None:
-    """Train a model. Interrupted, the same command goes on where it stopped."""
+    """Train a model. After an interruption, the same command continues where it stopped."""
     from ..lookup import find_config
     from ..training.run import train_cifar10
 

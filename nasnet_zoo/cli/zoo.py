@@ -15,7 +15,7 @@ from .app import SHIPPED, DeviceOption, JsonOption, ModelOption, app, console, l
 
 @app.command("list")
 def list_command(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern, quoted.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="A shell pattern in quotes, such as 'nasnet-*'.")] = "*",
     pretrained: Annotated[bool, typer.Option(help="Only models that have weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -144,7 +144,9 @@ def eval_command(
         str, typer.Option(help="cifar10, or a folder: CIFAR-10's, one subfolder per class, or labels.csv.")
     ],
     model: ModelOption = SHIPPED,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; of a folder at most 32.")] = 250,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures at a time; at most 32 if they come from a folder.")
+    ] = 250,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Foreign weights to this package's state_dicts, every key accounted for.
+"""Converts foreign weights to this package's state_dicts. Every tensor must be used, and every key must be filled.
 
 Each `from_...` takes the foreign tensors and a NetworkConfig and returns a float32 state_dict that fits the config, or
 raises ConversionError, which lists what is missing, left over or of another shape.

@@ -1,7 +1,7 @@
 """Which foreign tensor every tensor of a state_dict comes from. Imports no torch.
 
-TF-slim's names are the origin, so they are the common language here: `slim_sources` derives them from a config's plan,
-and the names of the ports (Cadene's and timm's PyTorch code, Keras) are renamings of TF-slim's.
+All other names were derived from TF-slim's. So `slim_sources` derives TF-slim's names from a config's plan, and the
+names of the ports (Cadene's and timm's PyTorch code, Keras) are found by renaming those.
 """
 
 import re
@@ -28,9 +28,9 @@ class Source(NamedTuple):
 
 
 def slim_sources(config: NetworkConfig, numbered_reductions: bool) -> list[Source]:
-    """Every tensor of a network of cells in the slim style. With `numbered_reductions` the reduction cells count among
-    the `cell_i` (PNASNet), otherwise they are `reduction_cell_i` (NASNet). Raises ConversionError for other styles
-    and for operations that TF-slim has no names for."""
+    """Every tensor of a network of cells in the slim style. With `numbered_reductions` the reduction cells are numbered
+    among the `cell_i` (PNASNet), otherwise they are `reduction_cell_i` (NASNet). Raises ConversionError for other
+    styles and for operations that have no names in TF-slim."""
     genotype, scale, plan = config.architecture, config.scale, config.plan
     if not isinstance(genotype, Genotype) or genotype.style != "slim" or scale.stem == "imagenet-nds":
         raise ConversionError("only cell networks of the slim style have TF-slim names; this config is another kind")

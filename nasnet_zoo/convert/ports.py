@@ -24,11 +24,21 @@ SLIM_TRAINING = ("global_step", "/RMSProp", "/RMSProp_1", "/Momentum", "_RMSProp
 
 
 def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[str, Tensor]:
-    """From TF-slim's variables by name (arrays, e.g. of tf_checkpoint.read), for a NASNet or PNASNet config.
+    """Converts TF-slim's variables.
 
-    A name may end in `/ExponentialMovingAverage`, which is used where there is no plain one; optimiser state and, for
-    a config without one, the auxiliary head are left out. With 1000 classes in the config and 1001 in the variables
-    the background class (row 0) is dropped. Raises ConversionError.
+    A name may end in `/ExponentialMovingAverage`, which is used if there is no plain one. Optimiser state is left out,
+    and so is the auxiliary head if the config has none. With 1000 classes in the config and 1001 in the variables
+    the background class (row 0) is dropped.
+
+    Args:
+        variables: arrays by TF-slim's names, for example from `tf_checkpoint.read`.
+        config: a NASNet or PNASNet config.
+
+    Returns:
+        A float32 state_dict that fits the config.
+
+    Raises:
+        ConversionError: with what is missing, left over or of another shape.
     """
     found, averaged = {}, 0
     for name, value in variables.items():
@@ -48,9 +58,18 @@ def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[st
 
 
 def from_keras(weights: str | Path | Mapping[str, Any], config: NetworkConfig) -> dict[str, Tensor]:
-    """From an `.h5` weight file of Keras's NASNet (ImageNet, with its top), or from what `read_keras` read of it.
+    """Converts the weights of Keras's NASNet (ImageNet, with its top).
 
-    Raises ConversionError.
+    Args:
+        weights: an `.h5` weight file, or its tensors as `read_keras` returns them.
+        config: a config of NASNet-A with the ImageNet stem and no auxiliary head.
+
+    Returns:
+        A float32 state_dict that fits the config.
+
+    Raises:
+        ConversionError: for another config, a file that cannot be read (h5py is needed), or with what is missing, left
+            over or of another shape.
     """
     if config.architecture != NASNET_A or config.scale.stem != "imagenet" or config.scale.aux_size is not None:
         raise ConversionError("Keras has NASNet-A with the ImageNet stem and no auxiliary head only, not this config")
@@ -89,14 +108,35 @@ def read_keras(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def from_timm(state_dict: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """From timm's `nasnetalarge` or `pnasnet5large`. Raises ConversionError."""
+    """Converts timm's `nasnetalarge` or `pnasnet5large`.
+
+    Args:
+        state_dict: timm's state_dict.
+        config: the config of the same network.
+
+    Returns:
+        A float32 state_dict that fits the config.
+
+    Raises:
+        ConversionError: with what is missing, left over or of another shape.
+    """
     return _from_torch(state_dict, config, gaps=0)
 
 
 def from_cadene(state_dict: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """From `nasnetalarge`, `nasnetamobile` or `pnasnet5large` of pretrained-models.pytorch. Raises ConversionError.
+    """Converts `nasnetalarge`, `nasnetamobile` or `pnasnet5large` of Cadene's pretrained-models.pytorch.
 
     Its mobile network numbers cells with a gap of two after each reduction; its large one has 1001 classes.
+
+    Args:
+        state_dict: Cadene's state_dict.
+        config: the config of the same network.
+
+    Returns:
+        A float32 state_dict that fits the config.
+
+    Raises:
+        ConversionError: with what is missing, left over or of another shape.
     """
     gapped = "cell_6.conv_1x1.conv.weight" in state_dict and "cell_4.conv_1x1.conv.weight" not in state_dict
     return _from_torch(state_dict, config, gaps=config.scale.stages[0] if gapped else 0)
@@ -119,7 +159,7 @@ def _collect(
     name: Callable[[Source], str],
     axes: Mapping[str, tuple[int, ...] | None],
 ) -> dict[str, Tensor]:
-    """The state_dict of `sources` out of the tensors `found`, both sides accounted for to the last one."""
+    """The state_dict that `sources` describe, from the tensors `found`; each tensor of both must be used."""
     shapes = {key: tuple(value.shape) for key, value in build(config, empty=True).state_dict().items()}
     names = {source.key: name(source) for source in sources}
     missing = sorted(set(names.values()) - set(found))

@@ -5,7 +5,7 @@ tensor name to a BundleEntryProto, which says where in the shards the tensor's b
 BundleHeaderProto. The formats: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/lib/io/format.h, and
 format_description.txt of google/snappy, with which older TensorFlows compressed the index.
 
-Nothing in a file is trusted: every size is checked against the bytes that are really there before memory is taken.
+Nothing in a file is trusted: every size is checked against the actual bytes before memory is allocated.
 """
 
 import math
@@ -102,13 +102,13 @@ def _unpack(archive: Path, folder: str) -> dict[str, Path]:
         with tarfile.open(archive) as tar:
             for number, member in enumerate(tar):
                 if member.size < 0:
-                    raise ValueError("negative size")  # older tarfiles would go round in circles
+                    raise ValueError("negative size")  # older versions of tarfile would loop endlessly
                 if member.isreg() and not member.issparse() and _prefix(member.name):
                     parts[member.name] = Path(folder, str(number))
                     with open(parts[member.name], "wb") as file:
                         shutil.copyfileobj(tar.extractfile(member), file, _PIECE)
     except Exception as error:  # tarfile and the decompressors raise ten different types on damaged files
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the archive's
+        if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the archive
             raise
         raise CheckpointError(f"{archive} is not a checkpoint, or a damaged archive; download it again.") from error
     return parts
@@ -180,7 +180,7 @@ def _read_shard(path: Path, entries: list[_Entry]) -> Iterator[tuple[str, np.nda
         length = os.fstat(file.fileno()).st_size
         end = 0
         for entry in entries:
-            if entry.offset < end:  # else a small file could claim the same bytes for many large tensors
+            if entry.offset < end:  # otherwise a small file could claim the same bytes for many large tensors
                 raise ValueError(f"tensor {entry.name!r} overlaps another one")
             end = entry.offset + entry.size
             if end > length:
@@ -202,7 +202,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     end = total = 0
     for _, handle in _block_entries(_block(data, *index)):
         offset, size, _ = _varints(handle, 0, 2)
-        if offset < end:  # else a small file could repeat one block for ever
+        if offset < end:  # otherwise a small file could repeat one block endlessly
             raise ValueError("its blocks overlap")
         end = offset + size + _TRAILER
         block = _block(data, offset, size)

@@ -1,4 +1,4 @@
-"""CIFAR-10: found or fetched, checked, and as tensors."""
+"""CIFAR-10: finds or downloads it, checks it, and reads it as tensors."""
 
 import os
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def load_cifar10(folder: str | Path, train: bool) -> Pictures:
 
 
 def check_cifar10(config: NetworkConfig) -> None:
-    """ConfigError for a network that CIFAR-10's pictures, as they are, are not for."""
+    """Raises ConfigError for a network that does not fit CIFAR-10's pictures and classes."""
     if config.num_classes != 10:
         raise ConfigError(f"CIFAR-10 has 10 classes and this network {config.num_classes}: choose one with 10")
     size, channels = config.preprocess.size, config.in_channels
@@ -67,7 +67,7 @@ CIFAR_FOLDER = "cifar-10-batches-py"
 
 
 def cifar10_folder() -> Path:
-    """The folder that holds CIFAR-10: NASNET_ZOO_DATA, ./data or the cache, where it is downloaded if need be.
+    """The folder that holds CIFAR-10: NASNET_ZOO_DATA, ./data or the cache, to which it is downloaded if necessary.
 
     Raises DataError, saying how to get it.
     """
@@ -81,7 +81,7 @@ def cifar10_folder() -> Path:
     from torchvision.datasets import CIFAR10
 
     with locked(cached / CIFAR_FOLDER):
-        if not (cached / CIFAR_FOLDER).is_dir():  # else another process has fetched it while this one waited
+        if not (cached / CIFAR_FOLDER).is_dir():  # otherwise another process fetched it while this one waited
             with atomic_folder(cached / CIFAR_FOLDER) as temporary:
                 try:
                     CIFAR10(str(temporary), download=True)  # checks the archive's MD5

@@ -11,8 +11,9 @@ Labelled = list[tuple[Path, int]]
 
 
 def labelled_folder(folder: str | Path, labels: Sequence[str] | None, num_classes: int) -> Labelled:
-    """The pictures of a folder, each with its class: from a `labels.csv` of (file, class index), or from subfolders
-    that are named after the labels or, if there are as many as classes, stand for them in sorted order.
+    """The pictures of a folder, each with its class: from a `labels.csv` of (file, class index), or from subfolders.
+    Subfolders are named after the labels; or there are as many as classes, and their sorted order is that of the
+    classes.
 
     Raises DataError.
     """
@@ -39,7 +40,7 @@ def _from_table(table: Path) -> Labelled:
     for line, row in enumerate(rows, 1):
         if len(row) >= 2 and row[1].strip().isdecimal():
             pictures.append((table.parent / row[0], int(row[1])))
-        elif row and (line > 1 or (table.parent / row[0]).is_file()):  # else it is the heading
+        elif row and (line > 1 or (table.parent / row[0]).is_file()):  # otherwise it is the heading
             raise DataError(f"{table}, line {line}: expected a file and a class index, got {row[:3]}")
     return pictures
 
@@ -54,7 +55,7 @@ def _from_subfolders(folder: Path, labels: Sequence[str] | None, num_classes: in
     else:
         raise DataError(
             f"{folder} has {len(subfolders)} subfolders, which are neither named after the network's "
-            f"{num_classes} classes nor as many as they"
+            f"{num_classes} classes nor as many as there are classes"
         )
     return [
         (path, label)

@@ -1,4 +1,4 @@
-"""From a picture to a network's input, with Pillow and numpy alone, so that an ONNX session does it without torch."""
+"""From a picture to a network's input, with only Pillow and numpy, so that an ONNX session can do it without torch."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def open_image(source: ImageSource) -> Image.Image:
 
     `source` is a path, a file's bytes, an open binary file, a uint8 array (height, width, 3) or (height, width), or a
     PIL image. An animation gives its first frame; 16-bit grey is scaled down to 8 bits. Raises ImageError, naming the
-    source, for whatever cannot be read.
+    source, if it cannot be read.
     """
     if isinstance(source, Image.Image):
         return _decode(source, getattr(source, "filename", "") or "the PIL image")
@@ -49,7 +49,7 @@ def open_image(source: ImageSource) -> Image.Image:
 def prepare(source: ImageSource, preprocess: Preprocess, in_channels: int = 3) -> np.ndarray:
     """A picture, as `open_image` takes it, as the network's input: float32 (in_channels, height, width).
 
-    With antialias it is Pillow's resize, which rounds to 8 bits; without, what torch's `interpolate` does with
+    With antialias it is resized by Pillow, which rounds to 8 bits; without, as torch's `interpolate` does it with
     align_corners=False on floats. Raises ImageError, or ConfigError if in_channels is neither 1 (grey) nor 3 (RGB).
     """
     mean, std = statistics(preprocess, in_channels)
@@ -84,8 +84,8 @@ def _resized(source: ImageSource, preprocess: Preprocess, in_channels: int) -> n
 
 @dataclass(frozen=True)
 class Transform:
-    """`prepare` as torchvision's transforms are: called with a picture, gives a float32 tensor (channels, height,
-    width). Raises ConfigError, when it is made, for in_channels other than 1 and 3."""
+    """`prepare` in the form of torchvision's transforms: called with a picture, it returns a float32 tensor (channels,
+    height, width). Its constructor raises ConfigError for in_channels other than 1 and 3."""
 
     preprocess: Preprocess
     in_channels: int = 3
@@ -169,7 +169,7 @@ def _middle(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int, in
 
 
 def _interpolate(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """(height, width, channels) at `size`, without antialiasing: float32, or as it is where nothing changes."""
+    """(height, width, channels) at `size`, without antialiasing: float32, or unchanged if it has that size already."""
     height, width = size
     if pixels.shape[0] != height:
         pixels = sum(weight[:, None, None] * pixels[i] for i, weight in _taps(pixels.shape[0], height, interpolation))
@@ -181,8 +181,8 @@ def _interpolate(pixels: np.ndarray, size: tuple[int, int], interpolation: str) 
 def _taps(old: int, new: int, interpolation: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(indices, weights), each (new,), of the pixels whose weighted sum makes each new pixel.
 
-    The centres round as torch's do: the scale to float32, then the fused multiply-add to float32. In float64 an edge
-    would move by far more than a rounding in a picture of thousands of pixels.
+    The centres are rounded as in torch: the scale to float32, then the fused multiply-add to float32. In float64 an
+    edge in a picture of thousands of pixels would move by far more than a rounding error.
     """
     centres = (float(np.float32(old / new)) * (np.arange(new) + 0.5) - 0.5).astype(np.float32)
     first = np.floor(centres)

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class: its place among the logits, its name if it is known, and its probability, 0 to 1."""
+    """A class: its index among the logits, its name if it is known, and its probability, 0 to 1."""
 
     index: int
     label: str | None

@@ -1,1 +1,1 @@
-"""What knows nothing of networks: files, and the environment."""
+"""Helpers that do not depend on networks: files, and the environment."""

@@ -1,4 +1,4 @@
-"""What the environment offers and asks for: devices, the cache, and whether connections may be opened."""
+"""What the environment provides and sets: devices, the cache, and whether connections may be opened."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from ..errors import ZooError
 
 
 def check_device(device: str) -> None:
-    """Raises ZooError unless torch can compute on it. A GPU is not woken for that."""
+    """Raises ZooError unless torch can compute on the device. For a GPU this does not start CUDA."""
     if device == "cpu":
         return
     import torch
@@ -16,7 +16,7 @@ def check_device(device: str) -> None:
         place = torch.device(device)
         if place.type == "cuda" and (place.index or 0) < torch.cuda.device_count():
             return
-        torch.zeros(1, device=place).item()  # "meta" is there, but holds no numbers
+        torch.zeros(1, device=place).item()  # "meta" exists, but holds no numbers
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ZooError(
             f"the device {device!r} is not there ({str(error).splitlines()[0]}): try --device cpu"
@@ -30,7 +30,8 @@ def offline() -> bool:
 
 
 def cache_root() -> Path:
-    """NASNET_ZOO_CACHE, or `nasnet_zoo` in XDG_CACHE_HOME, or in ~/.cache: on every system, as the Hub's cache does.
+    """NASNET_ZOO_CACHE, or `nasnet_zoo` in XDG_CACHE_HOME or else in ~/.cache; the same on every system, as for the
+    Hub.
 
     Creates nothing. Raises ZooError if the home folder is needed and unknown.
     """

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, locks between processes, and digests."""
+"""Files and folders that appear complete or not at all, locks between processes, and digests."""
 
 import errno
 import glob
@@ -103,8 +103,8 @@ def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> It
 def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterator[None]:
     """Holds a lock between processes (and threads) for the work on `path`, in a hidden file beside it.
 
-    Waits at most `timeout` seconds, for ever if None, and says on stderr that it waits. Do not nest for one `path`.
-    Raises ZooError when the time is over or the lock file cannot be written.
+    Waits at most `timeout` seconds, without limit if None, and says on stderr that it waits. Do not nest for one
+    `path`. Raises ZooError when the time is over or the lock file cannot be written.
     """
     path = Path(path).absolute()
     lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -128,7 +128,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 def md5_file(path: str | os.PathLike[str]) -> str:
-    """The MD5 of a file in hex, read in pieces: for publishers that state no better one. Raises OSError likewise."""
+    """The MD5 of a file in hex, read in pieces: for publishers that give no better hash. Raises OSError likewise."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -139,7 +139,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # The block may also have read other files; what went wrong there is for the caller to explain.
+        # The block may also have read other files; errors there are for the caller to explain.
         other = isinstance(error.filename, str) and not (
             Path(error.filename).is_relative_to(path.parent) or path.is_relative_to(error.filename)
         )
@@ -154,7 +154,8 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    """Clears up what killed processes left beside `path`; a folder that one had moved aside comes back."""
+    """Removes the temporaries that killed processes left beside `path`; a folder that one had moved aside is
+    restored."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         match = _TEMPORARY.fullmatch(left.name.removeprefix(f".{path.name}."))
         with suppress(OSError):  # another process may be sweeping too
@@ -185,7 +186,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Puts the folder `new` at `path`; the folder that was there comes back if that fails."""
+    """Puts the folder `new` at `path`; the folder that was there is restored if that fails."""
     old = _beside(path, "old")
     try:
         if path.exists():
@@ -199,7 +200,7 @@ def _swap(new: Path, path: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Removes a file or folder if it is there; what cannot be removed now is swept later."""
+    """Removes a file or folder if it exists; if it cannot be removed now, `_sweep` does it later."""
     with suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, put off until it suits."""
+"""Ctrl-C and SIGTERM, deferred until the program can stop safely."""
 
 import signal
 import threading
@@ -11,8 +11,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def deferred_interrupts(wanted: bool = True) -> Iterator[Callable[[], bool]]:
-    """Inside the block a first Ctrl-C or SIGTERM only makes the yielded function say True; a second one interrupts at
-    once. Where signals cannot be had, outside of the main thread, or are not `wanted`, nothing changes."""
+    """Inside the block a first Ctrl-C or SIGTERM only makes the yielded function return True; a second one interrupts
+    at once. Outside the main thread, where signals cannot be handled, or if not `wanted`, nothing changes."""
     asked: list[int] = []
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield lambda: False

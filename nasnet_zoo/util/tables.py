@@ -1,8 +1,8 @@
 """Tables: rows by name, from which choices, help texts, configs and reports are made.
 
 A new entry is a file of its own and one row in its table. The config, the command line and the report find it there.
-An entry's settings are a frozen dataclass with a default for every field, in the entry's file, or in `settings.py`
-beside it where that file imports torch: a config is read without it.
+An entry's settings are a frozen dataclass with a default for every field, in the entry's file. If that file imports
+torch, they are in `settings.py` beside it, so that a config can be read without torch.
 """
 
 from typing import Generic, Protocol, TypeVar
@@ -11,7 +11,7 @@ from ..errors import ConfigError
 
 
 class Titled(Protocol):
-    """`title` is what help texts say of a row, in one line."""
+    """`title` describes a row in help texts, in one line."""
 
     @property
     def title(self) -> str: ...
@@ -21,7 +21,7 @@ Row = TypeVar("Row", bound=Titled)
 
 
 class Table(dict[str, Row], Generic[Row]):
-    """Rows by name, of which the first is the default; `what` is what one of them is."""
+    """Rows by name; the first is the default. `what` is the word for one of them in error messages."""
 
     def __init__(self, what: str, rows: dict[str, Row]) -> None:
         super().__init__(rows)

@@ -1,7 +1,7 @@
-"""Checkpoint folders: `config.json` and `model.safetensors`, written whole or not at all.
+"""Checkpoint folders: `config.json` and `model.safetensors`, written completely or not at all.
 
-`config.json` holds the network's config under "network" and what is known of its weights under "weights": the
-SHA-256 of the weight file, its precision, and whatever metadata the writer gave (where they came from, accuracies).
+`config.json` holds the network's config under "network" and what is known about its weights under "weights": the
+SHA-256 of the weight file, and the metadata that `save` was given (where they came from, precision, accuracies).
 """
 
 import dataclasses
@@ -29,15 +29,25 @@ from ..util.files import atomic_folder, sha256_file
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
-ALWAYS_HASHED_BYTES = 64 << 20  # up to here a hash takes less time than it saves in doubt
+ALWAYS_HASHED_BYTES = 64 << 20  # files up to this size are hashed at every load, because it takes so little time
 
 
 def save(network: Network, folder: str | Path, dtype: torch.dtype | None = None, **metadata: Any) -> None:
-    """Writes the network as a checkpoint folder, replacing the one that is there; `metadata` must fit into JSON.
+    """Writes a network as a checkpoint folder.
 
-    With a `dtype` the floating-point weights are stored in it; `load` gives float32 back unless told otherwise. A
-    README.md, .gitattributes and onnx/ that the folder has, as one from the Hub does, stay. Raises CheckpointError for
-    weights that the dtype cannot hold, and ZooError where the folder cannot be written.
+    An older checkpoint in the folder is replaced. Its README.md, .gitattributes and onnx/, which a folder from the Hub
+    may have, are kept.
+
+    Args:
+        network: the network to write.
+        folder: the checkpoint folder.
+        dtype: the type in which the floating-point weights are stored; as they are if None. `load` returns float32
+            whatever the stored type, unless it is given a dtype.
+        **metadata: values for config.json's "weights"; they must fit into JSON.
+
+    Raises:
+        CheckpointError: for weights that the dtype cannot hold.
+        ZooError: if the folder cannot be written, or holds other files, which would be lost.
     """
     write_checkpoint(network.state_dict(), network.config, folder, dtype, **metadata)
 
@@ -68,7 +78,7 @@ def write_checkpoint(
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Gives the system's errors their type back: safetensors reports a full disk as a SafetensorError."""
+    """Raises the system's own errors as OSError: safetensors reports a full disk as a SafetensorError."""
     try:
         yield
     except SafetensorError as error:
@@ -124,8 +134,8 @@ def load_folder(
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """A large network is tens of thousands of objects that all stay: the garbage collector, woken by their number,
-    would look through them in vain, and through all of torch, for as long as the loading itself takes."""
+    """Pauses the garbage collector. A large network has tens of thousands of objects, none of which can be freed. The
+    collector would still search through them and all of torch, which takes as long as the loading itself."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -147,12 +157,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state_dict without the batches that norms other than ours have counted, a SyncBatchNorm say: no weights."""
+    """A state_dict without the batch counters of norms that are not ours, such as SyncBatchNorm: they are no
+    weights."""
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> None:
-    """CheckpointError unless the state_dict has just the keys and shapes of the network."""
+    """Raises CheckpointError unless the state_dict has exactly the keys and shapes of the network."""
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     missing, unused = sorted(set(shapes) - set(state)), sorted(set(state) - set(shapes))
     wrong = [key for key in shapes if key in state and tuple(state[key].shape) != shapes[key]]
@@ -165,8 +176,8 @@ def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> Non
 
 
 def assign(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Makes the tensors of a checked state_dict the network's own, without a copy: `load_state_dict(assign=True)`,
-    whose hooks and messages would be a quarter of `load`'s time."""
+    """Puts the tensors of a checked state_dict into the network, without a copy. `load_state_dict(assign=True)` does
+    the same, but its hooks and messages would take a quarter of `load`'s time."""
     for prefix, module in network.named_modules():
         dot = f"{prefix}." if prefix else ""
         for name, _ in list(module.named_parameters(recurse=False)):
@@ -177,8 +188,8 @@ def assign(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def adapt_input(network: Network, in_channels: int) -> None:
-    """Makes a trained network read `in_channels` channels: the mean of its colour filters repeated, so that a grey
-    picture repeated over the channels gives what its three equal colours gave."""
+    """Makes a trained network read `in_channels` channels: its colour filters are averaged and repeated, so that a grey
+    picture, repeated over the channels, gives the same output as with three equal colours before."""
     old = network.config.in_channels
     conv = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     weight = conv.weight.detach().mean(1, keepdim=True) * (old / in_channels)

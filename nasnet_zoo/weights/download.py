@@ -20,7 +20,7 @@ TIMEOUT = httpx2.Timeout(10.0, read=30.0)  # seconds; `read` is between two piec
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0  # before the second attempt; twice that before the third, and so on
 
-_BUSY = {408, 429, 500, 502, 503, 504}  # answers that another attempt may better
+_BUSY = {408, 429, 500, 502, 503, 504}  # answers after which another attempt may succeed
 _ELSEWHERE = "or set NASNET_ZOO_CACHE to a cache that has the file already"
 _NETWORK = f"check the network and the proxy settings, use local_files_only=True if the file is cached, {_ELSEWHERE}"
 _UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
@@ -32,9 +32,9 @@ _Show = Callable[[int, int | None], None]  # (bytes received, bytes in all, if k
 def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, label: str | None = None) -> str:
     """Downloads `url` to `path`, which appears only when complete and verified, and returns its SHA-256 in hex.
 
-    `md5` (hex) is what the file must have; one that differs is downloaded once more from the start. A connection is
-    tried ATTEMPTS times and goes on where the last one stopped, if the server can. `label` names the file in the
-    progress bar if stderr is a terminal, else in two lines of the log "nasnet_zoo".
+    `md5` (hex) is the hash that the file must have; a file with another one is downloaded once more from the start. A
+    connection is tried ATTEMPTS times and continues where the last one stopped, if the server can do that. `label`
+    names the file in the progress bar if stderr is a terminal, else in two lines of the log "nasnet_zoo".
 
     Raises DownloadError if the host cannot be reached, refuses, loses the connection, or sends another file than
     expected, and at once when `offline()`; ZooError if the file cannot be written. Nothing is left behind then.
@@ -58,11 +58,11 @@ def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, lab
 
 
 class _Interrupted(Exception):
-    """The server stopped in a way that another attempt may better."""
+    """The server stopped in a way after which another attempt may succeed."""
 
 
 class _Transfer:
-    """One file on its way from `url` into `file`, whose position is what has arrived so far."""
+    """The download of one file from `url` into `file`, whose position is the number of bytes received so far."""
 
     def __init__(self, url: str, file: BinaryIO, show: _Show) -> None:
         self.url, self.file, self.show = url, file, show
@@ -118,7 +118,7 @@ class _Transfer:
         )
 
     def _restart(self, response: httpx2.Response) -> None:
-        """Forgets what has arrived and reads the answer as the file from its first byte."""
+        """Discards the bytes received so far and reads the answer as the file from its first byte."""
         asked_for_rest = self.file.tell() > 0
         self.file.seek(0)
         self.file.truncate()
@@ -132,7 +132,7 @@ class _Transfer:
 
 
 def _validator(headers: httpx2.Headers) -> str | None:
-    """What tells one version of a file from another in If-Range, where weak ETags (W/"...") do not count."""
+    """The header that identifies a version of the file in If-Range; weak ETags (W/"...") are not allowed there."""
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified")
 
@@ -188,7 +188,7 @@ def _is_tls(error: BaseException | None) -> bool:
 
 @contextmanager
 def _meter(name: str) -> Iterator[_Show]:
-    """Yields a function that shows how far the download is: as a bar on a terminal, else not at all but in the log."""
+    """Yields a function that shows the progress of the download: as a bar on a terminal, else only in the log."""
     if sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

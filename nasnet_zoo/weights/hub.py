@@ -18,7 +18,7 @@ _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def parse_repo(source: str) -> tuple[str, str | None] | None:
-    """(repo, revision) of "org/repo" or "org/repo@revision"; None for what is rather a path."""
+    """(repo, revision) of "org/repo" or "org/repo@revision"; None if the text looks like a path."""
     match = _REPO.fullmatch(source)
     return None if match is None or source.startswith((".", "/")) else (match["repo"], match["revision"])
 
@@ -26,10 +26,10 @@ def parse_repo(source: str) -> tuple[str, str | None] | None:
 def hub_files(repo: str, names: Sequence[str], revision: str | None = None, *, local_files_only: bool = False) -> Path:
     """The folder, in the Hub's own cache, that holds these files of a repo, all of one commit.
 
-    A commit that the cache has is served from there. A branch or tag may have moved, so the Hub is asked once which
-    commit it is, and only what the cache lacks of that commit is downloaded; where the Hub cannot be reached, what
-    the cache has serves. Large files are checked against the SHA-256 that the Hub states, once each, and again when
-    they change on disk. With `local_files_only`, or HF_HUB_OFFLINE set, the cache serves as it is. Raises
+    A commit that is in the cache is taken from there. A branch or tag may have moved, so the Hub is asked once which
+    commit it is now, and only the files of that commit that are not in the cache are downloaded. If the Hub cannot be
+    reached, the cached files are used. Large files are checked against the SHA-256 that the Hub states, once each, and
+    again when they change on disk. With `local_files_only`, or HF_HUB_OFFLINE set, only the cache is used. Raises
     DownloadError.
     """
     from huggingface_hub import try_to_load_from_cache
@@ -56,19 +56,19 @@ def hub_files(repo: str, names: Sequence[str], revision: str | None = None, *, l
 
 
 def _newest(repo: str, names: Sequence[str], revision: str | None, cached: Path | None) -> Path:
-    """The folder of the commit that the revision is now; `cached` is that of the commit that it was."""
+    """The folder of the commit that the revision points to now; `cached` is that of the commit it pointed to before."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     what = f"{repo}@{revision}" if revision else repo
     try:
-        # snapshot_download would ask this too, but with no time limit, and for a commit it would try for 23 seconds.
+        # snapshot_download would ask this too, but without a time limit, and for a commit it would try for 23 seconds.
         info = HfApi().model_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         absent = sorted(set(names) - {file.rfilename for file in info.siblings or ()})
         if not absent and (cached is None or cached.name != info.sha):
             return Path(snapshot_download(repo, revision=revision, allow_patterns=list(names)))
     except Exception as error:  # huggingface_hub's errors come from three packages with no common base
         if cached is not None and _is_out_of_reach(error):
-            log.info("%s from the cache, for the Hub cannot be reached: %s", what, error)
+            log.info("%s from the cache, because the Hub cannot be reached: %s", what, error)
             return cached
         raise DownloadError(
             f"{what} cannot be had from the Hub ({first_line(error)}); check the name, the network, and for a private "
@@ -89,10 +89,11 @@ def _is_out_of_reach(error: Exception) -> bool:
 
 
 def _check(path: Path) -> None:
-    """A large file against its SHA-256, by which the Hub's cache names it. A mark beside the files saves the next."""
-    if not path.is_symlink():  # a small file, or a system on which the cache uses no links
+    """Checks a large file against its SHA-256, which is its name in the Hub's cache. A marker file beside it says that
+    it was checked, so that the next call need not do it."""
+    if not path.is_symlink():  # a small file, or a system where the cache uses no links
         return
-    blob = path.parent / path.readlink()  # one step only: it may be a link itself, to what several repos share
+    blob = path.parent / path.readlink()  # one step only: this may be a link itself, to a file that several repos share
     if not _SHA256.fullmatch(blob.name):
         return
     size, changed = blob.stat().st_size, blob.stat().st_mtime_ns

@@ -27,15 +27,31 @@ def load(
     local_files_only: bool = False,
     verify: bool = False,
 ) -> Network:
-    """A trained network in eval mode.
+    """Loads a trained network.
 
-    `source` is a zoo name ("nasnet-a-mobile"), a name and a tag ("nasnet-a-mobile.keras") that picks one source of its
-    weights, a Hub repo ("org/repo" or "org/repo@revision"), or a checkpoint folder. With `num_classes` other than its
-    own the network gets a fresh classifier, with other `in_channels` its first filters are averaged. Weights come
-    back as float32 unless `dtype` says otherwise. With `local_files_only`, or HF_HUB_OFFLINE set, no connection
-    is opened. Hashes are checked when weights are fetched or converted; `verify` checks them again.
+    Hashes are checked when weights are fetched or converted; `verify` checks them again. With HF_HUB_OFFLINE set no
+    connection is opened.
 
-    Raises a ZooError: UnknownModelError, DownloadError, CheckpointError, ConversionError or ConfigError.
+    Args:
+        source: a zoo name ("nasnet-a-mobile"), a name and a tag ("nasnet-a-mobile.keras") that selects one source of
+            its weights, a Hub repo ("org/repo" or "org/repo@revision"), or a checkpoint folder.
+        num_classes: with another number than its own, the network gets a new classifier with fresh weights.
+        in_channels: with another number than its own, the network's first filters are averaged over the channels.
+        dtype: of the weights; float32 if None.
+        device: where the network is put; the CPU if None.
+        local_files_only: use only files that are on this machine, and open no connection.
+        verify: check the hash of the weights again.
+
+    Returns:
+        The network, in eval mode.
+
+    Raises:
+        UnknownModelError: if no model, folder or repo has this name, or the model has no weights with this tag.
+        DownloadError: if the weights cannot be fetched, or are not cached and no connection may be opened.
+        CheckpointError: if the folder or its weights are missing, damaged, or do not fit the config.
+        ConversionError: if the tensors of a public original do not fit the model.
+        ConfigError: for a config that cannot be read, or an option that does not make sense.
+        ZooError: for a device that is not there.
     """
     folder = _folder(str(source), local_files_only)
     options = dict(num_classes=num_classes, in_channels=in_channels, dtype=dtype, device=device, verify=verify)
@@ -48,7 +64,7 @@ def _folder(source: str, local_files_only: bool) -> Path:
     name, dot, tag = source.rpartition(".")
     if dot and name in MODELS:
         return pretrained_folder(get_model(name), tag, local_files_only=local_files_only)
-    with suppress(OSError):  # a name may be too long for a path
+    with suppress(OSError):  # the name may be too long for a path
         if Path(source).exists():
             return Path(source)
     if repo := parse_repo(source):
@@ -60,10 +76,19 @@ def _folder(source: str, local_files_only: bool) -> Path:
 
 
 def create(name_or_config: str | NetworkConfig, **scale: Any) -> Network:
-    """A freshly initialised network of a zoo name or a config, in training mode.
+    """Creates a network with fresh weights, which are drawn from torch's global generator.
 
-    `scale` overrides fields of the config's scale (filters=32, stages=(2, 2, 2), aux_size=(14, 14), ...), num_classes
-    or in_channels. Weights are drawn from torch's global generator. Raises UnknownModelError or ConfigError.
+    Args:
+        name_or_config: a zoo name or a config.
+        **scale: other values for fields of the config's scale (filters=32, stages=(2, 2, 2), aux_size=(14, 14), ...),
+            for num_classes or for in_channels.
+
+    Returns:
+        The network, in training mode.
+
+    Raises:
+        UnknownModelError: if the zoo has no model of this name.
+        ConfigError: for a field that the scale does not have, or a value that is impossible.
     """
     config = name_or_config if isinstance(name_or_config, NetworkConfig) else get_model(name_or_config).config
     own = {key: scale.pop(key) for key in ("num_classes", "in_channels") if key in scale}

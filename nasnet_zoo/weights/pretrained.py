@@ -30,7 +30,7 @@ ZOO = "zoo"  # the tag of the zoo's own Hub repos
 
 
 def hub_owner() -> str:
-    """Who owns the zoo's Hub repos: NASNET_ZOO_HUB_OWNER, or nasnet-zoo."""
+    """The owner of the zoo's Hub repos: NASNET_ZOO_HUB_OWNER, or nasnet-zoo."""
     return os.environ.get("NASNET_ZOO_HUB_OWNER", "nasnet-zoo")
 
 
@@ -46,10 +46,10 @@ def mirrored(url: str) -> str:
 def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_only: bool = False) -> Path:
     """The checkpoint folder of a model's weights: shipped, cached, or else fetched from the first source that works.
 
-    A model's name stands for the same weights tomorrow, so what the cache has of any source serves, and no connection
-    is opened; a repo named as org/repo may move on, and hub.hub_files looks whether it did. A folder appears in the
-    cache only complete; a lock keeps other processes from the same work. Raises UnknownModelError if the model has no
-    such weights and DownloadError, with what each source said, if none of them works.
+    The weights of a model's name do not change. So if the cache has them from any source, they are used and no
+    connection is opened. (A repo given as org/repo may change; hub.hub_files checks that.) A folder appears in the
+    cache only when it is complete; a lock keeps other processes from doing the same work. Raises UnknownModelError if
+    the model has no such weights, and DownloadError, with the error of each source, if none of them works.
     """
     tags = ", ".join(source.tag for source in model.weights) or "none"
     sources = [source for source in model.weights if tag in (None, source.tag)]
@@ -75,7 +75,7 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
             if local_files_only:
                 raise DownloadError(f"{source.address} is not cached")
             with locked(folder):
-                if not (folder / CONFIG).is_file():  # else another process has made it while this one waited
+                if not (folder / CONFIG).is_file():  # otherwise another process made it while this one waited
                     _fetch_and_convert(model, source, folder)
             return folder
         except (DownloadError, CheckpointError, ConversionError) as error:
@@ -91,7 +91,7 @@ def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool
 
 
 def _local_copy(source: WeightSource, folder: Path) -> Path | None:
-    """What this machine has of a source: a repo in the Hub's cache, or the original, converted, in the zoo's."""
+    """The local copy of a source: a repo in the Hub's cache, or the converted original in the zoo's cache."""
     if source.form != "hub":
         return folder if (folder / CONFIG).is_file() else None
     with suppress(DownloadError):
@@ -101,7 +101,7 @@ def _local_copy(source: WeightSource, folder: Path) -> Path | None:
 def _fetch_and_convert(model: ModelInfo, source: WeightSource, folder: Path) -> None:
     """Downloads a public original, converts it and writes the checkpoint folder, which records where it came from.
 
-    The caller holds the folder's lock, so what is left of another download is a killed process's.
+    The caller holds the folder's lock, so an unfinished download in the folder was left by a process that was killed.
     """
     from .download import fetch
 
@@ -140,7 +140,7 @@ def _fetch_timm(source: WeightSource) -> tuple[Path, str, str]:
 
 
 def published_checksums(model: ModelInfo) -> dict[str, int] | None:
-    """The masked CRC32C of each tensor of Keras's published weights by `layer/leaf`, where the package knows them."""
+    """The masked CRC32C of each tensor of Keras's published weights by `layer/leaf`, or None if they are not known."""
     known = files("nasnet_zoo") / "assets" / f"keras-{model.name}.json"
     return json.loads(known.read_text(encoding="utf-8")) if known.is_file() else None
 
