@@ -1,7 +1,7 @@
-"""What a graph says of itself in its metadata_props: all that is needed to use it. Imports no torch and no onnx.
+"""The metadata of a graph, in its metadata_props: all that is needed to use it. Imports no torch and no onnx.
 
-Each entry is text under a key that begins with "nasnet_zoo.": plain values as they are, others as JSON, so that a
-program in any language reads them.
+Each entry is text under a key that begins with "nasnet_zoo.": strings directly, other values as JSON, so that programs
+in any language can read them.
 """
 
 import json
@@ -20,10 +20,11 @@ _PREPROCESS = tuple(field.name for field in fields(Preprocess))
 
 @dataclass(frozen=True)
 class Metadata:
-    """`config` is the network's NetworkConfig as JSON; `weights_sha256` is of the float32 weights the graph was made
-    from, `data_sha256` of the external data file, or "" if the weights are in the graph. `pixels`: the graph takes
-    uint8 (batch, height, width, channels) pictures instead of normalised ones, and gives the `top` best classes too.
-    `fixed`: it takes one size only, that of `preprocess`; otherwise any from `minimum_size` pixels a side."""
+    """`config` is the network's NetworkConfig as JSON. `weights_sha256` is that of the float32 weights that the graph
+    was made from, `data_sha256` that of the external data file, or "" if the weights are in the graph. `pixels`: the
+    graph takes uint8 (batch, height, width, channels) pictures instead of normalised ones, and gives the `top` best
+    classes too. `fixed`: it takes one size only, that of `preprocess`; otherwise any from `minimum_size` pixels a
+    side."""
 
     name: str
     precision: str
@@ -51,7 +52,7 @@ class Metadata:
 
     @classmethod
     def from_props(cls, props: Mapping[str, str], where: str) -> "Metadata":
-        """Raises ExportError, naming `where`, if the entries are absent, of another version, or no metadata of ours."""
+        """Raises ExportError, naming `where`, if the entries are missing, damaged or of another version."""
         if PREFIX + "format_version" not in props:
             raise ExportError(f"{where} was not made by nasnet-zoo export: it has no {PREFIX}* metadata; export it")
         if props[PREFIX + "format_version"] != str(FORMAT_VERSION):
