@@ -233,9 +233,9 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         reason = _line(error)
         if "full" in reason:
-            advice = "free some space, then run the same command again: the search goes on where it stopped"
+            advice = "free some space, then run the same command again: the search continues where it stopped"
         elif "disk I/O" in reason:
-            advice = "see that the disk works and has space, then run the same command again: the search goes on"
+            advice = "see that the disk works and has space, then run the same command again: the search continues"
         elif any(sign in reason for sign in ("malformed", "not a database", "no such table", "decode", "corrupt")):
             advice = _SALVAGE
         else:
