@@ -1,7 +1,7 @@
-"""How fast a network runs: this project's graph against what else a user could run, interleaved in one run.
+"""How fast a network runs: this project's graph against the alternatives that a user has, interleaved in one run.
 
-Every contender has a process of its own, so that neither threads nor memory of one are counted for another; they
-take turns, run by run.
+Every contender has a process of its own, so that threads and memory of one are not counted for another. They take
+turns, run by run.
 """
 
 import hashlib
@@ -46,8 +46,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What a contender did: milliseconds per run at the median and the 99th percentile of `runs`, images per second
-    from the median, and MiB: of the device's memory, or on a CPU the process's largest."""
+    """A contender's result: milliseconds per run at the median and the 99th percentile of `runs`, images per second
+    from the median, and MiB: of the device's memory, or on a CPU the process's peak."""
 
     contender: str
     batch: int
@@ -69,8 +69,8 @@ def bench(
     contenders: Sequence[str] = CONTENDERS,
     on_round: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Row], dict[str, str]]:
-    """(a row per contender, why the others have none). Weights are fresh ones unless `name` is a checkpoint folder:
-    the numbers that are multiplied make no difference to the time. Raises ConfigError or SessionError."""
+    """(a row per contender, the reasons why the others have none). Weights are fresh unless `name` is a checkpoint
+    folder, because their values do not change the time. Raises ConfigError or SessionError."""
     if unknown := sorted(set(contenders) - set(CONTENDERS)):
         raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join(CONTENDERS)}")
     if provider not in LONG:
@@ -78,7 +78,7 @@ def bench(
     PRECISIONS.row(precision)
     if batch < 1 or rounds < 1:
         raise ConfigError(f"batch {batch} and rounds {rounds} must be at least 1")
-    _size(name)  # what is not there is said once, not by every contender
+    _size(name)  # so that a missing model is reported once, not by every contender
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
     failed: dict[str, str] = {}
@@ -88,7 +88,7 @@ def bench(
         for contender in contenders:
             on_round(f"{contender}: getting ready")
             job = Job(contender, name, provider, precision, batch, str(folder))
-            # The graph is made in another process than runs it, whose memory would be counted.
+            # The graph is made in another process than the one that runs it, whose memory is measured.
             for task in (_prepare, _work):
                 here, there = context.Pipe()
                 process = context.Process(target=task, args=(job, there), daemon=True)
@@ -241,12 +241,12 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Threads that wait for work do so awake, and would take the processor from whoever's turn is next.
+    # Waiting threads would spin, and take the processor from the contender whose turn is next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     long = LONG[job.provider]
     if job.provider != "cpu":
         preload(onnxruntime)
-    captured = job.provider == "cuda"  # for all contenders alike: it is no merit of a graph
+    captured = job.provider == "cuda"  # for all contenders: it is not an advantage of the graph
     extra = provider_options(long, _graph(job), job.precision, captured, job.folder)
     session = onnxruntime.InferenceSession(str(_graph(job)), options, providers=[(long, extra)], enable_fallback=0)
     if session.get_providers()[0] != long:
@@ -290,7 +290,7 @@ def _make_graph(job: Job, path: Path) -> None:
 
 
 def _export_by_torch(job: Job, path: Path) -> None:
-    """What timm's own onnx_export does: torch's exporter on timm's model, or on this project's, as it is."""
+    """Does what timm's own onnx_export does: torch's exporter on timm's model, or on this project's, unchanged."""
     import torch
 
     if PRECISIONS.row(job.precision).calibrated:
@@ -310,7 +310,7 @@ def _made_up(size: tuple[int, int], count: int = 8) -> Iterator[np.ndarray]:
 
 
 def _device_memory(provider: str) -> float:
-    """MiB in use on the GPU by whatever runs there; 0 on a CPU."""
+    """MiB in use on the GPU by all processes; 0 on a CPU."""
     if provider == "cpu":
         return 0.0
     import torch
@@ -320,6 +320,6 @@ def _device_memory(provider: str) -> float:
 
 
 def _memory() -> float | None:
-    """The most MiB that this process has had; None where the system does not say."""
+    """The peak memory of this process in MiB; None if the system does not say."""
     status = Path("/proc/self/status")
     return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024 if status.exists() else None

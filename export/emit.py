@@ -17,14 +17,14 @@ from nasnet_zoo.errors import ExportError
 
 from .graph import INPUT, OUTPUT, Add, Concat, Conv, Graph, Linear, Mean, Node, Norm, Pool, Relu, Slice, Zero
 
-OPSET, IR_VERSION = 17, 8  # what onnxruntime 1.15 takes, and no older one was tried
+OPSET, IR_VERSION = 17, 8  # onnxruntime 1.15 reads these; no older one was tried
 
 PIXELS, PROBABILITIES, CLASSES = "pixels", "probabilities", "classes"
-EXTERNAL_BYTES = 64 << 20  # weights of more than this lie in a file of their own, which is mapped, not parsed
+EXTERNAL_BYTES = 64 << 20  # larger weights are in a file of their own, which is mapped, not parsed
 SMALL_BYTES = 1024  # shapes and the like stay in the graph, where shape inference needs them
 HALF_MAX = 65504.0  # float16's largest number
-SHARE = ".share"  # how the names of what makes up for an average's padding end
-PAGE = 4096  # what a mapping's offset has to be a multiple of
+SHARE = ".share"  # suffix of the factors that correct an average for its padding
+PAGE = 4096  # the offset of a mapping must be a multiple of this
 
 Size = tuple[int, int]
 
@@ -43,18 +43,18 @@ def emit(
     `preprocess` the input is `pixels`, uint8 (batch, height, width, channels), normalised as it says, and beside the
     logits come the `top` best classes: `probabilities`, float32, and `classes`, int64 (batch, top).
 
-    A fixed size has its padding written out, and where the two sides of an average pool differ, its windows' counts:
-    averages with unequal padding are wrong in onnxruntime's CUDA provider before the fix of its pull request 29631.
-    A `quantizable` graph has them at every average pool: in int8 onnxruntime's convolution is much faster than its
-    average pool.
+    With a fixed size the padding is explicit. If the padding of an average pool differs between two sides, the graph
+    also has the pixel counts of its windows: averages with unequal padding are wrong in onnxruntime's CUDA provider
+    before the fix of its pull request 29631. A `quantizable` graph has these counts at every average pool, because in
+    int8 onnxruntime's convolution is much faster than its average pool.
     """
     emitter = _Emitter(graph, size, np.dtype(dtype), quantizable)
     return emitter.model(preprocess, top), emitter.constants
 
 
 def write(model: onnx.ModelProto, constants: Mapping[str, np.ndarray], path: Path) -> str:
-    """Writes the model with its constants, into a file beside it where they are large. Returns that file's SHA-256,
-    or "" where there is none."""
+    """Writes the model with its constants; large ones go into a file beside it. Returns that file's SHA-256, or "" if
+    there is none."""
     external = sum(array.nbytes for array in constants.values()) > EXTERNAL_BYTES
     data, digest = path.with_name(path.name + ".data"), hashlib.sha256()
     offset = 0
@@ -204,7 +204,7 @@ class _Emitter:
         weight, dilation = node.weights["weight"], op.dilation
         height, width = ((k - 1) * dilation + 1 for k in op.kernel)
         padding = {} if op.padding == "valid" else self.padding(node, (height, width), op.stride)
-        if dilation > 1 and "auto_pad" in padding:  # which onnxruntime refuses with dilations
+        if dilation > 1 and "auto_pad" in padding:  # onnxruntime does not accept auto_pad with dilations
             wide = np.zeros((*weight.shape[:2], height, width), weight.dtype)
             wide[:, :, ::dilation, ::dilation] = weight
             weight, dilation = wide, 1

@@ -1,4 +1,4 @@
-"""The folder that an export is: model.onnx, model.onnx.data where the weights are large, export.json. No torch."""
+"""The folder of an export: model.onnx, model.onnx.data if the weights are large, export.json. No torch."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def read_export(path: Path) -> ExportFolder:
 
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's errors come in several kinds
+    except Exception as error:  # protobuf has several types of errors
         raise ExportError(f"{path} is damaged or no ONNX graph ({first_line(error)}): export it again") from error
     metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props}, str(path))
     external = list(_external(model))
@@ -70,7 +70,7 @@ def read_export(path: Path) -> ExportFolder:
 
 
 def _check_report(path: Path) -> None:
-    """The graph against the hash in the export.json beside it; a graph that was copied alone has none."""
+    """Checks the graph against the hash in the export.json beside it; a graph that was copied alone has none."""
     report = path.with_name(REPORT)
     if path.name != MODEL or not report.is_file():
         return

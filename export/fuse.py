@@ -1,7 +1,7 @@
-"""Rewrites of a graph that leave its outputs what they are and make it faster to compute.
+"""Rewrites of a graph that do not change its outputs and make it faster to compute.
 
-Each is a function from a graph to a graph. FUSIONS are those that pay in onnxruntime, in their order; docs/deploy.md
-has what each is worth, and what was tried and did not pay, which benchmarks/unproven_fusions.py keeps.
+Each is a function from a graph to a graph. FUSIONS are those that make onnxruntime faster, in their order.
+docs/deploy.md has the gain of each. Those that were tried and did not help are in benchmarks/unproven_fusions.py.
 """
 
 from collections import defaultdict
@@ -64,8 +64,8 @@ def drop_zeros(graph: Graph) -> Graph:
 
 
 def relu_before_concat(graph: Graph) -> Graph:
-    """The ReLU of a concatenation becomes the concatenation of ReLUs, where nothing reads it unrectified: onnxruntime
-    computes them with the sums and convolutions before, and some are there already for the cell's own operations."""
+    """The ReLU of a concatenation becomes the concatenation of ReLUs, if nothing reads it without the ReLU. onnxruntime
+    computes them together with the sums and convolutions before, and some exist already for the cell's operations."""
     nodes, readers = graph.by_name, graph.readers
     result = []
     for node in graph:
@@ -80,7 +80,7 @@ def relu_before_concat(graph: Graph) -> Graph:
 
 
 def share(graph: Graph) -> Graph:
-    """Operations without weights that read the same are done once: ReLUs, pools, sums and concatenations."""
+    """Equal operations without weights on the same inputs are done once: ReLUs, pools, sums and concatenations."""
     done: dict[tuple[Op, tuple[str, ...]], str] = {}
     names: dict[str, str] = {}
     nodes = []
@@ -98,7 +98,7 @@ def share(graph: Graph) -> Graph:
 
 
 def double_in_weights(graph: Graph) -> Graph:
-    """A map added to itself, as two equal pools are, is read once, and doubled in the weights of what reads it."""
+    """A map that is added to itself, such as two equal pools, is read once; the weights that read it are doubled."""
     readers = graph.readers
 
     def absorbed(name: str) -> bool:
@@ -111,7 +111,7 @@ def double_in_weights(graph: Graph) -> Graph:
 
     sums = (node for node in graph if isinstance(node.op, Add) and node.inputs[0] == node.inputs[1])
     twice = {node.name: node.inputs[0] for node in sums if absorbed(node.name)}
-    factors = {INPUT: np.ones(graph.in_channels, np.float32)}  # of what was meant to what is there, by channel
+    factors = {INPUT: np.ones(graph.in_channels, np.float32)}  # true value / value in the new graph, by channel
     channels, nodes = graph.channels(), []
     for node in graph:
         each, weights = [factors[name] for name in node.inputs], dict(node.weights)
@@ -134,10 +134,10 @@ def double_in_weights(graph: Graph) -> Graph:
 
 
 def pad_channels(graph: Graph, multiple: int = 16) -> Graph:
-    """Every convolution gets channels of zeros up to a multiple: onnxruntime's blocked layout takes sixteen channels at
-    a time on CPUs with AVX-512, else eight, and leaves it wherever a concatenation does not fit; its int8 kernels for
-    depthwise convolutions do a rest of channels one by one. Unchanged where maps that are added would have to have
-    their zeros at different places."""
+    """Every convolution gets channels of zeros up to a multiple. onnxruntime's blocked layout has sixteen channels per
+    block on CPUs with AVX-512, else eight, and onnxruntime leaves that layout at each concatenation that does not fit.
+    Its int8 kernels for depthwise convolutions compute the remaining channels one by one. The graph is not changed if
+    maps that are added would need their zeros at different places."""
     layouts = _layouts(graph, multiple)
     if layouts is None:
         return graph
@@ -158,12 +158,12 @@ def pad_channels(graph: Graph, multiple: int = 16) -> Graph:
     return graph.with_nodes(nodes)
 
 
-Layout = tuple[tuple[int, ...], int]  # where a map's channels come to lie, and of how many
+Layout = tuple[tuple[int, ...], int]  # the new places of a map's channels, and the new number of channels
 
 
 def _layouts(graph: Graph, multiple: int) -> dict[str, Layout] | None:
-    """A layout for every value, the same for maps that are added and for what is computed channel by channel; None
-    if there is none."""
+    """A layout for every value, the same for maps that are added and for channel-by-channel operations; None if there
+    is no such layout."""
     same: dict[str, str] = {}
 
     def root(name: str) -> str:

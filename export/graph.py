@@ -136,7 +136,7 @@ class Graph:
         return found
 
     def with_nodes(self, nodes: Iterable[Node]) -> "Graph":
-        """Of these nodes those that the output needs."""
+        """A graph of the given nodes, without those that the output does not need."""
         nodes = tuple(nodes)
         needed = {OUTPUT}
         for node in reversed(nodes):

@@ -51,8 +51,8 @@ class Metadata:
 
     @classmethod
     def from_props(cls, props: Mapping[str, str], where: str) -> "Metadata":
-        """A field that did not exist when they were written takes its default. Raises ExportError, naming `where`, if
-        the entries are absent, of another version, or no metadata of ours."""
+        """A field that did not exist when the graph was written takes its default. Raises ExportError, naming `where`,
+        if the entries are missing, damaged or of another version."""
         if PREFIX + "format_version" not in props:
             raise ExportError(f"{where} was not made by nasnet-zoo export: it has no {PREFIX}* metadata; export it")
         if props[PREFIX + "format_version"] != str(FORMAT_VERSION):

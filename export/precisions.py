@@ -13,11 +13,12 @@ from nasnet_zoo.util.tables import Table
 class Precision:
     """One row.
 
-    `dtype` is that of the graph's constants and maps, and `multiple` what its convolutions' channels are padded to.
-    `calibrated`: it is quantised after that, by the ranges of pictures. `tolerance` is the largest difference of a
-    logit from torch's, over the largest logit, by provider ("" for those without their own), `agreement` the share of
-    real pictures whose best class has to be the same. `largest` is the most that a map may reach, `refused` says of
-    providers why they take no such graph, and `advice` what to do where a verification fails.
+    `dtype` is that of the graph's constants and maps. The channels of convolutions are padded to multiples of
+    `multiple`. `calibrated`: the graph is then quantised with the ranges that its maps have on pictures. `tolerance` is
+    the largest allowed difference of a logit from torch's, divided by the largest logit, by provider ("" for all
+    others). `agreement` is the share of real pictures whose best class must be the same. `largest` is the largest value
+    that a map may reach. `refused` gives, by provider, the reason why it does not accept such a graph, and `advice`
+    says what to do when a verification fails.
     """
 
     title: str
@@ -56,7 +57,7 @@ PRECISIONS = Table(
         "int8": Precision(
             "eight-bit integers, calibrated on pictures: fastest on CPUs with VNNI",
             np.float32,
-            tolerance={"": 0.5},  # it is the ranking that has to hold
+            tolerance={"": 0.5},  # loose, because only the ranking has to be right
             agreement=0.75,
             calibrated=True,
             advice="; give more pictures of the kind it will see, or export it in fp16 or fp32",

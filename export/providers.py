@@ -29,8 +29,8 @@ SHORT = {long: short for short, long in LONG.items()}
 
 def choose(providers: Sequence[str] | None, precision: str) -> list[str]:
     """onnxruntime's names of the providers to try, in order: those asked for, or all that may work here with graphs of
-    a precision. What was asked for and is not in this onnxruntime, or takes no such graph, is left out, and said;
-    SessionError if nothing is left."""
+    a precision. A provider that is not in this onnxruntime, or does not accept such graphs, is left out with a message.
+    Raises SessionError if none is left."""
     import onnxruntime
 
     if providers is not None and not providers:
@@ -68,7 +68,7 @@ def provider_options(
         options = {"cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1", "use_tf32": "0"}
         return options | ({"enable_cuda_graph": "1"} if cuda_graph else {})
     if provider == LONG["tensorrt"]:
-        # It knows an engine by the graph's file and node names alone, which other weights have too.
+        # TensorRT identifies an engine only by the names of the graph's file and nodes, which do not depend on weights.
         half = PRECISIONS.row(precision).dtype == np.float16
         timings = Path(cache) if cache is not None else cache_root() / "tensorrt"
         folder = timings / sha256_file(model)
@@ -77,8 +77,8 @@ def provider_options(
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(timings),  # of layers, whichever graph they are in
-            "trt_fp16_enable": "1" if half else "0",  # allowed: the graph says what is computed in it
+            "trt_timing_cache_path": str(timings),  # of layers; all graphs share them
+            "trt_fp16_enable": "1" if half else "0",  # only allows it: the graph says what is computed in float16
         }
     return {}
 
@@ -89,7 +89,7 @@ def say(sentence: str) -> None:
 
 @contextmanager
 def quiet(provider: str) -> Iterator[None]:
-    """onnxruntime says in its own words, in colour, why a GPU's provider does not start; the session says it once."""
+    """Silences onnxruntime's own messages about a GPU provider that does not start; the session reports it once."""
     import onnxruntime
 
     if provider == LONG["cpu"]:
@@ -99,11 +99,11 @@ def quiet(provider: str) -> Iterator[None]:
     try:
         yield
     finally:
-        onnxruntime.set_default_logger_severity(2)  # its default; what it was before cannot be asked
+        onnxruntime.set_default_logger_severity(2)  # the default; the setting before cannot be read
 
 
 def _has_nvidia_gpu() -> bool:
-    """Whether a driver is loaded: onnxruntime-gpu lists CUDA everywhere, and says so only when it fails."""
+    """Whether a driver is loaded: onnxruntime-gpu lists CUDA on every machine, and fails only when it starts."""
     if os.name == "nt":
         return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
@@ -113,7 +113,7 @@ def preload(onnxruntime: Any) -> None:
     """Loads CUDA, cuDNN and TensorRT from the packages that pip installed, so that no system-wide ones are needed."""
     if hasattr(onnxruntime, "preload_dlls"):
         try:
-            with redirect_stdout(StringIO()):  # it prints what it does not find; then the provider does not start
+            with redirect_stdout(StringIO()):  # it prints what it does not find; the provider then does not start
                 onnxruntime.preload_dlls()
         except (OSError, RuntimeError) as error:
             say(f"CUDA could not be loaded ({error})")

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from .emit import SHARE, write
 
 TYPES = ["Conv", "Gemm", "Add", "Mul", "Relu", "Concat", "MaxPool", "GlobalAveragePool"]
-SHARE_STEP = 1 / 16  # of what windows of 3 x 3 are multiplied with at an edge: 1.5, 2.25, 3, 4.5 and 9
+SHARE_STEP = 1 / 16  # the factors of 3 x 3 windows at an edge are 1.5, 2.25, 3, 4.5 and 9
 
 
 def quantize(
@@ -24,11 +24,11 @@ def quantize(
     batch_size: int,
     folder: Path,
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """(model, its constants), which have to be emitted as quantizable, with convolutions, sums, pools and the
-    classifier in int8, weights included.
+    """(model, its constants) with convolutions, sums, pools and the classifier in int8, weights included. The given
+    model must have been emitted as quantizable.
 
-    `pictures` are what the graph takes, one by one; `folder` is for files in passing. Weights have seven bits: on x86
-    processors without VNNI the sum of two products of eight bits does not fit where it is kept.
+    `pictures` are inputs of the graph, one by one; `folder` is for temporary files. Weights have seven bits: on x86
+    processors without VNNI the sum of two products of eight bits would overflow.
     """
     from onnxruntime.quantization import QDQQuantizer, QuantType, create_calibrator
     from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
@@ -45,7 +45,7 @@ def quantize(
         shares = {name for node in model.graph.node for name in node.input if name.endswith(SHARE)}
         exact = dict(scale=np.array(SHARE_STEP, np.float32), zero_point=np.array(0, np.uint8))
         quantizer = QDQQuantizer(
-            load_model_with_shape_infer(plain),  # in this folder; a model without shapes goes to the system's own
+            load_model_with_shape_infer(plain),  # writes into this folder; else the system's would be used
             per_channel=True,
             reduce_range=True,
             weight_qType=QuantType.QInt8,
@@ -68,15 +68,16 @@ def quantize(
 
 
 def _stays_float(node: onnx.NodeProto) -> bool:
-    """What normalises, and what counts the pixels in a pool's windows."""
+    """Whether a node normalises, or counts the pixels in a pool's windows."""
     if node.op_type == "Mul":
         return not any(name.endswith(SHARE) for name in node.input)
     return node.output[0].endswith(".covered")
 
 
 def _share_ranges(model: onnx.ModelProto, ranges: Any) -> None:
-    """Gives the parts of a concatenation the whole's range, so that it copies them, and an average pool's sum the
-    average's, so that it is rounded but once where no window is cut off. A maximum has its input's range anyway."""
+    """Gives the parts of a concatenation the range of the whole, so that they are only copied. Gives the sum of an
+    average pool the range of the average, so that it is rounded only once if no window is cut off. A maximum has its
+    input's range anyway."""
     same: dict[str, list[str]] = {}
     for node in model.graph.node:
         if node.op_type in ("Concat", "MaxPool") or (node.op_type == "Mul" and not _stays_float(node)):
@@ -87,14 +88,14 @@ def _share_ranges(model: onnx.ModelProto, ranges: Any) -> None:
     for names in same.values():
         lowest, highest = zip(*(ranges[name].range_value for name in names))
         if min(lowest) < 0 and rectified & set(names):
-            continue  # a ReLU is done by the rounding, to a range that begins at zero
+            continue  # quantisation to a range that begins at zero does the ReLU
         for name in names:
             ranges[name] = type(ranges[name])(lowest=np.min(lowest), highest=np.max(highest))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxruntime advises a preprocessing that the graph has had."""
+    """Silences onnxruntime's advice to preprocess the graph, which has been done."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

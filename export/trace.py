@@ -65,8 +65,8 @@ def _norm(tracer: Tracer, name: str, layer: layers.Norm, value: str) -> str:
 
 
 def _factorized(tracer: Tracer, name: str, layer: layers.Factorized, value: str) -> str:
-    """Every second pixel from the second on is picked by a depthwise convolution: a slice would have onnxruntime leave
-    its blocked layout, there and at all concatenations after it."""
+    """A depthwise convolution picks every second pixel, from the second on. With a slice onnxruntime would leave its
+    blocked layout, there and at all concatenations after it."""
     weight = np.zeros((layer.c_in, 1, 2, 2), np.float32)
     weight[:, :, 1, 1] = 1
     picks = Conv(layer.c_in, layer.c_in, (2, 2), (2, 2), layer.c_in)

@@ -11,11 +11,11 @@ from .folder import DATA, MODEL, find_export
 
 LABELS = "labels.txt"
 MAX_BATCH_SIZE = 64
-_NAME = re.compile(r"\w[\w.@+-]*")  # it becomes a folder's
+_NAME = re.compile(r"\w[\w.@+-]*")  # it becomes the name of a folder
 
 
 def check_triton_name(name: str) -> None:
-    """Raises ExportError where a model of Triton's cannot be called that."""
+    """Raises ExportError if a model in Triton cannot have this name."""
     if not _NAME.fullmatch(name):
         raise ExportError(f"{name!r} is no name for a model of Triton's: rename the folder that it is loaded from")
 

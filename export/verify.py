@@ -1,4 +1,4 @@
-"""An exported graph against the network it was made from, in each of onnxruntime's providers that works here."""
+"""Compares an exported graph with its network, in each of onnxruntime's providers that works here."""
 
 import copy
 import ctypes
@@ -26,9 +26,9 @@ from .session import Session
 if TYPE_CHECKING:
     from nasnet_zoo.networks.planned import PlannedNetwork
 
-MULTIPLY_ADDS = 60e9  # how much to compute: that decides the number of pictures, between these two
+MULTIPLY_ADDS = 60e9  # how much to compute: this decides the number of pictures, within the limits
 FEWEST, MOST = 2, 32
-RANKED = 16  # real pictures at least, if there are, where not every best class has to be the same
+RANKED = 16  # the least number of real pictures, if there are any, where not every best class has to be the same
 BATCH_SIZE, BATCH_MULTIPLY_ADDS = 4, 20e9  # at most, both: maps are memory too
 
 
@@ -46,13 +46,14 @@ class Check:
 
 
 def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[ImageSource] = ()) -> tuple[Check, ...]:
-    """A Check per provider that works here; raises ExportError if one differs by more than its precision explains."""
+    """A Check for each provider that works here; raises ExportError if one differs by more than its precision
+    allows."""
     import onnxruntime
 
     model = Path(folder) / MODEL
     data = read_export(model).metadata
     weight = network.classifier.weight
-    # The graph is made from the weights, not from what half precision makes of them, nor a GPU's TF32.
+    # The graph is compared with the float32 weights, without half precision and without a GPU's TF32.
     if weight.dtype != torch.float32 or weight.device.type != "cpu":
         network = copy.deepcopy(network).float().cpu()
     batches, largest = [], 0.0
@@ -71,7 +72,7 @@ def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[Image
     checks = []
     for provider in [SHORT[name] for name in choose(None, data.precision)]:
         session = Session(folder, [provider])
-        if session.provider != provider:  # what does not work here is said by the session
+        if session.provider != provider:  # the session has said that it does not work here
             continue
         try:
             with enough_memory(data.name, "verifying"):
@@ -81,7 +82,7 @@ def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[Image
                 raise
             say(f"{provider} has too little memory free to verify {data.name} there")
             continue
-        if session.provider != provider:  # died in a run, and the CPU went on in its place
+        if session.provider != provider:  # it failed in a run, and the CPU took its place
             continue
         checks.append(_compare(pairs, provider, onnxruntime.__version__, bool(images)))
         _judge(checks[-1], data, model)
@@ -90,7 +91,7 @@ def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[Image
 
 @contextmanager
 def enough_memory(name: str, doing: str) -> Iterator[None]:
-    """Raises ExportError if there is not: of whatever library's own error."""
+    """Raises ExportError if any library runs out of memory inside the block."""
     try:
         yield
     except Exception as error:
@@ -100,7 +101,8 @@ def enough_memory(name: str, doing: str) -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """glibc keeps what was freed, which after large weights or maps is as much as onnxruntime is about to need."""
+    """Returns freed memory to the system. glibc would keep it, and after large weights or maps that is as much as
+    onnxruntime needs next."""
     with suppress(OSError, AttributeError):  # other C libraries know no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -110,7 +112,7 @@ def _inputs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (what torch takes, what the graph takes), in several sizes if the graph takes any.
 
-    Without pictures smooth ones are made up, which use a network's range better than noise does."""
+    If there are no pictures, smooth random ones are used, which cover a network's range better than noise."""
     height, width = data.preprocess.size
     each = network_cost(network.config, (height, width)).multiply_adds
     fewest = RANKED if images and PRECISIONS.row(data.precision).agreement < 1 else FEWEST
@@ -148,7 +150,7 @@ def _reference(network: "PlannedNetwork", pictures: np.ndarray) -> tuple[np.ndar
     def note(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         largest.append(float(output.abs().max()))
 
-    # What a pointwise or dense convolution puts out is not there in a graph: its batch norm is folded into it.
+    # The output of a pointwise or dense convolution does not exist in the graph: its batch norm is folded into it.
     layers = (module for module in network.modules() if not list(module.children()))
     kept = [layer for layer in layers if not isinstance(layer, torch.nn.Conv2d) or layer.groups > 1]
     hooks = [layer.register_forward_hook(note) for layer in kept]

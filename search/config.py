@@ -1,7 +1,7 @@
-"""What a search is, as data. Imports no torch.
+"""The config of a search, as data. Imports no torch.
 
-A run folder's `config.json` is a SearchConfig. Where a search runs and how long, and what becomes of children that fail
-or come again, may change when it is resumed.
+A run folder's `config.json` is a SearchConfig. When a search is resumed, some settings may change: where it runs and
+how long, and how children that fail or repeat are treated.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from .searchers.table import SEARCHERS, searcher_sections
 from .spaces.table import SPACES, SpaceSettings
 
 FORMAT_VERSION = 1
-MAY_CHANGE = ("failures.", "repeats", "child.seconds")  # of what decides the outcome, when a search is resumed
+MAY_CHANGE = ("failures.", "repeats", "child.seconds")  # of the identity, when a search is resumed
 ROWS = {"space": ("name", SPACES), "child": ("task", CHILDREN), "fleet": ("kind", FLEETS)}  # which field names the row
 Action = Literal["floor", "retry", "skip"]
 Repeats = Literal["serve", "train"]
@@ -32,10 +32,10 @@ Repeats = Literal["serve", "train"]
 
 @dataclass(frozen=True)
 class FailureSettings:
-    """What a child that fails is worth, by what it died of: "floor" gives it the `floor` reward, "retry" trains it
-    again, up to `attempts` times in all, then floors it, and "skip" hides it from the searcher. It counts as an
-    evaluation in any case. A child is "lost" when its worker dies, or the driver dies with it. After `stop` failures in
-    a row the search stops, for then it is not the child's fault."""
+    """How a failed child is treated, by the kind of failure. "floor" gives it the `floor` reward; "retry" trains it
+    again, up to `attempts` times in all, and then gives it that reward; "skip" hides it from the searcher. It counts as
+    an evaluation in any case. A child is "lost" when its worker or the driver dies. After `stop` failures in a row the
+    search stops, because then the cause is not a single child."""
 
     nan: Action = "floor"
     oom: Action = "floor"
@@ -57,9 +57,9 @@ class SearchConfig:
     """A whole search. `children` is how many evaluations it has, repeats and failures included.
 
     `space`, `searcher`, `child`, `fleet` and `reward` are rows of their tables. The settings of searchers are arguments
-    and attributes by the names of their sections (`controller`, `evolution`); those of other searchers than this one
-    change nothing. An architecture that comes again is answered from the journal ("serve") or trained again with
-    another seed ("train"). Child i's seed depends on `seed` and i alone.
+    and attributes with the names of their sections (`controller`, `evolution`); the settings of searchers that are not
+    used have no effect. `repeats`: an architecture that is proposed again gets its result from the journal ("serve") or
+    is trained again with another seed ("train"). Child i's seed depends only on `seed` and i.
     """
 
     folder: str
@@ -73,7 +73,7 @@ class SearchConfig:
     fleet: FleetSettings
     seed: int
     format_version: int
-    sections: Mapping[str, Any] = field(hash=False)  # of searchers, where they are not the defaults
+    sections: Mapping[str, Any] = field(hash=False)  # of searchers, unless they are the defaults
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class SearchConfig:
         """The config in a decoded JSON value; raises ConfigError naming the field."""
         if not isinstance(value, dict):
             raise ConfigError("a search config is a JSON object; this is not one")
-        _check_version(value.get("format_version", FORMAT_VERSION))  # before fields of which nothing is known here
+        _check_version(value.get("format_version", FORMAT_VERSION))  # first: a newer version may have unknown fields
         types = section_types(value)
         plain = [each for each in dataclasses.fields(cls)[1:] if each.name not in ("sections", *types)]
         default = cls("")
@@ -153,20 +153,21 @@ class SearchConfig:
         return cls(**vars(parse_dataclass(shape, value, "search config")))
 
     def flat(self) -> dict[str, Any]:
-        """All that counts in this search: {"controller.batch": 20, ...}."""
+        """All settings that have an effect in this search: {"controller.batch": 20, ...}."""
         value = json.loads(json.dumps(self.to_json()))
         for other in {"folder", "format_version", *searcher_sections()} - {SEARCHERS.row(self.searcher).section}:
             value.pop(other, None)
         return dict(_flat("", value))
 
     def identity(self) -> dict[str, Any]:
-        """What of it decides the outcome. Where the data lie does not: what they are is checked when they are read."""
+        """The settings that decide the outcome. The location of the data is not one: their content is checked when they
+        are read."""
         free = ("fleet.", "children", "child.data")
         return {key: value for key, value in self.flat().items() if not key.startswith(free)}
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> "SearchConfig":
-        """A config with that identity. What an older version's does not have yet takes its default."""
+        """A config with that identity. Settings that an older version did not have get their defaults."""
         value: dict[str, Any] = {"folder": ""}
         for path, entry in identity.items():
             *above, last = path.split(".")

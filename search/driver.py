@@ -1,7 +1,7 @@
-"""The driver: keeps the fleet busy, the journal true and the searcher learning. It is the journal's only writer.
+"""The driver: keeps the fleet busy, writes the journal and lets the searcher learn. Nothing else writes the journal.
 
-The order of things makes a crash harmless at any moment: what is proposed is in the journal before it is submitted,
-what is done before it is learned from, and the searcher's state in the transaction of the update that made it.
+The order of writing makes a crash harmless at any moment. A proposal is in the journal before it is submitted, a result
+before the searcher learns from it, and the searcher's state in the same transaction as the update that changed it.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 
 
 def child_seed(seed: int, child: int) -> int:
-    """A child's seed: the same for child i of two searches with one seed, whatever they try."""
+    """A child's seed: the same for child i of any two searches with the same seed, whatever they propose."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{child}".encode()).digest()[:7], "little")
 
 
@@ -49,12 +49,12 @@ class Driver:
         self.on_change, self.on_update = on_change, on_update
         self.records: list[Record] = []
         self.finished: list[int] = []  # in the order in which they finished
-        self.unobserved: deque[int] = deque()  # finished, and not yet shown to the searcher
-        self.waiting: deque[int] = deque()  # proposed, and not yet submitted
+        self.unobserved: deque[int] = deque()  # finished, but not yet shown to the searcher
+        self.waiting: deque[int] = deque()  # proposed, but not yet submitted
         self.running: set[int] = set()
         self.lost: set[int] = set()  # those that were running when an earlier driver died
-        self.known: dict[str, int] = {}  # by hash: a done child that repeats are answered with
-        self.leaders: dict[str, int] = {}  # by hash: the child in hand that repeats wait for
+        self.known: dict[str, int] = {}  # by hash: the finished child whose metrics repeats get
+        self.leaders: dict[str, int] = {}  # by hash: the unfinished child that repeats wait for
         self.followers: dict[int, list[int]] = {}
         self.best: Record | None = None
         self.statistics: dict[str, float] = {}
@@ -63,7 +63,7 @@ class Driver:
         self._resume()
 
     def run(self, fleet: Fleet) -> None:
-        """Goes on until all children are finished. Interrupted or killed, a new driver goes on from the journal."""
+        """Runs until all children are finished. After an interruption, a new driver continues from the journal."""
         try:
             while len(self.finished) < self.config.children:
                 self._fill(fleet)
@@ -71,14 +71,14 @@ class Driver:
                     self._record(results)
                 self.on_change(self)
         except BrokenDevice:
-            raise  # by the child: it counts as if the driver had died
+            raise  # raised because of the child: it counts as if the driver had died
         except BaseException:
             with suppress(JournalError), self.journal.transaction() as journal:
                 journal.add("stopped")
             raise
 
     def _fill(self, fleet: Fleet) -> None:
-        """Gives the fleet as much as it can take. Repeats that the journal can answer take nothing of it."""
+        """Submits as many children as the fleet can take. Repeats that the journal can answer need no worker."""
         tasks: list[Task] = []
         while len(self.running) < fleet.capacity and (self.waiting or len(self.records) < self.config.children):
             if not self.waiting:
@@ -116,7 +116,7 @@ class Driver:
                 journal.add("proposed", child, **body)
 
     def _record(self, results: Sequence[Result]) -> None:
-        """Enters results, in one transaction, and answers what waited for them."""
+        """Writes results to the journal, in one transaction, and answers the repeats that waited for them."""
         final: list[tuple[Record, Result]] = []
         for result in map(self._judged, results):
             record = self.records[result.child]
@@ -138,7 +138,7 @@ class Driver:
         return status != "done" and getattr(policy, status) == "retry" and record.tries < policy.attempts
 
     def _close(self, final: Sequence[tuple[Record, Result]]) -> None:
-        """Enters results that stand, in one transaction, and learns from them."""
+        """Writes final results to the journal, in one transaction, and learns from them."""
         with self.journal.transaction() as journal:
             for record, result in final:
                 self._finish(journal, record, result)
@@ -146,18 +146,18 @@ class Driver:
             waiting = [self.records[child] for child in self._let_go(record)]
             if record.status == "done":
                 self._serve(waiting, record)
-            else:  # each of them is tried for itself
+            else:  # back to the queue: one of them is trained instead
                 self.waiting.extendleft(other.child for other in reversed(waiting))
         self._learn()
 
     def _let_go(self, record: Record) -> list[int]:
-        """Ends a child's lead over its repeats, and returns those."""
+        """Repeats no longer wait for this child; returns those that did."""
         if self.leaders.get(record.hash) == record.child:
             del self.leaders[record.hash]
         return self.followers.pop(record.child, [])
 
     def _serve(self, records: list[Record], leader: Record) -> None:
-        """Answers repeats with a done child's metrics; each counts as an evaluation."""
+        """Gives repeats the metrics of a finished child; each counts as an evaluation."""
         if not records:
             return
         with self.journal.transaction() as journal:
@@ -186,7 +186,7 @@ class Driver:
         return result
 
     def _reward(self, result: Result) -> float | None:
-        """The reward, or None if the searcher shall not see it."""
+        """The reward, or None if the searcher must not see it."""
         if result.status == "done":
             try:
                 return float(REWARDS[self.config.reward].of(result.metrics))
@@ -199,7 +199,7 @@ class Driver:
         return None if getattr(self.config.failures, result.status) == "skip" else self.config.failures.floor
 
     def _entered(self, record: Record, body: dict[str, Any]) -> None:
-        """Takes over what a "finished" event says."""
+        """Updates the driver's state from a "finished" event."""
         record.status, record.reward, record.metrics = body["status"], body["reward"], body["metrics"]
         record.message, record.seconds, record.served = body.get("message", ""), body["seconds"], body.get("served")
         self.finished.append(record.child)
@@ -230,7 +230,7 @@ class Driver:
         )
 
     def _resume(self) -> None:
-        """Restores everything from the journal: the searcher from the last kept state and the events after it."""
+        """Restores everything from the journal: the searcher from its last saved state and the events after it."""
         kept = self.journal.state()
         if kept is not None:
             self.searcher.load_state_dict(kept[1])
@@ -239,13 +239,13 @@ class Driver:
         self.running.clear()
         given_up = [record for record in lost if not self._is_tried_again(record, "lost")]
         said = "the driver died while it was trained, in attempt {}"
-        # Also learns: the crash may have come between a full batch's last result and its update.
+        # This also learns: the crash may have come between the last result of a batch and its update.
         self._close([(r, Result(r.child, "lost", message=said.format(r.attempts))) for r in given_up])
         self.waiting.extend(record.child for record in self.records if not record.finished)
-        self.failures_in_row = 0  # whoever starts it again has mended the cause
+        self.failures_in_row = 0  # a restart means that the user has corrected the cause
 
     def enter(self, event: Event) -> None:
-        """Takes over one event of the journal, the searcher's part apart."""
+        """Applies one event of the journal to the driver, without the searcher."""
         try:
             self._enter(event)
         except (KeyError, TypeError, IndexError) as error:
@@ -254,7 +254,7 @@ class Driver:
                 f"another folder"
             ) from error
 
-    def _enter(self, event: Any) -> None:  # an Event, but what a damaged journal holds may be anything
+    def _enter(self, event: Any) -> None:  # an Event, but in a damaged journal it can hold anything
         body = event.body
         if event.kind == "proposed":
             if event.child != len(self.records):
@@ -273,7 +273,7 @@ class Driver:
             for child in self.running:
                 self.records[child].stopped += 1
             self.running.clear()
-        elif event.kind == "session":  # the one before has not stopped them
+        elif event.kind == "session":  # the session before did not record a stop
             self.lost |= self.running
             self.running.clear()
         elif event.kind == "updated":
@@ -284,8 +284,8 @@ class Driver:
 
 
 def replay(events: Sequence[Event], searcher: Searcher, after: int, driver: Driver) -> None:
-    """Enters all events into the driver, and lets the searcher live through those after the event `after`: it
-    proposes, which moves its random numbers, and observes. From 0 on that gives the state that was kept."""
+    """Applies all events to the driver, and replays those after the event `after` in the searcher: it proposes, which
+    advances its random numbers, and observes. A replay from event 0 gives the same state as the one that was saved."""
     for event in events:
         driver.enter(event)
         if event.id <= after:

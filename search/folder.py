@@ -1,4 +1,4 @@
-"""The run folder of a search: its names, its lock, and what is written there."""
+"""The run folder of a search: the names of its files, its lock, and best.json."""
 
 import json
 import platform
@@ -21,7 +21,7 @@ CONFIG, JOURNAL, BEST, REPORT, EVENTS = "config.json", "journal.sqlite", "best.j
 
 
 def read_config(folder: Path) -> SearchConfig:
-    """The config of the search in a run folder; raises ConfigError, or JournalError if it is another version's."""
+    """The config of the search in a run folder; raises ConfigError, or JournalError if another version wrote it."""
     value = read_json(folder / CONFIG, "search config")
     try:
         return SearchConfig.from_json(value)
@@ -32,7 +32,7 @@ def read_config(folder: Path) -> SearchConfig:
 
 
 def refuse_newer(folder: Path) -> None:
-    """Raises JournalError if a later version wrote into the run folder; touches nothing in it."""
+    """Raises JournalError if a later version wrote into the run folder; changes nothing in it."""
     if (folder / JOURNAL).is_file():
         refuse_another_version(folder / JOURNAL)
     if (folder / CONFIG).is_file():
@@ -40,8 +40,8 @@ def refuse_newer(folder: Path) -> None:
 
 
 def open_journal(config: SearchConfig, context: dict[str, str] | None = None) -> Journal:
-    """The journal of the config's folder, made if there is none; JournalError if it is another search's. `context` is
-    the child's."""
+    """The journal of the config's folder, created if there is none; raises JournalError if it belongs to another
+    search. `context` is the child's."""
     folder, context = Path(config.folder), context or {}
     path, changed = folder / JOURNAL, {}
     if not path.is_file():
@@ -92,13 +92,13 @@ def _check_context(journal: Journal, context: dict[str, str]) -> None:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """(before, now) of every key that has not the same value in both."""
+    """(before, now) of every key whose value differs."""
     keys = sorted(before.keys() | now.keys())
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
 
 
 def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str, Any]:
-    """What best.json says: enough to build, transfer, draw and reproduce the cell."""
+    """The content of best.json: enough to build, transfer, draw and reproduce the cell."""
     architecture = space.decode(record.tokens)
     return {
         "kind": space.kind,
@@ -114,7 +114,7 @@ def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str,
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Holds the run folder against a second driver."""
+    """Locks the run folder, so that no second driver can use it."""
     lock = locked(folder / JOURNAL, timeout=1.0)
     try:
         lock.__enter__()

@@ -1,4 +1,4 @@
-"""A search as its journal tells it, for whoever looks on: reports and studies. Imports no torch."""
+"""The history of a search, read from its journal, for reports and studies. Imports no torch."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from .spaces.base import Space
 
 @dataclass
 class History:
-    """`records` has all children that were proposed, `finished` those that are, in the order in which they finished,
-    and `updates` the searcher's statistics after each update: (children finished by then, statistics).
+    """`records` has all children that were proposed, `finished` those that have finished, in the order in which they
+    finished, and `updates` the searcher's statistics after each update: (children finished by then, statistics).
 
-    `seconds` is how long drivers ran, and `device_seconds` how long devices were busy: on a device, children that
-    were trained side by side take the time once.
+    `seconds` is how long drivers ran, and `device_seconds` how long devices were busy: the time of children that were
+    trained on a device at the same time counts once.
     """
 
     config: SearchConfig

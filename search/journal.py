@@ -1,7 +1,7 @@
 """The journal: every event of a search in one SQLite file, written by the driver alone, so that nothing is lost.
 
-Events are only ever added. In the transaction of each update of the searcher its state is kept too, in place of the
-one before; what came after it can be replayed. Imports no torch until a state is packed.
+Events are only added, never changed. Each update of the searcher also saves its state in the same transaction, in place
+of the one before; the events after it can be replayed. Imports no torch until a state is packed.
 """
 
 import json
@@ -38,7 +38,7 @@ CREATE TABLE snapshot (id INTEGER PRIMARY KEY CHECK (id = 0), event INTEGER NOT 
 class Event:
     """`kind` is "session" (a driver starts; context, what has changed), "proposed" (child, tokens, hash, notes, batch),
     "started" (child, attempt), "finished" (child, status, metrics, reward, ...), "updated" (the children the searcher
-    observed) or "stopped" (the driver ends, and not because of the children that are started and not finished)."""
+    observed) or "stopped" (the driver ends, but not because of the children that have started and not finished)."""
 
     id: int
     time: float
@@ -48,8 +48,8 @@ class Event:
 
 
 class Journal:
-    """An open journal. `create` writes a new one, `open_existing` reads one that is there; both raise JournalError,
-    as does whatever cannot be written or read later."""
+    """An open journal. `create` writes a new one, `open_existing` opens one that exists. Both raise JournalError, as
+    does every later read or write that fails."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path, self._connection = path, connection
@@ -60,7 +60,7 @@ class Journal:
         rows = {"format_version": FORMAT_VERSION, **meta}
         with _explained(path):
             with atomic_file(path) as temporary, closing(sqlite3.connect(temporary)) as connection:
-                connection.execute("PRAGMA journal_mode = OFF")  # it appears whole or not at all
+                connection.execute("PRAGMA journal_mode = OFF")  # the file appears complete or not at all
                 connection.executescript(_SCHEMA)
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in rows.items()])
                 connection.commit()
@@ -81,7 +81,7 @@ class Journal:
         return journal
 
     def _check(self) -> None:
-        """JournalError if the file is damaged or another version's; changes nothing in it."""
+        """Raises JournalError if the file is damaged or another version wrote it; changes nothing in it."""
         with _explained(self.path), _decoded(self.path):
             problem = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
@@ -90,7 +90,7 @@ class Journal:
             raise JournalError(_strange_journal(self.path, strange))
 
     def _strange(self) -> str | None:
-        """What in the file is another version's."""
+        """What shows that another version wrote the file, or None."""
         version = self.meta().get("format_version")
         if version != FORMAT_VERSION:
             return f"format {version}, this nasnet_zoo reads {FORMAT_VERSION}"
@@ -99,7 +99,7 @@ class Journal:
         return f"events that this nasnet_zoo does not know ({_line(', '.join(sorted(kinds)))})" if kinds else None
 
     def _make_durable(self) -> None:
-        """What is committed survives a power cut."""
+        """Sets SQLite's options so that committed events survive a power cut."""
         with _explained(self.path):
             if os.access(self.path.parent, os.W_OK):
                 self._connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(self.path) else 'WAL'}")
@@ -111,7 +111,7 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator["Journal"]:
-        """What is added inside is on the disk, all of it, when the block ends, or none of it is there."""
+        """Either all events that are added inside are on the disk when the block ends, or none of them."""
         with _explained(self.path), _transaction(self._connection):
             yield self
 
@@ -122,11 +122,11 @@ class Journal:
         return cast(int, entered.lastrowid)  # None before the first INSERT alone
 
     def keep_state(self, event: int, state: dict[str, Any]) -> None:
-        """Puts the searcher's state, as it is after `event`, in the place of the last one, inside a transaction."""
+        """Replaces the saved state of the searcher by its state after `event`, inside a transaction."""
         self._connection.execute("INSERT OR REPLACE INTO snapshot VALUES (0, ?, ?)", (event, pack_state(state)))
 
     def state(self) -> tuple[int, dict[str, Any]] | None:
-        """The id of the event after which the last kept state was taken, and the state."""
+        """The id of the event after which the last state was saved, and the state."""
         with _explained(self.path):
             row = self._connection.execute("SELECT event, state FROM snapshot").fetchone()
         with _decoded(self.path):
@@ -144,14 +144,14 @@ class Journal:
 
 
 def read_events(path: str | Path) -> tuple[dict[str, Any], list[Event]]:
-    """The meta values and events of a journal, for a reader beside the driver."""
+    """The meta values and events of a journal, for a reader that is not the driver."""
     with closing(Journal.open_existing(path)) as journal:
         return journal.meta(), journal.events()
 
 
 def refuse_another_version(path: str | Path) -> None:
-    """Raises JournalError if another version wrote the journal, and touches nothing: SQLite may write where it opens,
-    so it is given a copy. A file that is damaged, or being written, is left to whoever opens it."""
+    """Raises JournalError if another version wrote the journal, and changes nothing: SQLite may write to a file that it
+    opens, so it gets a copy. A file that is damaged or being written raises nothing here; opening it later does."""
     path, strange = Path(path), None
     with suppress(OSError, JournalError), tempfile.TemporaryDirectory() as folder:
         for file in (path, path.with_name(f"{path.name}-wal")):
@@ -183,14 +183,14 @@ def unpack_state(blob: bytes) -> dict[str, Any]:
 
 
 def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
-    """Whether `path` lies on a network file system, where SQLite's write-ahead log must not be used."""
+    """Whether `path` is on a network file system, where SQLite's write-ahead log must not be used."""
     try:
         lines = Path(mounts).read_text(encoding="utf-8").splitlines()
     except OSError:
-        return str(path.absolute()).startswith("\\\\")  # no Linux: Windows's network paths at least
+        return str(path.absolute()).startswith("\\\\")  # not Linux: this finds at least Windows's network paths
     points = [(fields[1].replace("\\040", " "), fields[2]) for line in lines if len(fields := line.split()) > 2]
     above = [(point, kind) for point, kind in points if path.resolve().is_relative_to(point)]
-    innermost = sorted(above, key=lambda mount: len(mount[0]))[-1:]  # the last of those at one point hides the others
+    innermost = sorted(above, key=lambda mount: len(mount[0]))[-1:]  # the last mount at a point hides the others
     return any(kind in NETWORK_FILE_SYSTEMS for _, kind in innermost)
 
 
@@ -208,7 +208,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     with _explained(path):
         if os.access(path.parent, os.W_OK):
             return sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-        # To read what has a write-ahead log SQLite writes beside it, unless it is told that nobody changes the file.
+        # To read a file with a write-ahead log, SQLite writes files beside it, unless the file is opened as immutable.
         mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=30)
 
@@ -233,9 +233,9 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         reason = _line(error)
         if "full" in reason:
-            advice = "free some space, then run the same command again: the search goes on where it stopped"
+            advice = "free some space, then run the same command again: the search continues where it stopped"
         elif "disk I/O" in reason:
-            advice = "see that the disk works and has space, then run the same command again: the search goes on"
+            advice = "see that the disk works and has space, then run the same command again: the search continues"
         elif any(sign in reason for sign in ("malformed", "not a database", "no such table", "decode", "corrupt")):
             advice = _SALVAGE
         else:
@@ -248,7 +248,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _decoded(path: Path) -> Iterator[None]:
-    """Turns what JSON and safetensors say of a damaged value into one sentence."""
+    """Turns errors of JSON and safetensors about a damaged value into one sentence."""
     from safetensors import SafetensorError
 
     try:
@@ -258,5 +258,5 @@ def _decoded(path: Path) -> Iterator[None]:
 
 
 def _line(text: Any) -> str:
-    """What SQLite says of a damaged file may be long, with what stands there in it."""
+    """A short form of SQLite's message about a damaged file, which may be long because it quotes the file."""
     return " ".join(str(text).split())[:200]

@@ -1,6 +1,6 @@
-"""Searches by name: the papers' values, and what suits smaller machines. Imports no torch.
+"""Presets: searches by name, with the papers' values or with values for smaller machines. Imports no torch.
 
-What a paper leaves open is filled with TF-slim's CIFAR-10 values, scaled with the batch.
+Values that a paper does not give are TF-slim's CIFAR-10 values, scaled with the batch.
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ def changed(config: SearchConfig, changes: dict[str, Any]) -> SearchConfig:
     value = config.to_json()
     rows = [f"{section}.{tag}" for section, (tag, _) in ROWS.items()]
     value = _changed(value, {path: new for path, new in changes.items() if path in rows})
-    for section, settings in section_types(value).items():  # with those rows there are other settings
+    for section, settings in section_types(value).items():  # the settings depend on the chosen rows
         default = dataclasses.asdict(settings())
         value[section] = default | {key: old for key, old in value.get(section, {}).items() if key in default}
     return SearchConfig.from_json(_changed(value, changes))
@@ -110,7 +110,7 @@ def _changed(value: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def parsed(text: str) -> Any:
-    """What a setting's text stands for: JSON, or else the text itself."""
+    """The value of a setting's text: parsed as JSON, or else the text itself."""
     try:
         return json.loads(text)
     except ValueError:

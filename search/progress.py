@@ -1,4 +1,4 @@
-"""How a running search stands: a live table on a terminal, a line now and then in a log. Imports no torch."""
+"""The progress of a running search: a live table on a terminal, an occasional line in a log. Imports no torch."""
 
 import time
 from collections import Counter
@@ -37,7 +37,7 @@ class Progress:
             self.live.stop()
 
     def changed(self, driver: Driver) -> None:
-        """Shows the search anew, unless that was done a moment ago."""
+        """Shows the search's present state, unless that was done a moment ago."""
         now = time.monotonic()
         if now < self.due and len(driver.finished) < driver.config.children:
             return

@@ -1,4 +1,4 @@
-"""What is known of a child, and the records of a journal's events."""
+"""The record of a child, and how records are made from a journal's events."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from .spaces.base import Space, Tokens
 
 @dataclass
 class Record:
-    """What is known of one child."""
+    """Everything that is known about one child."""
 
     child: int
     tokens: Tokens
@@ -21,12 +21,12 @@ class Record:
     metrics: dict[str, Any] = field(default_factory=dict)
     message: str = ""
     seconds: float = 0.0
-    served: int | None = None  # the child whose metrics it was answered with
+    served: int | None = None  # the child whose metrics it got
     time: float = field(default=0.0, compare=False)  # when it finished, in seconds since 1970
 
     @property
     def tries(self) -> int:
-        """The attempts that the child has had a fair chance in."""
+        """The attempts that count: those in which the search was not stopped."""
         return self.attempts - self.stopped
 
     @property
@@ -37,8 +37,8 @@ class Record:
 class Proposed:
     """Makes the records of a journal's "proposed" events, in order.
 
-    The first version's hashes of cells did not tell their style: where the first child's hash is not this version's,
-    all are computed anew, so that a child that comes again is known for what it is.
+    The first version's hashes of cells did not include the style. If the first child's hash is not the one that this
+    version computes, all are computed again, so that repeats are recognised.
     """
 
     def __init__(self, space: Space) -> None:

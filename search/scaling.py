@@ -1,4 +1,4 @@
-"""`transfer`: from a found architecture to a network of the size that is wanted (NASNet paper, section 3, table 2)."""
+"""`transfer`: from a found architecture to a network of a given size (NASNet paper, section 3, table 2)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from nasnet_zoo.errors import ConfigError, SearchError
 MAX_CELLS = 12  # N; the published networks have 2 to 7
 MAX_FILTERS = 2048  # F; the published networks have 32 to 216
 CLOSE = 0.05  # how far below the target still counts as on it
-PROPORTION = 11  # F / N of NASNet-A mobile, 4 @ 1056, which the choice among variants of one cost goes by
+PROPORTION = 11  # F / N of NASNet-A mobile, 4 @ 1056; of variants with the same cost the one closest to it is chosen
 FIRST_GUESS = 64  # of F
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the network may cost for one picture, or what it shall be: `multiply_adds` or `parameters` at most, `cells`
+    """The largest cost of the network for one picture, or its size: at most `multiply_adds` or `parameters`, `cells`
     (N) normal cells per stage, `penultimate` (P) channels of the last map. Raises SearchError if nothing is given or
-    nothing sensible."""
+    the values make no sense."""
 
     multiply_adds: float | None = None
     parameters: float | None = None
@@ -43,8 +43,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Variant:
-    """One rung of the ladder: a network of `cells` (N) and `filters` (F), and what it costs. `memory` is bytes: float32
-    weights, and the maps that a forward pass of one picture holds at its fullest."""
+    """One rung of the ladder: a network of `cells` (N) and `filters` (F), and its cost. `memory` is in bytes: the
+    float32 weights plus the peak memory of the maps in the forward pass of one picture."""
 
     config: NetworkConfig
     cells: int
@@ -78,15 +78,15 @@ def transfer(
 
     Args:
         architecture: a genotype, or another kind's architecture.
-        target: what it may cost, or how large it shall be.
-        kind: the architecture's kind, where its type does not say.
+        target: how much it may cost, or how large it is.
+        kind: the architecture's kind, if its type does not say.
         stem: for ImageNet's pictures or for CIFAR's.
         size: pixels a side; 224 for ImageNet and 32 for CIFAR.
         num_classes: 1000 for ImageNet and 10 for CIFAR.
 
     Returns:
-        The config of the variant within 5 % below the target if there is one; of several the one whose width and depth
-        stand closest to NASNet-A mobile's proportion.
+        The config of the variant at most 5 % below the target, if there is one; of several the one whose ratio of width
+        to depth is closest to NASNet-A mobile's.
 
     Raises:
         SearchError: if no variant fits.
@@ -113,7 +113,7 @@ def ladder(
     size: int | None = None,
     num_classes: int | None = None,
 ) -> list[Variant]:
-    """For every number of cells N the widest variant within the target; raises SearchError if there is none."""
+    """The widest variant within the target, for every number of cells N; raises SearchError if there is none."""
     sized = get_kind(kind or kind_of(architecture)).sized
 
     def variant(cells: int, filters: int) -> Variant:
@@ -161,7 +161,7 @@ def _check_size(config: NetworkConfig, stem: str) -> None:
 
 
 def _filters_of(penultimate: int, variant: Callable[[int, int], Variant], narrowest: int) -> int:
-    """The F whose last map has so many channels."""
+    """The F whose last map has `penultimate` channels."""
     per_filter = variant(1, 16).penultimate // 16
     filters, rest = divmod(penultimate, per_filter)
     if rest or not narrowest <= filters <= MAX_FILTERS:

@@ -1,4 +1,4 @@
-"""What is kept current while a search runs: best.json, TensorBoard's events and the report."""
+"""Keeps best.json, TensorBoard's events and the report up to date while a search runs."""
 
 import json
 import logging
@@ -20,23 +20,23 @@ from .spaces.base import Space
 
 log = logging.getLogger("nasnet_zoo")
 
-REPORT_SECONDS, REPORT_SHARE = 60.0, 0.01  # between two reports, and what they may take of the driver's time
+REPORT_SECONDS, REPORT_SHARE = 60.0, 0.01  # between two reports, and the share of the driver's time that they may take
 
 
 class Reporter:
-    """Writes report.html now and then, and in the end. One that fails is a warning, and never ends a search."""
+    """Writes report.html from time to time, and at the end. A failure is a warning, and never ends a search."""
 
     def __init__(self, folder: Path, baseline: Sequence[str | os.PathLike[str]]) -> None:
         self.folder, self.baseline = folder, baseline
         self.due = time.monotonic() + REPORT_SECONDS
         for other in baseline:
-            read_history(other)  # what cannot be read is told at the start
+            read_history(other)  # a folder that cannot be read is an error at the start
 
     def __enter__(self) -> "Reporter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error) -> None:
-        if kind is None or issubclass(kind, Exception):  # whoever interrupts it does not want to wait
+        if kind is None or issubclass(kind, Exception):  # a user who interrupts the search does not want to wait
             self.write()
 
     def changed(self) -> None:
@@ -56,7 +56,7 @@ class Reporter:
 
 
 class Watcher:
-    """Keeps best.json, the events and the report current and passes on what happens."""
+    """Keeps best.json, the events and the report up to date, and calls `on_change`."""
 
     def __init__(
         self,
@@ -87,8 +87,8 @@ class Watcher:
 
 
 class EventLog:
-    """TensorBoard events. A resumed search writes its earlier children again, so that one file tells all. What cannot
-    be written is a warning, once, and never ends a search."""
+    """TensorBoard events. A resumed search writes its earlier children again, so that one file has everything. A
+    failure to write is a warning, once, and never ends a search."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / EVENTS
@@ -101,7 +101,7 @@ class EventLog:
             self.folder.mkdir(parents=True, exist_ok=True)
             for old in self.folder.glob("events.*"):
                 old.unlink()
-            # A search that goes on writes thousands of events at once, and shall not wait for the disk.
+            # A resumed search writes thousands of events at once, and must not wait for the disk.
             self.writer = SummaryWriter(str(self.folder), max_queue=100_000, flush_secs=30)
         return self
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from nasnet_zoo.errors import ZooError
 
-# The page's <meta> says the same for hosts that send no headers; only the header holds for its workers.
+# The page's <meta> says the same, for hosts that send no headers; for its workers only the header counts.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'; base-uri 'none'; form-action 'none'"
 )
@@ -47,7 +47,7 @@ TYPES = {
 def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 0, open_browser: bool = True) -> None:
     """Serves a folder that `build_site` made until Ctrl-C, and prints the address; port 0 is any free one.
 
-    Raises ZooError if there is no page in the folder or the address cannot be had.
+    Raises ZooError if there is no page in the folder or the address cannot be used.
     """
     with site_server(folder, host, port) as server:
         print(f"The demo is at {server.address} until you press Ctrl-C.", flush=True)

@@ -1,4 +1,4 @@
-"""Writes the demo: the page, its scripts and onnxruntime-web, a network's graph, and what the page must know of it."""
+"""Writes the demo: the page, its scripts and onnxruntime-web, a network's graph, and the data that the page needs."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def build_site(
     drawings: dict[str, str],
     examples: Sequence[str | Path] = (),
 ) -> None:
-    """Writes the static site into the folder `out`, which appears whole or not at all and replaces an older demo.
+    """Writes the static site into the folder `out`, which appears complete or not at all and replaces an older demo.
 
     `model` is the ONNX graph: float32 `image` (batch, channels, height, width) in, `logits` (batch, classes) out.
     `card` has the FIELDS; `drawings` maps captions to SVG; the stems of `examples` are shown as their names.

@@ -180,7 +180,7 @@ def _check_cell(cell: Cell, name: str) -> None:
     if cell.output == "separate" and len(cell.outputs) != cell.inputs:
         raise GenotypeError(
             f"{name} cell: {len(cell.outputs)} separate outputs but {cell.inputs} inputs; make them equal, "
-            f"for the outputs are the next cell's inputs"
+            f"because the outputs are the next cell's inputs"
         )
     if cell.output == "concat" and cell.inputs > 2:
         raise GenotypeError(f"{name} cell: {cell.inputs} inputs need separate outputs; a concat cell has 1 or 2")

@@ -76,7 +76,7 @@ def _newest(repo: str, names: Sequence[str], revision: str | None, cached: Path 
         ) from error
     if absent:
         raise DownloadError(
-            f"{what} cannot be had from the Hub, for it has no {absent[0]}: check the name, or try another revision"
+            f"{what} cannot be had from the Hub, because it has no {absent[0]}: check the name, or try another revision"
         )
     return cached
 

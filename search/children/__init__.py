@@ -1,1 +1,1 @@
-"""Children: what an architecture is worth."""
+"""Children: they measure what an architecture is worth."""

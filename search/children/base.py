@@ -1,4 +1,4 @@
-"""What a child is to the engine: a function of an architecture and a seed, run by a worker. Imports no torch."""
+"""The interface of a child: a function of an architecture and a seed, run by a worker. Imports no torch."""
 
 import json
 import os
@@ -16,7 +16,7 @@ FAILURES = ("nan", "oom", "timeout", "error", "lost")
 
 
 class ChildFailure(Exception):
-    """A child that cannot have metrics, for one of the reasons in FAILURES."""
+    """A child that has no metrics, for one of the reasons in FAILURES."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -24,13 +24,13 @@ class ChildFailure(Exception):
 
 
 class BrokenDevice(SearchError):
-    """A GPU on which this process can compute nothing any more: a worker has to end, or it would fail every child."""
+    """A GPU on which this process can no longer compute: the worker has to end, or every child would fail there."""
 
 
 @dataclass(frozen=True)
 class BaseChildSettings:
-    """What the settings of every child have: `task`, a row of table.py, where its `data` lie, and after how many
-    `seconds` it has timed out."""
+    """The settings that every child has: `task`, a row of table.py, where its `data` are, and the `seconds` after which
+    it times out."""
 
     task: str
     data: str | None = None
@@ -42,27 +42,27 @@ class BaseChildSettings:
             raise ConfigError("child: seconds must be above 0")
 
     def summary(self) -> str:
-        """What happens to a child, as a report says it: "trained on ..."."""
+        """What is done with a child, in a report's words: "trained on ..."."""
         return f"evaluated by {self.task}"
 
 
 class Child(Protocol):
-    """Idempotent: a child that was lost is simply run again. Must pickle before `prepare`.
+    """Idempotent: a child that was lost is simply run again. It must be picklable before `prepare`.
 
-    What its metrics depend on beside architecture and seed, and nothing names in the settings (data in a file, a
-    supernet's weights), is its context. A child that has one says so by a method `context`: see context_of.
+    Its metrics may depend on more than the architecture, the seed and the settings: on data in a file, or on a
+    supernet's weights. That is its context. A child that has one has a method `context`: see context_of.
     """
 
     def prepare(self, device: str) -> None:
-        """Loads, once per worker, what all children share: the context."""
+        """Loads what all children share (the context), once per worker."""
 
     def __call__(self, architecture: Any, seed: int) -> dict[str, Any]:
         """The metrics, which fit into JSON, "accuracy" (0 to 1) among them. Raises ChildFailure."""
 
 
 def context_of(child: Child) -> dict[str, str]:
-    """The hashes of a child's context by name, {"table": "9f86d0..."}. A search goes on with the same ones only; it
-    asks before anything is loaded, and a name that is missing is not compared."""
+    """The hashes of a child's context by name, {"table": "9f86d0..."}. A search can be resumed only with the same
+    hashes. They are asked for before anything is loaded, and a name that is missing is not compared."""
     return child.context() if hasattr(child, "context") else {}
 
 
@@ -73,7 +73,7 @@ class Task:
     child: int
     architecture: Any
     seed: int
-    seconds: float | None = None  # after which a fleet that can may end it
+    seconds: float | None = None  # after this time a fleet may end it, if it can
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Result:
 
 
 def run_task(child: Child, task: Task, worker: str) -> Result:
-    """Runs a child and says how it ended, whatever happens to it. A ZooError is the user's to mend and passes; raises
-    BrokenDevice where the child's failure has left nothing to compute with."""
+    """Runs a child and returns how it ended, whatever happens. A ZooError is raised, because only the user can correct
+    its cause. Raises BrokenDevice if the device can no longer compute after the child's failure."""
     start = time.monotonic()
     try:
         metrics, status, message = child(task.architecture, task.seed), "done", ""
@@ -108,7 +108,7 @@ def run_task(child: Child, task: Task, worker: str) -> Result:
 
 
 def _check_metrics(child: int, metrics: Any) -> None:
-    """SearchError for what cannot be written into the journal."""
+    """Raises SearchError for metrics that cannot be written into the journal."""
     try:
         fits = isinstance(metrics, dict) and bool(json.dumps(metrics))
     except (TypeError, ValueError, RecursionError):
@@ -122,7 +122,8 @@ def _check_metrics(child: int, metrics: Any) -> None:
 
 
 def _check_device(error: Exception) -> None:
-    """After an illegal address and the like every later call of the process on a GPU fails too."""
+    """Raises BrokenDevice if the GPU is unusable: after an illegal address, for example, every later call of the
+    process on it fails too."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return
@@ -136,5 +137,5 @@ def _check_device(error: Exception) -> None:
 
 
 def worker_name(device: str, pid: int | None = None) -> str:
-    """host:process:device, of this process unless another is named."""
+    """host:process:device, of this process unless `pid` names another one."""
     return f"{socket.gethostname()}:{pid or os.getpid()}:{device}"

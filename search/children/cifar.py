@@ -22,7 +22,7 @@ from .settings import CifarChildSettings
 
 
 class CifarChild:
-    """Trains an architecture by the one training loop and measures it on pictures held back from the training."""
+    """Trains an architecture with the common training loop and measures it on pictures held out from the training."""
 
     def __init__(self, settings: CifarChildSettings, kind: str) -> None:
         self.settings, self.kind = settings, kind

@@ -30,7 +30,7 @@ class TableChild:
         self.rows: dict[str, tuple[float, float]] | None = None
 
     def context(self) -> dict[str, str]:
-        """Of a table that is not there `prepare` tells."""
+        """The table's hash; nothing if there is no table, because `prepare` reports that."""
         return {"table": sha256_file(self.path)} if self.path and Path(self.path).is_file() else {}
 
     def prepare(self, device: str) -> None:

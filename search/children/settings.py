@@ -14,10 +14,11 @@ from .base import BaseChildSettings
 class CifarChildSettings(BaseChildSettings):
     """How a child is trained (NASNet paper, appendix A.2: N = 2, 20 epochs on 45,000 pictures).
 
-    `filters` and `cells` are F and N, `stem` times F the stem's width, `side` the pictures' in pixels. Of CIFAR-10's
-    training pictures, in an order drawn with `split_seed`, the last `validation` are for the reward and the first
-    `pictures` for training. `calibration` pictures renew batch norm's statistics before the evaluation (precise batch
-    norm); 0 for none. `whiten` normalises each picture by its own mean and deviation instead of the data's.
+    `filters` and `cells` are F and N, `stem` times F is the stem's width, and `side` is that of the pictures in pixels.
+    CIFAR-10's training pictures are shuffled with `split_seed`: the last `validation` are for the reward and the first
+    `pictures` for training. Before the evaluation, batch norm's statistics are computed again on `calibration` pictures
+    (precise batch norm); 0 for none. `whiten` normalises each picture by its own mean and deviation instead of the
+    data's.
     """
 
     task: Literal["cifar10"] = "cifar10"

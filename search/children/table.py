@@ -14,7 +14,7 @@ from .settings import CifarChildSettings
 
 
 class ChildEntry(NamedTuple):
-    """`takes` says whether the child can be an architecture of a space, and `make` takes the settings and the space."""
+    """`takes` says whether the child accepts the architectures of a space. `make` takes the settings and the space."""
 
     title: str
     settings: type[BaseChildSettings]
@@ -35,12 +35,13 @@ def make_child(settings: BaseChildSettings, space: Space) -> Child:
 
 
 def ChildSettings(task: str = "cifar10", data: str | None = None, **settings: Any) -> BaseChildSettings:  # noqa: N802
-    """The settings of a task's child; raises ConfigError. It was the class of all of them once."""
+    """The settings of a task's child; raises ConfigError. In the first version this was the class of all of them."""
     return CHILDREN.row(task).settings(task, data, **settings)
 
 
 def own_settings(child: Any, settings: type[BaseChildSettings]) -> Any:
-    """The section "child" of a config in JSON without other tasks' settings: the first version wrote all into it."""
+    """The section "child" of a config in JSON without other tasks' settings, which the first version wrote there
+    too."""
     if not isinstance(child, dict):
         return child
     others = {field.name for entry in CHILDREN.values() for field in fields(entry.settings)}

@@ -1,4 +1,4 @@
-"""What the driver knows of a fleet."""
+"""The interface of a fleet, as the driver uses it."""
 
 import os
 import sys
@@ -10,15 +10,15 @@ from nasnet_zoo.errors import ConfigError
 
 from ..children.base import Result, Task
 
-MAX_DEATHS = 5  # of a worker, in a row and without a result between, before it is no accident any more
-GRACE_SECONDS = 30.0  # a child ends itself when its time is over; this is for one that hangs
+MAX_DEATHS = 5  # of workers in a row without a result between; more are no longer an accident
+GRACE_SECONDS = 30.0  # a child stops itself when its time is over; this is for a child that hangs
 
 
 @dataclass(frozen=True)
 class FleetSettings:
-    """Where children are trained: `kind` is a row of table.py. `devices` are torch's names; empty for every GPU, or the
-    CPU where there is none. Each has `per_device` workers; `threads` is how many cores a worker takes on a CPU (0: an
-    equal share)."""
+    """Where children are trained: `kind` is a row of table.py. `devices` are torch's names; if empty, every GPU, or the
+    CPU if there is none. Each device has `per_device` workers; `threads` is how many cores a worker uses on a CPU (0:
+    an equal share)."""
 
     kind: str = "inline"
     devices: tuple[str, ...] = ()
@@ -33,8 +33,8 @@ class FleetSettings:
 class Fleet(ABC):
     """Workers that run tasks. Used as a context manager, which starts and stops them.
 
-    `capacity` is how many tasks it can have in hand; it may change while it runs. Every submitted task gives exactly
-    one result, in whatever order; a worker that goes away gives the status "lost".
+    `capacity` is how many unfinished tasks it can hold; it may change while the fleet runs. Every submitted task gives
+    exactly one result, in any order; if its worker goes away, the result has the status "lost".
     """
 
     @property
@@ -46,7 +46,7 @@ class Fleet(ABC):
 
     @abstractmethod
     def next_done(self, timeout: float) -> list[Result]:
-        """Waits until at least one task is done, at most `timeout` seconds; all that are done, or none."""
+        """Waits at most `timeout` seconds for a task to finish; returns the results of all that have, perhaps none."""
 
     def __enter__(self) -> "Fleet":
         try:
@@ -64,11 +64,11 @@ class Fleet(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Ends all workers at once; what they were doing is lost."""
+        """Ends all workers at once; their unfinished tasks are lost."""
 
 
 def devices_of(settings: FleetSettings) -> tuple[str, ...]:
-    """The settings' devices, or every GPU that there is, or the CPU."""
+    """The devices of the settings, or all GPUs, or the CPU if there is none."""
     if settings.devices:
         return settings.devices
     import torch
@@ -77,7 +77,7 @@ def devices_of(settings: FleetSettings) -> tuple[str, ...]:
 
 
 def threads_of(settings: FleetSettings, devices: tuple[str, ...]) -> int:
-    """How many cores a worker takes: as set, or an equal share of those that this process may use."""
+    """How many cores a worker uses: as set, or an equal share of those that this process may use."""
     return settings.threads or max(cores() // (len(devices) * settings.per_device), 1)
 
 
@@ -87,7 +87,8 @@ def cores() -> int:
 
 
 def limit_threads(threads: int) -> None:
-    """Keeps this process's torch to a share of the cores, without importing it for a child that needs none."""
+    """Limits this process's torch to a share of the cores, without importing torch for a child that does not need
+    it."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     else:
@@ -95,7 +96,7 @@ def limit_threads(threads: int) -> None:
 
 
 def hung(task: Task, since: float, worker: str) -> Result | None:
-    """The result of a task that has been running for so long that it must hang, else None."""
+    """The result of a task that has run for so long that it must be hanging, else None."""
     seconds = time.monotonic() - since
     if task.seconds is None or seconds <= 1.5 * task.seconds + GRACE_SECONDS:
         return None

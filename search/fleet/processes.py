@@ -19,7 +19,7 @@ from .base import MAX_DEATHS, Fleet, hung, limit_threads
 class _Worker:
     process: Any
     connection: Connection
-    lifeline: Connection  # closes with the driver, however it ends
+    lifeline: Connection  # is closed when the driver ends, in whatever way
     device: str
     prepared: bool = False
     task: Task | None = None
@@ -75,15 +75,15 @@ class ProcessFleet(Fleet):
             wait(watched, min(max(end - time.monotonic(), 0), 1.0))
 
     def _look(self, index: int) -> list[Result]:
-        """What has come from a worker since the last look, and its replacement if it has gone."""
+        """The results that a worker has sent since the last call. A worker that has died is replaced."""
         worker, results = self.workers[index], []
-        alive = worker.process.is_alive()  # asked first: what a dead one sent has arrived by then
+        alive = worker.process.is_alive()  # asked before reading, so that all that a dead worker sent has arrived
         try:
             while worker.connection.poll():
                 message = worker.connection.recv()
                 if isinstance(message, ZooError):
                     raise message
-                if message is None:  # it is prepared, and only now begins with its first task
+                if message is None:  # the worker is prepared, and only now begins its first task
                     worker.prepared, worker.since = True, time.monotonic()
                 else:
                     worker.task, self.deaths = None, 0
@@ -131,7 +131,7 @@ class ProcessFleet(Fleet):
 
 
 def _work(connection: Connection, lifeline: Connection, child: Child, device: str, threads: int) -> None:
-    """A worker's life: prepare once, then run what comes until the driver is gone."""
+    """A worker's main function: prepares once, then runs tasks until the driver is gone."""
     threading.Thread(target=_die_with_the_driver, args=(lifeline,), daemon=True).start()
     try:
         limit_threads(threads)

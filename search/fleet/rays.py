@@ -1,7 +1,7 @@
 """Ray actors on a cluster whose nodes may come and go, or on this machine.
 
-The fleet looks at the cluster's nodes every few seconds, keeps as many workers on each as it has room for, and holds
-one task per worker at most; so a node that goes takes along no more than what it was at.
+The fleet checks the cluster's nodes every few seconds and keeps as many workers on each as there is room for. A worker
+has at most one task, so when a node goes, only the tasks that were running there are lost.
 """
 
 import math
@@ -21,8 +21,8 @@ from nasnet_zoo.errors import SearchError, ZooError
 from ..children.base import BrokenDevice, Child, Result, Task, run_task, worker_name
 from .base import MAX_DEATHS, Fleet, FleetSettings, cores, hung, limit_threads
 
-# Ray reads these when it is imported: it shall send no statistics, and not copy the working directory to the workers,
-# as it does under `uv run`.
+# Ray reads these when it is imported: it must send no statistics, and must not copy the working directory to the
+# workers, as it does under `uv run`.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 try:
@@ -31,8 +31,8 @@ try:
 except ImportError as error:
     raise SearchError("the fleet ray needs Ray: pip install 'nasnet-zoo[cluster]'") from error
 
-LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
-PATIENCE_SECONDS = 20.0  # without workers, before it is worth a word
+LOOK_SECONDS = 3.0  # between two checks of the cluster's nodes
+PATIENCE_SECONDS = 20.0  # without workers, before a message says so
 REACH_SECONDS = 10.0
 OBJECT_STORE_BYTES = 128 << 20  # of a local Ray, whose default is a third of the memory; here only the child is in it
 
@@ -41,7 +41,7 @@ OBJECT_STORE_BYTES = 128 << 20  # of a local Ray, whose default is a third of th
 class _Worker:
     actor: Any
     node: str
-    pending: Any  # the reference of what it is at, or None
+    pending: Any  # the reference of its running call, or None
     name: str = ""  # host, process and device, once it is prepared
     prepared: bool = False
     task: Task | None = None
@@ -51,10 +51,9 @@ class _Worker:
 class RayFleet(Fleet):
     """Joins the cluster at RAY_ADDRESS, which `ray job submit` sets, or starts a Ray on this machine.
 
-    A node with GPUs has `per_device` workers on each of them, or, where there are no GPUs, a node has `per_device`
-    workers on its cores. `devices` ("cuda" or "cpu") says which of the two; empty, what the first nodes have. A node
-    whose workers cannot be prepared or die again and again is left out, and said so on stderr; if it was the last,
-    that is the error.
+    Workers run on GPUs, `per_device` of them on each, or on CPUs, `per_device` on each node. `devices` ("cuda" or
+    "cpu") says which; if it is empty, the first nodes decide. A node whose workers cannot be prepared, or die again and
+    again, is no longer used, and stderr says so. If it was the last node, its error is raised.
     """
 
     def __init__(self, child: Child, settings: FleetSettings) -> None:
@@ -90,7 +89,7 @@ class RayFleet(Fleet):
             )
 
     def _start_ray(self) -> bool:
-        """Joins or starts a Ray, unless the caller has done so; whether one was started."""
+        """Joins or starts a Ray, unless the caller has done so. Returns whether one was started."""
         if ray.is_initialized():
             return False
         address = os.environ.get("RAY_ADDRESS", "local")
@@ -109,12 +108,12 @@ class RayFleet(Fleet):
             ) from error
         finally:
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own there
+                signal.signal(signal.SIGTERM, handler)  # Ray installs a handler of its own
         self.connected = True
         return local
 
     def _follow_cluster(self) -> list[Result]:
-        """Starts workers where there is room, and gives up those whose node has gone."""
+        """Starts workers where there is room, and removes those whose node has gone."""
         self.next_look = time.monotonic() + LOOK_SECONDS
         self.nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         results = [
@@ -164,7 +163,7 @@ class RayFleet(Fleet):
                 return results
 
     def _look(self, seconds: float) -> list[Result]:
-        """What has come from the workers, after at most `seconds`."""
+        """The results that have come from the workers, after at most `seconds`."""
         pending = [worker.pending for worker in self.workers if worker.pending]
         if not pending:
             time.sleep(seconds)
@@ -173,7 +172,7 @@ class RayFleet(Fleet):
         ready = set(ray.wait(pending, num_returns=len(pending), timeout=0)[0])
         results: list[Result] = []
         for worker in list(self.workers):
-            if worker.pending in ready and worker in self.workers:  # another's end may have been that of its node
+            if worker.pending in ready and worker in self.workers:  # it may have been lost with another's node
                 results += self._collect(worker)
             elif worker.task and (result := hung(worker.task, worker.since, worker.name)):
                 self._end(worker)
@@ -195,7 +194,7 @@ class RayFleet(Fleet):
         return [answer]
 
     def _bury(self, worker: _Worker, why: str) -> list[Result]:
-        """Gives up a worker that died; the next look at the cluster replaces it if its node is still there."""
+        """Removes a worker that died; the next check of the cluster replaces it if its node is still there."""
         self.deaths[worker.node] += 1
         results = self._lose(worker, why)
         if self.deaths[worker.node] > MAX_DEATHS * self._room(worker.node):
@@ -219,14 +218,15 @@ class RayFleet(Fleet):
         return [Result(worker.task.child, "lost", message=why, seconds=seconds, worker=worker.name)]
 
     def _end(self, worker: _Worker) -> None:
-        ray.kill(worker.actor)  # one that hangs or cannot be reached would keep its share of the device
+        ray.kill(worker.actor)  # a worker that hangs or cannot be reached would keep its share of the device
         self.workers.remove(worker)
 
     def _host(self, node: str) -> str:
         return self.nodes[node]["NodeManagerHostname"] if node in self.nodes else "a node that has gone"
 
     def _say_if_idle(self) -> None:
-        """Says on stderr, once, that there have been no workers for a while: a cluster may just be starting."""
+        """Says on stderr, once, that there have been no workers for a while; not at once, as a cluster may be
+        starting."""
         now = time.monotonic()
         if any(worker.prepared for worker in self.workers):
             self.idle_since = now
@@ -268,13 +268,13 @@ class _Actor:
 
 
 def _see_if_reachable(address: str) -> None:
-    """Raises OSError or ValueError where nothing answers at HOST:PORT; Ray itself would try for many minutes."""
+    """Raises OSError or ValueError if nothing answers at HOST:PORT; Ray itself would try for many minutes."""
     if ":" in address and "://" not in address:
         parts = urlsplit(f"//{address}")
         socket.create_connection((parts.hostname, parts.port), REACH_SECONDS).close()
 
 
 def _short(error: Exception) -> str:
-    """The last line of what Ray says at length."""
+    """The last line of Ray's long messages."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:300] if lines else type(error).__name__

@@ -14,8 +14,8 @@ from .processes import ProcessFleet
 
 
 class FleetEntry(NamedTuple):
-    """`make` raises SearchError if what the fleet needs is not installed or not there, and ConfigError for settings
-    that it would not heed. `settings` is FleetSettings or a subclass with more fields."""
+    """`make` raises SearchError if something that the fleet needs is missing or not installed, and ConfigError for
+    settings that it does not support. `settings` is FleetSettings or a subclass with more fields."""
 
     title: str
     make: Callable[[Any, Child], Fleet]

@@ -60,8 +60,8 @@ MANY_POINTS = 2000  # from here on a cloud of points is a picture of pixels, whi
 
 
 def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], None], right: int = 14) -> Markup:
-    """What `paint` puts into the axes, as an <svg> of `size` CSS pixels that shrinks with the page, `right` of them
-    beside the axes. `alt` says what is to be seen; `name` keeps its ids apart from those of the page's other charts."""
+    """The chart that `paint` draws into the axes, as an <svg> of `size` CSS pixels that shrinks with the page; `right`
+    pixels are beside the axes. `alt` describes the chart; `name` keeps its ids different from those of other charts."""
     width, height = size
     left, bottom, top = 56, 44, 8
     with matplotlib.style.context(["default", STYLE]):
@@ -100,8 +100,8 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def usual_range(values: Sequence[float]) -> tuple[float, float]:
-    """Limits for an axis of rewards. A few that are far below the others would press them into a line: those may lie
-    outside, up to one in twenty."""
+    """Limits for an axis of rewards. A few rewards far below the others would compress the rest into a line, so up to
+    one in twenty may be outside."""
     low, some, high = np.quantile(values, [0, 0.05, 1])
     if high - some < 0.5 * (high - low):
         low = some

@@ -15,12 +15,12 @@ from ..spaces.base import FixedSpace
 from . import charts
 from .render import number
 
-LAST = 100  # children that stand for what the searcher has come to
+LAST = 100  # children that represent what the searcher has learned
 
 
 @dataclass(frozen=True)
 class Search:
-    """A history, and of its children that have metrics the `points` (place among the finished, reward)."""
+    """A history, and the `points` (place among the finished, reward) of its children that have metrics."""
 
     folder: str
     history: History
@@ -103,8 +103,8 @@ def _entropy(history: History) -> Markup | None:
 
 
 def _comparison(search: Search, others: list[Search]) -> dict[str, Any]:
-    """The figures behind the curves: of each search the mean, that of the last, the best, and the best of as many
-    children as all have."""
+    """The figures behind the curves, for each search: the mean reward, the mean of the last children, the best, and the
+    best among the first children, as many as every search has."""
     equal = min(len(one.points) for one in (search, *others))
     rows = []
     for one in (search, *others):
@@ -115,7 +115,7 @@ def _comparison(search: Search, others: list[Search]) -> dict[str, Any]:
 
 
 def conditions(search: Search, others: list[Search]) -> list[str]:
-    """What a baseline's children were treated otherwise in than the search's."""
+    """The settings that differ between a baseline's children and the search's."""
     mine, notes = search.history.config.identity(), []
     own = {"searcher", "seed", *searcher_sections()}
     for other in others:

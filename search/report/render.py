@@ -1,4 +1,4 @@
-"""The report's page from what it says: templates/ has how it looks."""
+"""Makes the report's page from its content; templates/ decides how it looks."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
 """`write_report`: what a search did, on one page that needs no network and no other file. Imports no torch.
 
-Here is what the page says, as plain data; templates/ has how it looks.
+This file decides what the page says, as plain data; templates/ decides how it looks.
 """
 
 import json
@@ -26,8 +26,8 @@ from . import charts
 from .compare import LAST, Search, conditions, results, together
 from .render import number, render
 
-WINDOWS, LEAST = 40, 20  # of children for the shares of ops: at most so many, of at least so many children each
-TOP, DRAWN = 10, 3  # cells in the table, and of these in drawings
+WINDOWS, LEAST = 40, 20  # for the shares of ops: at most 40 windows, of at least 20 children each
+TOP, DRAWN = 10, 3  # cells in the table, and how many of these are drawn
 
 
 def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.PathLike[str]] = ()) -> Path:
@@ -58,7 +58,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
 
 
 def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
-    """What was searched, and figures at a glance: what it is, the figure, and what to know about it."""
+    """What was searched, and the main figures: what each one is, its value, and a note."""
     history, config = search.history, search.history.config
     finished = len(history.finished)
     distinct, served = len({r.hash for r in history.finished}), sum(r.served is not None for r in history.finished)

@@ -1,7 +1,7 @@
 """Searchers that learn nothing by gradient: random search and regularized evolution. Imports no torch.
 
-A searcher is pure: it knows no files, processes or clocks. It proposes token sequences and observes what they were
-worth, in whatever order results come, and its whole state, random numbers included, can be taken and put back.
+A searcher has no side effects: it uses no files, processes or clocks. It proposes token sequences and observes their
+rewards, in whatever order results come. Its whole state, random numbers included, can be saved and restored.
 """
 
 import random
@@ -14,28 +14,28 @@ from ..spaces.base import Tokens
 
 @dataclass(frozen=True)
 class Proposal:
-    """A token sequence to try. `notes` is what the searcher wants back with the result; it must fit into JSON."""
+    """A token sequence to try. `notes` is returned to the searcher with the result; it must fit into JSON."""
 
     tokens: Tokens
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def stage(self) -> int:
-        """The stage of the search in which it was proposed, as `stage_note` has it."""
+        """The stage of the search in which it was proposed, from `stage_note`."""
         stage: int = self.notes.get("stage", 0)
         return stage
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a proposal was worth."""
+    """A proposal and its reward."""
 
     proposal: Proposal
     reward: float
 
 
 class Searcher(Protocol):
-    """`batch` is how many observations it takes at a time."""
+    """`batch` is how many observations it gets at a time."""
 
     batch: int
 
@@ -51,7 +51,7 @@ class Searcher(Protocol):
 
 
 def stage_note(stage: int) -> dict[str, int]:
-    """What a proposal's notes say of its stage; the first one goes without saying."""
+    """The note about a proposal's stage; nothing for the first stage."""
     return {"stage": stage} if stage else {}
 
 

@@ -17,8 +17,8 @@ LEAST_DEVIATION = 1e-5  # of a batch of rewards
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for operations as small as these: several that wait for each other beside busy workers take ten times
-    as long. It also makes the search the same whatever the number of cores."""
+    """Uses one thread for operations as small as these: several threads, which wait for each other while workers are
+    busy, would take ten times as long. The search then also does not depend on the number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -30,15 +30,15 @@ def _one_thread() -> Iterator[None]:
 class Controller:
     """The policy as a searcher. Runs on the CPU: it is tiny.
 
-    The log-probability under the policy that proposed a sequence travels with the proposal, because results arrive
-    when the policy has moved on, and PPO's ratio is to the policy that acted.
+    The proposal keeps its log-probability under the policy that proposed it: when the result arrives, the policy has
+    changed, and PPO's ratio is to the policy that acted.
     """
 
     def __init__(self, space: Space, settings: ControllerSettings, seed: int, ppo: bool = True) -> None:
         self.space, self.settings, self.batch, self.ppo = space, settings, settings.batch, ppo
         self.generator = torch.Generator().manual_seed(seed)
         self.policy = make_policy(space, settings.hidden, settings.initial, self.generator)
-        self.parameters = dict(self.policy.named_parameters())  # those the cell shares appear once
+        self.parameters = dict(self.policy.named_parameters())  # parameters that the cell shares appear once
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
         self.baseline: float | None = None
         self.proposed = 0
@@ -60,11 +60,11 @@ class Controller:
         rewards = torch.tensor([o.reward for o in observations])
         mean = rewards.mean().item()
         if self.baseline is None:
-            self.baseline = mean  # an average that started at zero would praise every early child
+            self.baseline = mean  # an average that started at zero would overrate every early child
         advantages = rewards - self.baseline
         self.baseline = settings.baseline_decay * self.baseline + (1 - settings.baseline_decay) * mean
-        # Of a batch of equal rewards, as of failures alone, the deviation says nothing: divided by it, they would
-        # outweigh all others in Adam's moments for thousands of steps.
+        # If all rewards of a batch are equal, as with failures only, their deviation means nothing. Divided by it, they
+        # would dominate Adam's moments for thousands of steps.
         if settings.normalise and len(rewards) > 1 and rewards.std() > LEAST_DEVIATION:
             advantages = advantages / (rewards.std() + 1e-8)
         for _ in range(settings.epochs if self.ppo else 1):
@@ -89,7 +89,7 @@ class Controller:
         }
 
     def _pad_moments(self) -> None:
-        """Adam's moments of what has grown since its last step: none yet."""
+        """Gives parameters that have grown since Adam's last step moments of zero in their new part."""
         for parameter, state in self.optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq"):
                 if state[key].shape != parameter.shape:

@@ -13,7 +13,7 @@ from .base import Observation, Proposal, _rng_state, _set_rng_state, stage_note
 
 @dataclass(frozen=True)
 class EvolutionSettings:
-    """Regularized (ageing) evolution's (Real et al. 2018, section 3): P and S."""
+    """The settings of regularized (ageing) evolution (Real et al. 2018, section 3): P and S."""
 
     population: int = 100
     sample: int = 25
@@ -24,12 +24,12 @@ class EvolutionSettings:
 
 
 class Evolution:
-    """Regularized evolution: the best of a random sample of the living is mutated, and the oldest dies. Until the
-    population is complete, proposals are random.
+    """Regularized evolution: the best of a random sample of the population is mutated, and the oldest is removed. Until
+    the population is complete, proposals are random.
 
-    A mutation changes one decision: a choice, of a hidden state, an op or a combination, to another one; a subset in
-    one element. Where that changes which decisions come after it, or the search has reached another stage, those that
-    the parent made too stay as they are, and the others are made at random.
+    A mutation changes one decision: a choice (of a hidden state, an op or a combination) to another value, or a subset
+    in one element. If that changes which decisions come after it, or if the search has reached another stage, decisions
+    that the parent also has keep their values, and the others are random.
     """
 
     batch = 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..spaces.base import MAX_ELEMENTS, Choice, Decision, FixedSpace, Space, Subset, Tokens
 
 Score = Callable[[], tuple[Tensor, Tensor]]
-LEAST_LOG = -1e9  # stands for the logarithm of 0, which times 0 would be no number
+LEAST_LOG = -1e9  # used for the logarithm of 0, because -inf times 0 is NaN
 
 
 def make_policy(space: Space, hidden: int, initial: float, generator: torch.Generator) -> "Policy":
@@ -22,15 +22,16 @@ def make_policy(space: Space, hidden: int, initial: float, generator: torch.Gene
 
 
 class Policy(nn.Module):
-    """A one-layer LSTM with parts for every decision, by its name: its output's weights, and embeddings of what was
-    decided, which are the next step's input.
+    """A one-layer LSTM with parts for every decision, by its name: the weights of its output, and embeddings of what
+    was decided, which are the input of the next step.
 
-    A choice is made by a softmax. Of a subset every element is taken or left by a sigmoid of its own (as in Zoph & Le,
-    section 3.3): its log-probability and entropy are sums over the elements, its embedding is the sum of those of the
-    chosen ones.
+    A choice is made by a softmax. In a subset, each element has its own sigmoid, which decides whether it is chosen (as
+    in Zoph & Le, section 3.3). The log-probability and entropy of a subset are sums over its elements, and its
+    embedding is the sum of the embeddings of the chosen elements.
 
-    The parts are rows of three tensors, padded to the widest decision; `rows` says whose is which. Those of decisions
-    that are always the same are made at once, all others when a decision is first met: the tensors grow in place.
+    The parts are rows of three tensors, padded to the widest decision; `rows` maps decisions to rows. The rows of
+    decisions that are always the same are made at once, all others when a decision is first met: the tensors grow in
+    place.
     """
 
     def __init__(self, space: Space, hidden: int, initial: float, generator: torch.Generator) -> None:
@@ -54,7 +55,7 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[float]]:
-        """A sequence of each of the stages, and its log-probability; raises ConfigError if it never ends."""
+        """One sequence for each of the stages, and its log-probability; raises ConfigError if a sequence never ends."""
         n, hidden = len(stages), len(self.start)
         sequences: list[list[int]] = [[] for _ in stages]
         outputs, memory, total = torch.zeros(n, hidden), torch.zeros(n, hidden), torch.zeros(n)
@@ -81,7 +82,7 @@ class Policy(nn.Module):
         made = [self.space.along(tokens, stage) for tokens, stage in zip(sequences, stages)]
         parts = self._parts([decision for decisions in made for decision in decisions])
         chosen = parts.chosen(torch.tensor([token for tokens in sequences for token in tokens], dtype=torch.long))
-        # Where each decision stands: sequences that end early leave steps that nothing is read from.
+        # The step and sequence of each decision: sequences that end early leave steps that nothing is read from.
         step = torch.tensor([step for tokens in sequences for step in range(len(tokens))], dtype=torch.long)
         sequence = torch.tensor([place for place, tokens in enumerate(sequences) for _ in tokens], dtype=torch.long)
         steps, batch = max(map(len, sequences)), len(sequences)
@@ -108,12 +109,12 @@ class Policy(nn.Module):
         return _Parts(row, torch.arange(widest) >= choices, subset)
 
     def _make_room(self, rows: int, widest: int) -> None:
-        """Lets the tensors grow to at least so many rows and columns."""
+        """Lets the tensors grow to at least `rows` rows and `widest` columns."""
         room, width, hidden = self.embedding.shape
         if rows <= room and widest <= width:
             return
         if rows > room:
-            room = max(rows, 2 * room)  # some to spare: a space may take thousands of decisions one by one
+            room = max(rows, 2 * room)  # some in reserve: a space may add thousands of decisions one by one
         width = max(widest, width)
         for parameter, shape in (
             (self.embedding, (room, width, hidden)),
@@ -138,8 +139,8 @@ class Policy(nn.Module):
 
 @dataclass(frozen=True)
 class _Parts:
-    """Where the parts of some decisions lie, and what can be decided: `row` (decisions,), `impossible` (decisions,
-    widest of them), true beyond a decision's choices, and `subset` (decisions, 1), whether it is one."""
+    """The rows of some decisions, and what can be decided: `row` (decisions,), `impossible` (decisions, widest of
+    them), true beyond a decision's choices, and `subset` (decisions, 1), true if the decision is a subset."""
 
     row: Tensor
     impossible: Tensor
@@ -172,15 +173,15 @@ class _Parts:
         return torch.where(self.subset, tokens >> column.clamp(max=MAX_ELEMENTS) & 1 == 1, tokens == column)
 
     def tokens(self, chosen: Tensor) -> Tensor:
-        """What `chosen` was made of: (decisions, widest) -> (decisions,)."""
+        """The inverse of `chosen`: (decisions, widest) -> (decisions,)."""
         column = torch.arange(self.widest)
         worth = torch.where(self.subset, 1 << column.clamp(max=MAX_ELEMENTS), column)
         return (chosen * worth).sum(1)
 
 
 class FixedPolicy(Policy):
-    """The same policy where all decisions are choices and always the same, in a few operations instead of dozens:
-    sequences are equally long, and row i has the parts of step i."""
+    """The same policy for spaces where all decisions are choices and always the same, with a few operations instead of
+    dozens: all sequences have the same length, and row i has the parts of step i."""
 
     impossible: Tensor  # (steps, 1, widest), true beyond a decision's choices
 

@@ -9,7 +9,8 @@ MAX_HIDDEN = 10_000
 
 @dataclass(frozen=True)
 class ControllerSettings:
-    """The controller's and its training's. The defaults are the paper's; it does not give PPO's clip and epochs.
+    """Settings of the controller and its training. The defaults are the paper's, except PPO's clip and epochs, which it
+    does not give.
 
     `baseline_decay` is the weight of the old value in the moving average of rewards that is subtracted as baseline.
     `normalise` divides advantages by their deviation within the batch.

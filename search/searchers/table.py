@@ -13,7 +13,7 @@ from .settings import ControllerSettings
 
 
 class Configured(Protocol):
-    """What a SearchConfig says of its searcher; `settings` are the searcher's own."""
+    """The part of a SearchConfig that concerns its searcher; `settings` are the searcher's own."""
 
     @property
     def searcher(self) -> str: ...
@@ -26,8 +26,8 @@ class Configured(Protocol):
 
 
 class SearcherEntry(NamedTuple):
-    """`name` is what reports call the searcher. Its settings, if it has any, are the section `section` of a search's
-    config, which searchers may share, and an argument of that name of SearchConfig. `make` takes the space, the
+    """`name` is the searcher's name in reports. Its settings, if it has any, are the section `section` of a search's
+    config and an argument of SearchConfig with that name; searchers may share a section. `make` takes the space, the
     settings and the seed."""
 
     name: str
@@ -43,7 +43,7 @@ def make_searcher(config: Configured, space: Space) -> Searcher:
 
 
 def searcher_sections() -> dict[str, type]:
-    """The sections of a config that are a searcher's, and their settings."""
+    """The sections of a config that belong to searchers, and the types of their settings."""
     return {entry.section: entry.settings for entry in SEARCHERS.values() if entry.settings is not None}
 
 

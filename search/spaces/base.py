@@ -1,7 +1,7 @@
 """Search spaces: from a sequence of decisions to an architecture and back. Imports no torch.
 
-A space yields its decisions one by one, so that a searcher needs to know nothing but what each is out of. `table.py`
-has the table of spaces.
+A space gives its decisions one by one, so that a searcher only needs to know the outcomes of each. `table.py` has the
+table of spaces.
 """
 
 import random
@@ -16,13 +16,14 @@ from nasnet_zoo.errors import ConfigError
 
 Tokens = tuple[int, ...]
 
-MAX_DECISIONS = 10_000  # in a sequence: one that is longer comes of a space whose decisions never end
+MAX_DECISIONS = 10_000  # in a sequence: a longer one means that the space's decisions never end
 MAX_ELEMENTS = 62  # of a subset: its token is a signed 64-bit integer in a tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One out of `choices`; `name` says of what, "reduction.3.right.op". Its token is the number of what was chosen."""
+    """One out of `choices`; `name` says what is chosen, "reduction.3.right.op". Its token is the number of the
+    choice."""
 
     name: str
     choices: int
@@ -39,7 +40,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Any of `choices` elements, none and all included. Its token has bit i set where element i was chosen."""
+    """Any of `choices` elements, from none to all. Its token has bit i set if element i was chosen."""
 
     name: str
     choices: int
@@ -61,12 +62,12 @@ Decision = Choice | Subset
 
 
 class Space(ABC):
-    """What can be decided, in which order, and what architecture the decisions make.
+    """What can be decided, in which order, and which architecture the decisions make.
 
-    A decision may depend on those before it and on the stage that the search is in: a space may let its architectures
-    grow, as in Zoph & Le 2016, section 4.1. What tokens mean must not depend on the stage. A name stands for one thing
-    to be decided: whatever learns does so by the name. `kind` is the registry's kind of the architectures, or None
-    where they can be looked up but not built, and `stages` how many stages there are.
+    A decision may depend on those before it and on the stage of the search: a space may let its architectures grow, as
+    in Zoph & Le 2016, section 4.1. The meaning of tokens must not depend on the stage. A name must always stand for the
+    same decision, because searchers learn by the name. `kind` is the registry's kind of the architectures, or None if
+    they can be looked up but not built, and `stages` is the number of stages.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every space is a dataclass
@@ -76,19 +77,20 @@ class Space(ABC):
 
     @abstractmethod
     def next(self, prefix: Sequence[int], stage: int = 0) -> Decision | None:
-        """What is decided after `prefix`, a part of a sequence of that stage, or None if that is all."""
+        """The decision after `prefix`, the beginning of a sequence of that stage, or None if the sequence is
+        complete."""
 
     def stage(self, proposed: int) -> int:
-        """Which stage a search is in that has proposed so many architectures."""
+        """The stage of a search that has proposed this many architectures."""
         return 0
 
     @property
     def size(self) -> int | None:
-        """How many token sequences there are, or None where that is not known."""
+        """How many token sequences there are, or None if that is not known."""
         return None
 
     def following(self, prefix: Sequence[int], stage: int = 0) -> Decision | None:
-        """`next`; raises ConfigError where there is no decision at all, and where decisions never end."""
+        """`next`, but raises ConfigError if there is no decision at all, or if the decisions never end."""
         decision = self.next(prefix, stage)
         if decision is None:
             if not prefix:
@@ -126,7 +128,7 @@ class Space(ABC):
         return tuple(decisions)
 
     def check(self, tokens: Sequence[int]) -> Tokens:
-        """The tokens, or ConfigError if they are a sequence of this space at no stage."""
+        """The tokens; raises ConfigError if they are not a sequence of this space at any stage."""
         for stage in range(self.stages - 1):
             with suppress(ConfigError):
                 self.along(tokens, stage)

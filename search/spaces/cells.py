@@ -17,11 +17,11 @@ from .base import Choice, Decision, FixedSpace, Tokens, _check_choices
 class CellSpace(FixedSpace):
     """Pairs of a normal and a reduction cell of `blocks` blocks: (state, state, op, op, combine) each.
 
-    A combination that leaves no choice is not a decision. `outputs` is the loose-end rule: which states leave the
-    cell. "unread": all that no block reads, the cell's inputs too, as TF-slim has it; "unread-blocks": the blocks
-    among them, as in the NDS spaces marked L; "blocks": every block's, marked A there; "separate": the last as many
-    blocks as there are inputs, each by itself (NASNet-B). `style` is the lineage whose macro-architecture goes with
-    the space (see Genotype).
+    If there is only one combination, it is not a decision. `outputs` is the rule for which states are the cell's
+    outputs. "unread": all states that no block reads, cell inputs included, as in TF-slim. "unread-blocks": only the
+    blocks among them, as in the NDS spaces marked L. "blocks": all blocks, marked A there. "separate": the last blocks,
+    as many as there are inputs, each as an output of its own (NASNet-B). `style` is the family whose macro-architecture
+    belongs to the space (see Genotype).
     """
 
     name: str
@@ -41,7 +41,7 @@ class CellSpace(FixedSpace):
         if self.outputs == "separate" and self.blocks < self.inputs:
             raise ConfigError(f"{self.name}: {self.blocks} blocks cannot make {self.inputs} separate outputs")
         object.__setattr__(self, "decisions", tuple(self._decisions()))
-        self.decode((0,) * len(self.decisions))  # what makes no genotypes is a ZooError here, not in mid-search
+        self.decode((0,) * len(self.decisions))  # invalid genotypes raise a ZooError here, not during the search
 
     def _decisions(self) -> Iterator[Decision]:
         for cell in ("normal", "reduction"):

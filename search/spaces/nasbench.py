@@ -13,7 +13,7 @@ from .base import Choice, FixedSpace, Tokens, _check_choices
 class NasBench201Space(FixedSpace):
     """NAS-Bench-201's cells: an operation on each of the six edges between four nodes (Dong & Yang 2020).
 
-    The architecture is the benchmark's own string. It is there to be looked up, not built.
+    The architecture is the benchmark's own string. It can be looked up, but not built.
     """
 
     name: str

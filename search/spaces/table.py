@@ -42,8 +42,8 @@ NORMALISED = (*ADD_CONCAT, "add_layer_norm", "add_instance_norm")
 
 @dataclass(frozen=True)
 class SpaceSettings:
-    """A row of the table, with its number of blocks, ops or combinations changed where they are given. A space that has
-    other fields to change has a subclass with these, None where nothing is changed."""
+    """A row of the table; `blocks`, `ops` and `combines` replace its own if they are given. A space with other fields
+    to change has a subclass with these; None leaves a field unchanged."""
 
     name: str = "nasnet"
     blocks: int | None = None
@@ -57,7 +57,7 @@ class SpaceSettings:
 
 
 class SpaceEntry(NamedTuple):
-    """`make` takes the space's name; what is changed must be fields of the dataclass that it returns."""
+    """`make` takes the space's name. Only fields of the dataclass that it returns can be changed."""
 
     title: str
     make: Callable[[str], Space]

@@ -128,7 +128,8 @@ def test_a_folder_of_that_name_comes_first(server, exports, tmp_path, monkeypatc
 
 def test_a_repo_without_an_export(server):
     server.add_hub_repo(REPO, {"config.json": b"{}"})
-    assert f"{REPO} cannot be had from the Hub, for it has no onnx/{REPORT}" in sentence(DownloadError, Session, REPO)
+    said = f"{REPO} cannot be had from the Hub, because it has no onnx/{REPORT}"
+    assert said in sentence(DownloadError, Session, REPO)
     for report in (b"{", b"[]", b"{}", b"\xff", b"3"):
         server.add_hub_repo(REPO, {f"onnx/{REPORT}": report})
         assert f"{REPO} has no readable onnx/{REPORT}" in sentence(ExportError, Session, REPO)

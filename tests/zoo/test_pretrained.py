@@ -404,7 +404,7 @@ def test_a_file_that_several_repos_share_in_the_cache(server, tmp_path, monkeypa
 
 def test_a_file_that_a_repo_lacks_is_named(server):
     server.add_hub_repo("org/net", {"config.json": b"{}"})
-    assert "org/net cannot be had from the Hub, for it has no model.safetensors" in refused("org/net")
+    assert "org/net cannot be had from the Hub, because it has no model.safetensors" in refused("org/net")
     assert "/org/net/resolve/" not in "".join(asked(server))
 
 
