@@ -281,3 +281,14 @@ def test_the_memory_in_search_md_is_the_benchmarks():
         assert predicted == 4 * peak_values(config.plan, tuple(row["size"])) and abs(predicted / measured - 1) < 0.01
         stated = f"{predicted / 1e6:.2f} MB | {measured / 1e6:.2f} MB"
         assert f"| {row['model']} | {row['size'][0]} | {stated} |" in text
+
+
+def test_the_figures_of_architecture_md_are_the_benchmarks():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    results = json.loads((ROOT / "benchmarks" / "results" / "unchanged.json").read_text())
+    assert results["different"] == {} and results["models"] == len(nasnet_zoo.list_models())
+    before, after = results["accuracy"]
+    assert before == after and f"({100 * after['top1']:.2f} %)" in text
+    for name, row in results["seconds"].items():
+        times = f"{1000 * row['before']:.0f} ms | {1000 * row['after']:.0f} ms | {row['median']:.2f}"
+        assert f"| {name} | {times} |" in text
