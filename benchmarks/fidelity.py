@@ -6,11 +6,11 @@ our counts beside the papers'.
 
 import dataclasses
 import json
-import zlib
 
 import numpy as np
 import torch
 from common import SHARED, write
+from golden_rule import golden_pictures, golden_value
 
 from nasnet_zoo import convert, info, list_models
 from nasnet_zoo.arch.cost import network_cost
@@ -21,26 +21,9 @@ from nasnet_zoo.networks.build import build
 GOLDEN = SHARED / "golden"
 
 
-def variable(name: str, shape: list[int]) -> np.ndarray:
-    """The value that golden/README.md gives a TF variable of this name and shape."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    leaf = name.rsplit("/", 1)[-1]
-    if leaf == "gamma":
-        value = rng.uniform(0.5, 1.5, shape)
-    elif leaf == "moving_variance":
-        value = rng.uniform(1.0, 3.0, shape)
-    elif leaf in ("beta", "moving_mean", "biases"):
-        value = 0.1 * rng.standard_normal(shape)
-    else:
-        fan_in = shape[0] * shape[1] if leaf == "depthwise_weights" else np.prod(shape[:-1])
-        value = rng.standard_normal(shape) * np.sqrt(1 / fan_in)
-    return value.astype(np.float32)
-
-
 def picture(height: int, width: int) -> torch.Tensor:
     """The input of a golden case, NCHW."""
-    values = np.random.default_rng(height * 1000 + width).uniform(-1, 1, (2, height, width, 3))
-    return torch.from_numpy(values.astype(np.float32)).permute(0, 3, 1, 2)
+    return torch.from_numpy(golden_pictures(height, width))
 
 
 def relative(ours: np.ndarray, expected: np.ndarray) -> float:
@@ -66,7 +49,7 @@ def golden_cases() -> dict[str, float]:
             config = info(name).config
             if config.num_classes == 1000:
                 config = dataclasses.replace(config, num_classes=1001)
-            network, built = network_of({key: variable(key, shape) for key, shape in shapes[name]}, config), name
+            network, built = network_of({key: golden_value(key, shape) for key, shape in shapes[name]}, config), name
         ours = network(picture(*map(int, size.split("x")))).numpy()
         differences[case] = relative(ours, logits[case])
     return differences
@@ -94,7 +77,7 @@ def timm_difference() -> float:
 
     shapes = json.loads((GOLDEN / "visible.variables.json").read_text(encoding="utf-8"))["nasnet-a-large"]
     config = info("nasnet-a-large").config
-    state = convert.from_tf_slim({name: variable(name, shape) for name, shape in shapes}, config)
+    state = convert.from_tf_slim({name: golden_value(name, shape) for name, shape in shapes}, config)
     theirs = timm.create_model("nasnetalarge", num_classes=1000).eval()
     named = {torch_name(s.name, pnasnet=False): state[s.key] for s in slim_sources(config, False)}
     left_out = theirs.load_state_dict(named, strict=False)

@@ -148,13 +148,14 @@ def precision(arguments: argparse.Namespace) -> None:
 
 def golden_half(provider: str) -> dict[str, dict[str, float]]:
     """float16 graphs of the large networks with golden weights on the golden pictures."""
-    from fidelity import GOLDEN, network_of, picture, variable
+    from fidelity import GOLDEN, network_of, picture
+    from golden_rule import golden_value
 
     shapes = json.loads((GOLDEN / "visible.variables.json").read_text(encoding="utf-8"))
     rows = {}
     for name in MODELS:
         config = dataclasses.replace(nasnet_zoo.info(name).config, num_classes=1001)
-        network = network_of({key: variable(key, shape) for key, shape in shapes[name]}, config)
+        network = network_of({key: golden_value(key, shape) for key, shape in shapes[name]}, config)
         x = picture(*config.preprocess.size)
         expected = torch_logits(network, x.numpy())
         with tempfile.TemporaryDirectory() as folder:

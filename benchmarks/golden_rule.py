@@ -2,11 +2,12 @@
 
 import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def golden_value(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def golden_value(name: str, shape: Sequence[int]) -> np.ndarray:
     """The float32 value of TF-slim's variable; moving averages have that of the plain name."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     leaf = name.rpartition("/")[2]
