@@ -165,12 +165,9 @@ class _Planner:
             if not layers:
                 return inputs[0]
             join = "only"
-        each = [self.in_channels if read == PICTURE else self.channels[read] for read in inputs]
-        channels = sum(each) if join == "concat" else each[0]
-        for layer in layers:
-            channels = layer.channels_after(channels)
-        self.steps.append(Step(name, inputs, layers, join, drop_path))
-        self.channels.append(channels)
+        step = Step(name, inputs, layers, join, drop_path)
+        self.steps.append(step)
+        self.channels.append(step.channels(self.channels, self.in_channels))
         return len(self.steps) - 1
 
     def stem(self) -> None:

@@ -30,6 +30,14 @@ class Step(NamedTuple):
     join: Literal["only", "add", "concat"] = "only"
     drop_path: float = 0.0
 
+    def channels(self, before: Sequence[int], in_channels: int) -> int:
+        """The channels of its map, from those of the steps before it and of the picture."""
+        each = [in_channels if read == PICTURE else before[read] for read in self.inputs]
+        channels = sum(each) if self.join == "concat" else each[0]
+        for layer in self.layers:
+            channels = layer.channels_after(channels)
+        return channels
+
 
 class Auxiliary(NamedTuple):
     """The auxiliary head: on the concatenation of `inputs`, made for maps of `size`."""
@@ -75,7 +83,7 @@ class Plan:
                 f"plan: the output, a feature or the auxiliary head is step {missing[0]}, which is not there"
             )
         for index, step in enumerate(self.steps):
-            widths = {self.channels[read] if read != PICTURE else self.in_channels for read in step.inputs}
+            widths = {self.width((read,)) for read in step.inputs}
             if step.join == "add" and len(widths) > 1:
                 raise ConfigError(f"plan: step {index}, {step.name!r}, adds maps of {sorted(widths)} channels")
             strides = {self.strides[read] if read != PICTURE else 1 for read in step.inputs}
@@ -87,11 +95,7 @@ class Plan:
         """The channels of each step's map."""
         found: list[int] = []
         for step in self.steps:
-            each = [self.in_channels if read == PICTURE else found[read] for read in step.inputs]
-            channels = sum(each) if step.join == "concat" else each[0]
-            for layer in step.layers:
-                channels = layer.channels_after(channels)
-            found.append(channels)
+            found.append(step.channels(found, self.in_channels))
         return tuple(found)
 
     @cached_property

@@ -87,7 +87,7 @@ class PlannedNetwork(ImageNetwork):
         step, place = self.plan.steps[index], self.places[index]
         state = states[step.inputs[0]]
         if step.join == "concat":
-            state = State(torch.cat([states[read].raw for read in step.inputs], 1))
+            state = _joined(states, step.inputs)
         elif step.join == "add":
             total = state.raw
             for read in step.inputs[1:]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data.cifar import Pictures
@@ -44,7 +45,6 @@ def is_frozen(norm: _BatchNorm, network: torch.nn.Module) -> bool:
     return getattr(norm, "frozen", False) or (network.training and not norm.training)
 
 
-@torch.inference_mode()
 def evaluate(
     network: ImageNetwork,
     pictures: Pictures,
@@ -55,37 +55,50 @@ def evaluate(
 
     Raises DataError if there are none.
     """
-    if not len(pictures):
-        raise DataError("there is no picture to measure on: give some")
-    hits = torch.zeros(2, dtype=torch.int64, device=pictures.labels.device)
-    with eval_mode(network):
-        for start in range(0, len(pictures), batch_size):
-            images = normalized(pictures.images[start : start + batch_size], network.config.preprocess)
-            labels = pictures.labels[start : start + batch_size]
-            top = network(images).topk(min(5, network.config.num_classes), 1).indices == labels.unsqueeze(1)
-            hits += torch.stack([top[:, 0].sum(), top.any(1).sum()])
-            if on_batch is not None:
-                on_batch(start + len(labels), len(pictures))
-    return hits[0].item() / len(pictures), hits[1].item() / len(pictures)
+
+    def batch(part: slice) -> tuple[Tensor, Tensor]:
+        return normalized(pictures.images[part], network.config.preprocess), pictures.labels[part]
+
+    return _accuracy(network, len(pictures), batch, batch_size, on_batch)
 
 
-@torch.inference_mode()
 def evaluate_folder(
     network: ImageNetwork,
     pictures: Labelled,
     batch_size: int = 32,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> tuple[float, float]:
-    """Top-1 and top-5 accuracy, 0 to 1, of a network on labelled files, prepared by its transform."""
+    """Top-1 and top-5 accuracy, 0 to 1, of a network on labelled files, prepared by its transform.
+
+    Raises DataError if there are none.
+    """
     transform, first = network.transform, next(network.parameters())
-    hits = torch.zeros(2, dtype=torch.int64)
+
+    def batch(part: slice) -> tuple[Tensor, Tensor]:
+        images = torch.stack([transform(path) for path, _ in pictures[part]])
+        labels = torch.tensor([label for _, label in pictures[part]], device=first.device)
+        return images.to(first.device, first.dtype), labels
+
+    return _accuracy(network, len(pictures), batch, batch_size, on_batch)
+
+
+@torch.inference_mode()
+def _accuracy(
+    network: ImageNetwork,
+    count: int,
+    batch: Callable[[slice], tuple[Tensor, Tensor]],
+    batch_size: int,
+    on_batch: Callable[[int, int], None] | None,
+) -> tuple[float, float]:
+    """Top-1 and top-5 accuracy on `count` pictures; `batch` gives the network's input and the labels of a part."""
+    if not count:
+        raise DataError("there is no picture to measure on: give some")
+    hits = torch.zeros(2, dtype=torch.int64, device=next(network.parameters()).device)
     with eval_mode(network):
-        for start in range(0, len(pictures), batch_size):
-            batch = pictures[start : start + batch_size]
-            images = torch.stack([transform(path) for path, _ in batch]).to(first.device, first.dtype)
-            labels = torch.tensor([label for _, label in batch]).unsqueeze(1)
-            top = network(images).topk(min(5, network.config.num_classes), 1).indices.cpu() == labels
+        for start in range(0, count, batch_size):
+            images, labels = batch(slice(start, start + batch_size))
+            top = network(images).topk(min(5, network.config.num_classes), 1).indices == labels.unsqueeze(1)
             hits += torch.stack([top[:, 0].sum(), top.any(1).sum()])
             if on_batch is not None:
-                on_batch(start + len(batch), len(pictures))
-    return hits[0].item() / len(pictures), hits[1].item() / len(pictures)
+                on_batch(start + len(labels), count)
+    return hits[0].item() / count, hits[1].item() / count
