@@ -46,6 +46,10 @@ class DataError(ZooError):
     """A data folder that is missing or not what it should be."""
 
 
+class BusyError(ZooError):
+    """Something that another process is working on."""
+
+
 class JournalError(ZooError):
     """A search's run folder or journal that is damaged, of another version, or belongs to another search."""
 

@@ -3,13 +3,13 @@
 import json
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from nasnet_zoo import __version__
 from nasnet_zoo.arch.checks import read_json
-from nasnet_zoo.errors import ConfigError, JournalError, ZooError
+from nasnet_zoo.errors import BusyError, ConfigError, JournalError, ZooError
 from nasnet_zoo.util.files import atomic_file, locked
 
 from .config import MAY_CHANGE, SearchConfig
@@ -115,14 +115,9 @@ def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str,
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Locks the run folder, so that no second driver can use it."""
-    lock = locked(folder / JOURNAL, timeout=1.0)
-    try:
-        lock.__enter__()
-    except ZooError as error:
-        if "Another process" not in str(error):
-            raise
-        raise JournalError(f"another process is running the search in {folder}: wait for it, or end it") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / JOURNAL, timeout=1.0))
+        except BusyError:
+            raise JournalError(f"another process is running the search in {folder}: wait for it, or end it") from None
         yield
-    finally:
-        lock.__exit__(None, None, None)

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from ..errors import ZooError
+from ..errors import BusyError, ZooError
 
 STALE_SECONDS = 24 * 3600  # no writer leaves its temporary untouched for a day
 PATIENCE_SECONDS = 2.0  # a shorter wait for a lock needs no explanation
@@ -104,7 +104,7 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
     """Holds a lock between processes (and threads) for the work on `path`, in a hidden file beside it.
 
     Waits at most `timeout` seconds, without limit if None, and says on stderr that it waits. Do not nest for one
-    `path`. Raises ZooError when the time is over or the lock file cannot be written.
+    `path`. Raises BusyError when the time is over, and ZooError if the lock file cannot be written.
     """
     path = Path(path).absolute()
     lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -114,7 +114,7 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
             _acquire(lock, path, timeout)
         except Timeout:
             since = f"has been working on {path} for more than {timeout:g} s" if timeout else f"is working on {path}"
-            raise ZooError(f"Another process {since}; wait until it has finished, or end it, and try again.") from None
+            raise BusyError(f"Another process {since}; wait until it has finished, or end it, and try again.") from None
     try:
         yield
     finally:

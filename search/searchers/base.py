@@ -1,4 +1,4 @@
-"""Searchers that learn nothing by gradient: random search and regularized evolution. Imports no torch.
+"""The interface of a searcher, and what several searchers use. Imports no torch.
 
 A searcher has no side effects: it uses no files, processes or clocks. It proposes token sequences and observes their
 rewards, in whatever order results come. Its whole state, random numbers included, can be saved and restored.
@@ -55,11 +55,13 @@ def stage_note(stage: int) -> dict[str, int]:
     return {"stage": stage} if stage else {}
 
 
-def _rng_state(rng: random.Random) -> list[Any]:
+def rng_state(rng: random.Random) -> list[Any]:
+    """The state of a generator, as values that fit into JSON."""
     version, words, gauss = rng.getstate()
     return [version, list(words), gauss]
 
 
-def _set_rng_state(rng: random.Random, state: list[Any]) -> None:
+def set_rng_state(rng: random.Random, state: list[Any]) -> None:
+    """Restores what `rng_state` returned."""
     version, words, gauss = state
     rng.setstate((version, tuple(words), gauss))

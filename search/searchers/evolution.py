@@ -8,7 +8,7 @@ from typing import Any
 from nasnet_zoo.errors import ConfigError
 
 from ..spaces.base import Choice, Decision, Space, Tokens
-from .base import Observation, Proposal, _rng_state, _set_rng_state, stage_note
+from .base import Observation, Proposal, rng_state, set_rng_state, stage_note
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class Evolution:
 
     def state_dict(self) -> dict[str, Any]:
         population = [[list(m.proposal.tokens), m.reward, m.proposal.notes] for m in self.population]
-        return {"rng": _rng_state(self.rng), "population": population, "proposed": self.proposed}
+        return {"rng": rng_state(self.rng), "population": population, "proposed": self.proposed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        _set_rng_state(self.rng, state["rng"])
+        set_rng_state(self.rng, state["rng"])
         # The first version kept no notes: it had none.
         self.population = [
             Observation(Proposal(tuple(tokens), *notes), reward) for tokens, reward, *notes in state["population"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..spaces.base import Space
-from .base import Observation, Proposal, _rng_state, _set_rng_state
+from .base import Observation, Proposal, rng_state, set_rng_state
 
 
 class RandomSearch:
@@ -29,8 +29,8 @@ class RandomSearch:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rng": _rng_state(self.rng), "proposed": self.proposed}
+        return {"rng": rng_state(self.rng), "proposed": self.proposed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        _set_rng_state(self.rng, state["rng"])
+        set_rng_state(self.rng, state["rng"])
         self.proposed = state.get("proposed", 0)  # the first version's states have none: its spaces had no stages

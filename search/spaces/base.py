@@ -170,7 +170,8 @@ class FixedSpace(Space):
         return super().along(tokens, stage)
 
 
-def _check_choices(space: str, what: str, chosen: tuple[str, ...], known: Iterable[str]) -> None:
+def check_selection(space: str, what: str, chosen: tuple[str, ...], known: Iterable[str]) -> None:
+    """Raises ConfigError unless a space has some of the known ops or combinations (`what`), and none twice."""
     if unknown := [choice for choice in chosen if choice not in known]:
         raise ConfigError(f"{space}: there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
     if not chosen or len(set(chosen)) != len(chosen):

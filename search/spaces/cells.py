@@ -10,7 +10,7 @@ from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.arch.ops import COMBINES, OPS
 from nasnet_zoo.errors import ConfigError
 
-from .base import Choice, Decision, FixedSpace, Tokens, _check_choices
+from .base import Choice, Decision, FixedSpace, Tokens, check_selection
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class CellSpace(FixedSpace):
     def __post_init__(self) -> None:
         if not 1 <= self.blocks <= MAX_BLOCKS:
             raise ConfigError(f"{self.name}: {self.blocks} blocks; a cell has 1 to {MAX_BLOCKS}")
-        _check_choices(self.name, "op", self.ops, OPS)
-        _check_choices(self.name, "combination", self.combines, COMBINES)
+        check_selection(self.name, "op", self.ops, OPS)
+        check_selection(self.name, "combination", self.combines, COMBINES)
         if self.outputs == "separate" and self.blocks < self.inputs:
             raise ConfigError(f"{self.name}: {self.blocks} blocks cannot make {self.inputs} separate outputs")
         object.__setattr__(self, "decisions", tuple(self._decisions()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nasnet_zoo.errors import ConfigError
 
-from .base import Choice, FixedSpace, Tokens, _check_choices
+from .base import Choice, FixedSpace, Tokens, check_selection
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class NasBench201Space(FixedSpace):
     kind = None
 
     def __post_init__(self) -> None:
-        _check_choices(self.name, "op", self.ops, self.ops)
+        check_selection(self.name, "op", self.ops, self.ops)
         edges = ((target, source) for target in (1, 2, 3) for source in range(target))
         decisions = tuple(Choice(f"{source}-{target}", len(self.ops)) for target, source in edges)
         object.__setattr__(self, "decisions", decisions)
