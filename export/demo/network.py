@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ def build_demo(
     out: str | Path,
     precision: str = "fp16",
     images: Sequence[ImageSource] = (),
-    examples: Sequence[str | Path] = (),
+    examples: Sequence[str | Path] | None = None,
     *,
     name: str = "network",
     license: str = "",
@@ -38,9 +39,9 @@ def build_demo(
         build_graph_demo(graph, out, examples)
 
 
-def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str | Path] = ()) -> None:
-    """`build_demo` for a graph that is exported already: its folder. Raises ConfigError for one that a page cannot
-    run, and ExportError."""
+def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str | Path] | None = None) -> None:
+    """`build_demo` for a graph that is exported already: its folder. Without `examples` the page offers those that the
+    package has for the network's label set. Raises ConfigError for a graph that a page cannot run, and ExportError."""
     found = find_export(graph)
     data = found.metadata
     if data.data_sha256:
@@ -57,4 +58,10 @@ def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str 
             drawing = Path(temporary) / f"{part}.svg"
             kind.draw(config.architecture, drawing, only=part)
             drawings[f"{part} cell"] = drawing.read_text(encoding="utf-8")
-    build_site(out, found.model.read_bytes(), card, drawings, examples)
+    build_site(out, found.model.read_bytes(), card, drawings, _shipped(config) if examples is None else examples)
+
+
+def _shipped(config: NetworkConfig) -> list[Path]:
+    """The package's own pictures of a network's classes."""
+    folder = Path(str(files("nasnet_zoo"))) / "assets" / f"{config.labels}-examples"
+    return sorted(folder.iterdir()) if isinstance(config.labels, str) and folder.is_dir() else []

@@ -165,8 +165,12 @@ def demo(
     precision: OwnPrecisionOption = None,
     images: ImagesOption = None,
     examples: Annotated[
-        Path | None, typer.Option(help="A folder of pictures that the page offers as examples.")
+        Path | None,
+        typer.Option(help="A folder of pictures that the page offers as examples; by default the package's own."),
     ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to serve at; 0.0.0.0 is every one that this machine has.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve; 0 is any free port.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
@@ -188,7 +192,7 @@ def demo(
         raise ConfigError(f"{model} is a graph already: leave out --precision and --images, or name the network")
     if not graph:
         check_options(precision or "fp16", "native", False, 1, calibration)
-    shown = _pictures(examples, 12, "--examples") if examples is not None else []
+    shown = _pictures(examples, 12, "--examples") if examples is not None else None
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"
         with Console(stderr=True).status("exporting"):
@@ -197,7 +201,7 @@ def demo(
             else:
                 build_demo(load(model), site, precision or "fp16", calibration, shown, **origin(model))
         if build is None:
-            serve(site, port=port, open_browser=open_browser)
+            serve(site, host, port, open_browser)
         else:
             console.print(f"wrote {build}: open it with a web server, or push it to a static Space", soft_wrap=True)
 
