@@ -7,19 +7,49 @@ import typer
 from rich.console import Console
 
 from .. import __version__
+from ..arch.genotypes import GENOTYPES
+from ..registry import MODELS
 from ..util.environment import check_device
 
 app = typer.Typer(
     name="nasnet-zoo",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of every command
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in the help are literal
 )
 console = Console(markup=False)  # brackets in names of files and models are literal too
 
 SHIPPED = "nasnet-a-cifar-small"
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Zoo name, name.tag, org/repo[@revision] or folder.")]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """The zoo names that begin so, for the shell; behind a whole name, those with the tags of its weights too."""
+    whole = [model for name, model in MODELS.items() if incomplete.startswith(name)]
+    tagged = [f"{model.name}.{source.tag}" for model in whole for source in model.weights]
+    return [name for name in (*MODELS, *tagged) if name.startswith(incomplete)]
+
+
+def architecture_names(incomplete: str) -> list[str]:
+    """The genotypes and models whose names begin so, for the shell."""
+    return [name for name in (*GENOTYPES, *MODELS) if name.startswith(incomplete)]
+
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        *("--model", "-m"), help="Zoo name, name.tag, org/repo[@revision] or folder.", autocompletion=model_names
+    ),
+]
+ModelArgument = Annotated[
+    str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.", autocompletion=model_names)
+]
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        *("--model", "-m"), help="The zoo name of the architecture, or a config.json.", autocompletion=model_names
+    ),
+]
 DeviceOption = Annotated[
     str | None, typer.Option(help="Where to run: cpu, cuda, ...; by default a GPU if there is one.")
 ]

@@ -12,7 +12,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
-from .app import DeviceOption, app, chosen_device, console, million, print_json, progress_bar
+from .app import DeviceOption, app, architecture_names, chosen_device, console, million, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..lookup import Found
@@ -115,7 +115,12 @@ def report(
 
 @app.command()
 def transfer(
-    source: Annotated[str, typer.Argument(help="best.json, a search's run folder, or a genotype's name or file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="best.json, a search's run folder, or a genotype's name or file.", autocompletion=architecture_names
+        ),
+    ],
     max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds: 600M, 2.5G.")] = None,
     params: Annotated[str | None, typer.Option(help="The most parameters: 5.3M.")] = None,
     cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,

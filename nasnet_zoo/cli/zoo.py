@@ -10,7 +10,21 @@ from rich.table import Table
 
 from ..errors import ZooError
 from ..registry import MODELS, get_model, list_models, stated
-from .app import SHIPPED, DeviceOption, JsonOption, ModelOption, app, console, loaded, million, print_json, progress_bar
+from .app import (
+    SHIPPED,
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    app,
+    architecture_names,
+    console,
+    loaded,
+    million,
+    model_names,
+    print_json,
+    progress_bar,
+)
 
 
 @app.command("list")
@@ -39,7 +53,9 @@ def list_command(
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: JsonOption = False) -> None:
+def info(
+    name: Annotated[str, typer.Argument(help="A zoo name.", autocompletion=model_names)], as_json: JsonOption = False
+) -> None:
     """Show a model's scale, size, cost, published figures and weights."""
     model = get_model(name)
     cost, config, published = model.cost, model.config, model.published
@@ -80,7 +96,11 @@ def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: Json
 @app.command()
 def draw(
     what: Annotated[
-        str, typer.Argument(help="A genotype's or model's name, or a JSON file with a genotype or config.")
+        str,
+        typer.Argument(
+            help="A genotype's or model's name, or a JSON file with a genotype or config.",
+            autocompletion=architecture_names,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write: .svg or .png.")],
 ) -> None:
@@ -181,7 +201,7 @@ def eval_command(
 def convert(
     source: Annotated[Path, typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .pth or .safetensors.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint folder to write.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="The zoo name of the architecture, or a config.json.")],
+    model: ConfigOption,
     half: Annotated[bool, typer.Option("--float16", help="Store the weights as float16.")] = False,
 ) -> None:
     """Convert foreign weights into a checkpoint folder."""
