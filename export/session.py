@@ -46,6 +46,12 @@ class Session:
         self._lock = Lock()  # around what is bound, and around the choice of another provider
         self._start()
 
+    def __repr__(self) -> str:
+        data = self.metadata
+        height, width = data.preprocess.size
+        size = f"{height} x {width} px" if data.fixed else "any size"
+        return f"Session({data.name} {data.precision}, {size}, on {self.provider}, from {self.folder.model})"
+
     @property
     def provider(self) -> str:
         """The provider that runs the graph: "tensorrt", "cuda" or "cpu"."""

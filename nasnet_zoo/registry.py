@@ -53,6 +53,10 @@ class ModelInfo:
     weights: tuple[WeightSource, ...] = field(default=())
     license: str = "apache-2.0"
 
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{self.name}.{source.tag}" for source in self.weights) or "none"
+        return f"ModelInfo({self.name}: {self.description}; weights: {weights})"
+
     @property
     def pretrained(self) -> bool:
         return bool(self.weights)
