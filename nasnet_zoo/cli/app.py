@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from .. import __version__
 from ..arch.genotypes import GENOTYPES
@@ -77,6 +78,11 @@ def million(value: float | None) -> str:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
+
+
+def print_table(table: Table) -> None:
+    """Prints a table as wide as the screen, or whole where there is none."""
+    (console if console.is_terminal else Console(markup=False, width=1000)).print(table)
 
 
 def chosen_device(device: str | None) -> str:
