@@ -19,7 +19,8 @@ BOUND_SHAPES = 8  # for how many batch shapes memory stays bound on a GPU
 
 
 class Session:
-    """An exported graph, ready to run. Several threads may use one session.
+    """An exported graph, ready to run. Several threads may use one session. A copy, or one that another process
+    unpickles, is made anew from the same file.
 
     A provider that is absent or fails at its first run is not used, and stderr says so; the next one takes its place.
 
@@ -41,10 +42,15 @@ class Session:
     ) -> None:
         self.folder: ExportFolder = find_export(source, local_files_only)
         self.metadata = self.folder.metadata
+        self._asked_for = providers
         self._candidates = choose(providers, self.metadata.precision)
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._lock = Lock()  # around what is bound, and around the choice of another provider
         self._start()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """onnxruntime's sessions can be neither copied nor pickled."""
+        return type(self), (self.folder.model.absolute(), self._asked_for)
 
     def __repr__(self) -> str:
         data = self.metadata
