@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -67,8 +67,16 @@ class Session:
     def labels(self) -> tuple[str, ...] | None:
         return self.metadata.labels
 
+    @overload
     def predict(
-        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = BATCH_SIZE
+        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
+    ) -> list[list[Prediction]]: ...
+
+    @overload
+    def predict(self, images: ImageSource, k: int = 5, batch_size: int = BATCH_SIZE) -> list[Prediction]: ...
+
+    def predict(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
     ) -> list[Prediction] | list[list[Prediction]]:
         """The k most probable classes of one image or of each in a list, as Network.predict gives them.
 

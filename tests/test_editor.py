@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -13,6 +14,7 @@ import typer.main
 import nasnet_zoo
 from nasnet_zoo.cli.app import app
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("nasnet_zoo", "nasnet_zoo.convert", "nasnet_zoo.search", "nasnet_zoo.export")
 
 
@@ -103,3 +105,59 @@ def test_every_argument_that_takes_a_model_is_completed():
 def test_completion_can_be_installed(run):
     options = run("--help")[1]
     assert "--install-completion" in options and "--show-completion" in options
+
+
+# What a type checker makes of each expression; torch's Tensor is Any to one that does not see torch.
+TYPES = {
+    'nasnet_zoo.load("nasnet-a-mobile")': "ImageNetwork",
+    'nasnet_zoo.create("nasnet-a-mobile", filters=8)': "ImageNetwork",
+    'network.predict("x.jpg")': "list[Prediction]",
+    'network.predict(Path("x.jpg"), k=3)[0].label': "str | None",
+    'network.predict(["x.jpg", Path("y.jpg")], batch_size=8)': "list[list[Prediction]]",
+    "network.predict(paths)": "list[list[Prediction]]",
+    "network.features(network.transform(picture)[None], out_indices=(1, 2))": "list[Tensor]",
+    "network.forward_features(picture)": "Tensor",
+    "network.forward_head(picture, pre_logits=True)": "Tensor",
+    "network.config": "NetworkConfig",
+    "network.labels": "tuple[str, ...] | None",
+    'nasnet_zoo.info("nasnet-a-mobile").cost.parameters': "int",
+    "nasnet_zoo.list_models()": "list[str]",
+    'nasnet_zoo.GENOTYPES["NASNet-A"].normal': "Cell",
+    'nasnet_zoo.export.to_onnx(network, "folder")': "ExportReport",
+    'nasnet_zoo.export.Session("folder").predict("x.jpg")': "list[Prediction]",
+    'nasnet_zoo.export.Session("folder").predict(paths)': "list[list[Prediction]]",
+    'nasnet_zoo.search.run(nasnet_zoo.search.SearchConfig("runs/first"))': "SearchResult",
+    "nasnet_zoo.convert.from_timm({}, network.config)": "dict[str, Tensor]",
+}
+
+
+def checked(folder, lines, *options):
+    """What mypy says of a user's file, line by line, when the packages lie as they do when installed."""
+    pytest.importorskip("mypy")
+    for source, package in (("nasnet_zoo", "."), ("search", "search"), ("export", "export")):
+        for path in (ROOT / source).rglob("*.py"):
+            target = folder / "installed" / "nasnet_zoo" / package / path.relative_to(ROOT / source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    head = ["import nasnet_zoo", "from pathlib import Path", "from typing import Any"]
+    head += ['network = nasnet_zoo.load("nasnet-a-mobile")', "paths: list[str] = []", "picture: Any = None"]
+    (folder / "user.py").write_text("\n".join([*head, *lines, ""]))
+    command = [sys.executable, "-m", "mypy", "--config-file=", f"--cache-dir={folder / 'cache'}", *options, "user.py"]
+    environment = {**os.environ, "MYPYPATH": str(folder / "installed")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    said = re.findall(r"^user\.py:(\d+): (.*)$", done.stdout, re.MULTILINE)
+    return {int(line) - len(head) - 1: re.sub(r"\w+\.(?=\w)", "", text) for line, text in said}
+
+
+WITHOUT_TORCH = ("--no-site-packages", "--ignore-missing-imports")  # seconds instead of minutes
+
+
+@pytest.mark.parametrize("options", [WITHOUT_TORCH, pytest.param((), marks=pytest.mark.slow)])
+def test_a_type_checker_knows_what_the_public_names_give(tmp_path, options):
+    lines = [f"reveal_type({expression})" for expression in TYPES] + ['network.predict(["x.jpg"])[0].label']
+    said = checked(tmp_path, [*lines, "nasnet_zoo.laod"], *options)
+    tensor = "Any" if options else "Tensor"
+    for place, wanted in enumerate(TYPES.values()):
+        assert said[place] == f'note: Revealed type is "{wanted.replace("Tensor", tensor)}"', lines[place]
+    assert 'has no attribute "label"' in said[len(TYPES)] and 'has no attribute "laod"' in said[len(TYPES) + 1]
+    assert len(said) == len(lines) + 1

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +59,16 @@ class ImageNetwork(Network):
         """The class names in the order of the logits, or None if they are not known."""
         return label_names(self.config)
 
+    @overload
     def predict(
-        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = 32
+        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
+    ) -> list[list[Prediction]]: ...
+
+    @overload
+    def predict(self, images: ImageSource, k: int = 5, batch_size: int = 32) -> list[Prediction]: ...
+
+    def predict(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
     ) -> list[Prediction] | list[list[Prediction]]:
         """The k most probable classes of one image or of each in a list.
 

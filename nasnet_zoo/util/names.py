@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 
@@ -40,7 +41,7 @@ def listed(package: str) -> Callable[[], list[str]]:
 
 
 def _asked_by_help() -> bool:
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != "docmodule":  # pydoc's, for text and for HTML
         frame = frame.f_back
     return frame is not None

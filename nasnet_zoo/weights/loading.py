@@ -10,7 +10,7 @@ import torch
 from ..arch.config import NetworkConfig
 from ..errors import ConfigError, UnknownModelError
 from ..networks.build import build
-from ..networks.network import Network
+from ..networks.network import ImageNetwork
 from ..registry import MODELS, get_model
 from .checkpoint import load_folder
 from .hub import parse_repo
@@ -26,7 +26,7 @@ def load(
     device: torch.device | str | None = None,
     local_files_only: bool = False,
     verify: bool = False,
-) -> Network:
+) -> ImageNetwork:
     """Loads a trained network.
 
     Hashes are checked when weights are fetched or converted; `verify` checks them again. With HF_HUB_OFFLINE set no
@@ -75,7 +75,7 @@ def _folder(source: str, local_files_only: bool) -> Path:
     raise UnknownModelError(f"there is no model {source!r} in the zoo")
 
 
-def create(name_or_config: str | NetworkConfig, **scale: Any) -> Network:
+def create(name_or_config: str | NetworkConfig, **scale: Any) -> ImageNetwork:
     """Creates a network with fresh weights, which are drawn from torch's global generator.
 
     Args:
