@@ -53,6 +53,12 @@ class ExportReport:
     data_sha256: str
     checks: tuple[Check, ...]
 
+    def __repr__(self) -> str:
+        size = f"{self.size[0]} x {self.size[1]} px" if self.size else "any size"
+        error = max((check.relative_error for check in self.checks), default=float("nan"))
+        made = f"{self.nodes} nodes, {self.bytes / 1e6:,.1f} MB, within {error:.1e} of torch"
+        return f"ExportReport({self.name} {self.precision}, {size}, {made}, in {self.path})"
+
 
 def to_onnx(
     network: "Network",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -19,7 +19,8 @@ BOUND_SHAPES = 8  # for how many batch shapes memory stays bound on a GPU
 
 
 class Session:
-    """An exported graph, ready to run. Several threads may use one session.
+    """An exported graph, ready to run. Several threads may use one session. A copy, or one that another process
+    unpickles, is made anew from the same file.
 
     A provider that is absent or fails at its first run is not used, and stderr says so; the next one takes its place.
 
@@ -41,10 +42,21 @@ class Session:
     ) -> None:
         self.folder: ExportFolder = find_export(source, local_files_only)
         self.metadata = self.folder.metadata
+        self._asked_for = providers
         self._candidates = choose(providers, self.metadata.precision)
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._lock = Lock()  # around what is bound, and around the choice of another provider
         self._start()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """onnxruntime's sessions can be neither copied nor pickled."""
+        return type(self), (self.folder.model.absolute(), self._asked_for)
+
+    def __repr__(self) -> str:
+        data = self.metadata
+        height, width = data.preprocess.size
+        size = f"{height} x {width} px" if data.fixed else "any size"
+        return f"Session({data.name} {data.precision}, {size}, on {self.provider}, from {self.folder.model})"
 
     @property
     def provider(self) -> str:
@@ -55,8 +67,16 @@ class Session:
     def labels(self) -> tuple[str, ...] | None:
         return self.metadata.labels
 
+    @overload
     def predict(
-        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = BATCH_SIZE
+        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
+    ) -> list[list[Prediction]]: ...
+
+    @overload
+    def predict(self, images: ImageSource, k: int = 5, batch_size: int = BATCH_SIZE) -> list[Prediction]: ...
+
+    def predict(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
     ) -> list[Prediction] | list[list[Prediction]]:
         """The k most probable classes of one image or of each in a list, as Network.predict gives them.
 

@@ -98,6 +98,10 @@ class SearchConfig:
             object.__setattr__(self, each.name, values[each.name])
         self._check()
 
+    def __repr__(self) -> str:
+        what = f"space={self.space.name}, searcher={self.searcher}, child={self.child.task}"
+        return f"SearchConfig({self.folder!r}, {what}, children={self.children}, seed={self.seed})"
+
     def _check(self) -> None:
         _check_version(self.format_version)
         check_choices(self, "search")

@@ -43,6 +43,11 @@ class NetworkConfig:
             raise ConfigError(f"in_channels {self.in_channels} is not between 1 and 1024")
         object.__setattr__(self, "kind", self.kind or kind_of(self.architecture))
 
+    def __repr__(self) -> str:
+        network = ", ".join([repr(self.architecture), *_settings(self.scale)])
+        picture = "{} x {} px".format(*self.preprocess.size)
+        return f"NetworkConfig({network}, {picture}, {self.in_channels} channels, {self.num_classes} classes)"
+
     @cached_property
     def plan(self) -> Plan:
         """The network's steps."""
@@ -106,6 +111,12 @@ class NetworkConfig:
     def hash(self) -> str:
         """Equal for architectures that compute the same function up to reordering; see the kind's own hash."""
         return get_kind(self.kind).hash(self.architecture)
+
+
+def _settings(scale: Any) -> list[str]:
+    """Those fields of a scale that have no default or another value."""
+    values = [(field, getattr(scale, field.name)) for field in dataclasses.fields(scale)]
+    return [f"{field.name}={value!r}" for field, value in values if value != field.default]
 
 
 def read_config(path: str | Path) -> tuple[NetworkConfig, dict[str, Any]]:

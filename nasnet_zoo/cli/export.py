@@ -10,7 +10,18 @@ from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.export.providers import Provider
 
 from ..errors import ConfigError
-from .app import CONFIG, GRAPH, SHIPPED, WEIGHTS, JsonOption, app, console, print_json
+from .app import (
+    CONFIG,
+    GRAPH,
+    SHIPPED,
+    JsonOption,
+    ModelArgument,
+    WeightsArgument,
+    app,
+    console,
+    model_names,
+    print_json,
+)
 
 
 def _size(text: str) -> Any:
@@ -42,7 +53,7 @@ ImagesOption = Annotated[
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help=f"{WEIGHTS}.")],
+    model: WeightsArgument,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The folder to write; by default NAME-PRECISION in this folder.")
     ] = None,
@@ -107,7 +118,7 @@ def _print_report(report: Any, out: Path) -> None:
 
 @app.command()
 def bench(
-    names: Annotated[list[str], typer.Argument(help=f"Each: {CONFIG}, {GRAPH}.")],
+    names: Annotated[list[str], typer.Argument(help=f"Each: {CONFIG}, {GRAPH}.", autocompletion=model_names)],
     provider: Annotated[Provider | None, typer.Option(help="Where to run; by default a GPU if there is one.")] = None,
     precision: OwnPrecisionOption = None,
     batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; can be given several times.")] = None,
@@ -158,7 +169,7 @@ def bench(
 
 @app.command()
 def demo(
-    model: Annotated[str, typer.Argument(help=f"{WEIGHTS}, {GRAPH}.")] = SHIPPED,
+    model: ModelArgument = SHIPPED,
     build: Annotated[
         Path | None, typer.Option(help="Write the static site into this folder instead of serving it.")
     ] = None,

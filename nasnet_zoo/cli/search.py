@@ -13,7 +13,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
-from .app import ARCHITECTURE, DeviceOption, app, chosen_device, console, million, print_json, progress_bar
+from .app import ArchitectureArgument, DeviceOption, app, chosen_device, console, million, print_json, progress_bar
 
 
 class _WithTables(TyperCommand):
@@ -116,7 +116,7 @@ def report(
 
 @app.command()
 def transfer(
-    source: Annotated[str, typer.Argument(help=f"{ARCHITECTURE}.")],
+    source: ArchitectureArgument,
     max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds: 600M, 2.5G.")] = None,
     params: Annotated[str | None, typer.Option(help="The most parameters: 5.3M.")] = None,
     cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,

@@ -1,8 +1,9 @@
 """What every network of the zoo can do, whatever its kind."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class ImageNetwork(Network):
     """A network that classifies pictures, and knows how they are prepared for it, and its labels.
 
     A subclass sets `classifier`, `aux` (a module with a `classifier`, or None), `num_features`, `feature_strides`,
-    `feature_channels` and `minimum_size`, and implements `forward` and `features`.
+    `feature_channels` and `minimum_size`, and implements `forward`, `forward_features`, `forward_head` and `features`.
     """
 
     classifier: nn.Linear
@@ -58,8 +59,16 @@ class ImageNetwork(Network):
         """The class names in the order of the logits, or None if they are not known."""
         return label_names(self.config)
 
+    @overload
     def predict(
-        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = 32
+        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
+    ) -> list[list[Prediction]]: ...
+
+    @overload
+    def predict(self, images: ImageSource, k: int = 5, batch_size: int = 32) -> list[Prediction]: ...
+
+    def predict(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
     ) -> list[Prediction] | list[list[Prediction]]:
         """The k most probable classes of one image or of each in a list.
 
@@ -88,9 +97,49 @@ class ImageNetwork(Network):
                 head.classifier = nn.Linear(old.in_features, num_classes, **options)
                 initialize(head.classifier)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The last map at each stride of `feature_strides`; `feature_channels` are their widths."""
+    def get_classifier(self) -> nn.Module:
+        """The layer that makes logits of `num_features` averages."""
+        return self.classifier
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map before it is averaged, (batch, num_features, height, width)."""
         raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """The logits of what `forward_features` gives, or with `pre_logits` what the classifier reads: the averages,
+        (batch, num_features)."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor, out_indices: Sequence[int] | None = None) -> list[Tensor]:
+        """The last map at each stride of `feature_strides`, before any ReLU; `feature_channels` are their widths.
+
+        A side of a map is that of the picture over the stride, rounded up. With the stem of the ImageNet networks of
+        NASNet, PNASNet and AmoebaNet, whose first convolution is not padded, it is that of the picture less 2 over the
+        stride: 111, 56, 28, 14 and 7 of 224.
+
+        Args:
+            x: a batch of pictures, as for `forward`.
+            out_indices: which maps, by their place in `feature_strides`, counted from the end if negative; all if None.
+                What comes after the last of them is not computed.
+
+        Returns:
+            The maps, in the order of `out_indices`.
+
+        Raises:
+            ConfigError: for a map that there is not, or pictures that the network cannot take.
+        """
+        raise NotImplementedError
+
+    def chosen(self, out_indices: Sequence[int] | None) -> list[int]:
+        """`out_indices` of `features`, counted from the beginning; raises ConfigError."""
+        places = range(len(self.feature_strides))
+        try:
+            return list(places if out_indices is None else [places[index] for index in out_indices])
+        except (IndexError, TypeError):
+            raise ConfigError(
+                f"out_indices {out_indices}: this network has {len(places)} feature maps, so give several of 0 to "
+                f"{places[-1]}"
+            ) from None
 
     def checked(self, x: Tensor) -> Tensor:
         """x, or a ConfigError if it is not a batch of maps that this network can take."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..arch.config import NetworkConfig, read_config
 from ..errors import CheckpointError, ConfigError
 from ..networks.build import build
-from ..networks.network import Network
+from ..networks.network import ImageNetwork, Network
 from ..util.environment import check_device
 from ..util.files import atomic_folder, sha256_file
 
@@ -96,7 +96,7 @@ def load_folder(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     verify: bool = False,
-) -> Network:
+) -> ImageNetwork:
     """The network of a checkpoint folder, in eval mode; see nasnet_zoo.load for the options and errors."""
     if in_channels is not None and in_channels < 1:
         raise ConfigError(f"in_channels {in_channels} must be at least 1")

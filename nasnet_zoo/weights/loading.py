@@ -10,7 +10,7 @@ from ..arch.config import NetworkConfig
 from ..errors import CheckpointError, ConfigError
 from ..lookup import identify, repo_files
 from ..networks.build import build
-from ..networks.network import Network
+from ..networks.network import ImageNetwork
 from ..registry import get_model
 from .checkpoint import CONFIG, WEIGHTS, load_folder
 from .pretrained import pretrained_folder
@@ -25,7 +25,7 @@ def load(
     device: torch.device | str | None = None,
     local_files_only: bool = False,
     verify: bool = False,
-) -> Network:
+) -> ImageNetwork:
     """Loads a trained network.
 
     Hashes are checked when weights are fetched or converted; `verify` checks them again. With HF_HUB_OFFLINE set no
@@ -71,7 +71,7 @@ def checkpoint_folder(source: str | Path, *, local_files_only: bool = False) -> 
     raise named.refused(f"and a checkpoint ({CONFIG} and {WEIGHTS}) is needed here", CheckpointError)
 
 
-def create(name_or_config: str | NetworkConfig, **scale: Any) -> Network:
+def create(name_or_config: str | NetworkConfig, **scale: Any) -> ImageNetwork:
     """Creates a network with fresh weights, which are drawn from torch's global generator.
 
     Args:

@@ -1,9 +1,14 @@
 """Session: torch's predictions without torch, arrays, memory, providers, and graphs that are not ours."""
 
+import copy
+import multiprocessing
+import pickle
 import re
+import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -16,8 +21,9 @@ from random_networks import random_network
 
 import nasnet_zoo
 from nasnet_zoo.arch.genotypes import GENOTYPES
-from nasnet_zoo.errors import ImageError, SessionError
+from nasnet_zoo.errors import ExportError, ImageError, SessionError
 from nasnet_zoo.export import Session, providers, to_onnx
+from nasnet_zoo.export import session as session_module
 from nasnet_zoo.export.folder import MODEL
 
 IMAGES = sorted((Path(__file__).parents[1] / "images").glob("*.png"))
@@ -145,6 +151,46 @@ def test_two_threads_at_once(session):
     for thread in threads:
         thread.join()
     assert not wrong and not np.allclose(*expected)
+
+
+# Copies and other processes
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda session: pickle.loads(pickle.dumps(session))])
+def test_a_copy_is_made_anew(again, session):
+    other = again(session)
+    assert type(other) is Session and other._session is not session._session
+    assert other.provider == "cpu" and other.metadata == session.metadata
+    assert other.predict(IMAGES[2]) == session.predict(IMAGES[2])
+
+
+def test_a_copy_asks_for_the_same_providers_in_any_folder(folder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(session_module, "choose", lambda providers, precision: asked.append(providers) or [CPU])
+    pickled = pickle.dumps(Session("image", ["cuda", "cpu"]))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickled).folder.model == folder / "image" / MODEL
+    assert asked == [["cuda", "cpu"]] * 2
+
+
+@pytest.mark.parametrize("method", sorted({"spawn", "forkserver"} & {*multiprocessing.get_all_start_methods()}))
+def test_another_process_makes_it_anew(method, session):
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        assert pool.submit(session.predict, str(IMAGES[2])).result() == session.predict(IMAGES[2])
+
+
+def test_a_copy_whose_graph_has_gone_is_one_sentence(folder, tmp_path):
+    shutil.copytree(folder / "image", tmp_path / "graph")
+    pickled = pickle.dumps(Session(tmp_path / "graph", ["cpu"]))
+    shutil.rmtree(tmp_path / "graph")
+    said = sentence(ExportError, pickle.loads, pickled)
+    assert str(tmp_path / "graph") in said and "nasnet-zoo export" in said
+
+
+def test_it_is_shown_as_one_line(folder, session):
+    assert repr(session) == f"Session(small fp32, 32 x 32 px, on cpu, from {folder / 'image' / MODEL})"
+    assert "any size" in repr(Session(folder / "any", ["cpu"]))
 
 
 def test_no_torch_is_imported(folder):
