@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -51,7 +52,8 @@ _REASONS = {
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`; the file written there is renamed to `path` when the block succeeds.
 
-    When the block raises, Ctrl-C included, the temporary is removed and `path` is as it was before.
+    When the block raises, Ctrl-C included, the temporary is removed and `path` is as it was before. The file has the
+    permissions of a new one, whichever library wrote it and whatever was at `path`.
     Raises ZooError if the disk is full, the folder may not be written, or a folder has that name.
     """
     path = Path(path).absolute()
@@ -60,7 +62,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sweep(path)
         temporary = _beside(path, "tmp")
         try:
+            mode = _mode_of_new(temporary)
             yield temporary
+            _set_mode(temporary, mode)
             _sync(temporary)
             os.replace(temporary, path)
         finally:
@@ -74,6 +78,7 @@ def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> It
 
     When the block raises, Ctrl-C included, the temporary is removed and a folder that was at `path` is still there.
     A symbolic link at `path` is followed, not replaced. `own` are the names that a folder to be replaced may hold.
+    Everything in it has the permissions of new files and folders.
     Raises ZooError if there are others in it, the disk is full, the parent may not be written, or a file has that name.
     """
     path = Path(path).resolve()
@@ -88,9 +93,12 @@ def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> It
         temporary = _beside(path, "tmp")
         try:
             temporary.mkdir()
+            mode = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
             for folder, _, names in os.walk(temporary):
+                _set_mode(Path(folder), mode)
                 for name in names:
+                    _set_mode(Path(folder, name), mode & 0o666)
                     _sync(Path(folder, name))
                 _sync_entries(Path(folder))
             _swap(temporary, path)
@@ -168,8 +176,8 @@ def _sweep(path: Path) -> None:
 
 
 def _is_stale(temporary: Path, host: str, pid: int) -> bool:
-    stat = temporary.stat()
-    touched = max(stat.st_mtime, stat.st_ctime)  # on POSIX a rename sets only ctime
+    status = temporary.stat()
+    touched = max(status.st_mtime, status.st_ctime)  # on POSIX a rename sets only ctime
     return time.time() - touched > STALE_SECONDS or (host == _HOST and not _is_running(pid))
 
 
@@ -206,6 +214,24 @@ def _discard(path: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink()
+
+
+def _mode_of_new(path: Path) -> int:
+    """The permissions that a new file gets here: what the umask and the folder's own rules leave. The file is made and
+    removed again, because Python reads the umask only by changing it for a moment, for all threads."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Sets permissions that some libraries narrow: safetensors writes files that only their owner may read."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        with suppress(OSError):  # some network file systems have none
+            path.chmod(mode)
 
 
 def _sync(path: Path) -> None:

@@ -1,13 +1,16 @@
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from nasnet_zoo.errors import ZooError
 from nasnet_zoo.util import files
@@ -22,6 +25,10 @@ def raiser(error):
     return fail
 
 
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -32,6 +39,33 @@ def test_atomic_file_appears_only_when_complete(tmp_path):
         part.write_bytes(b"new")
         assert not target.exists() and part.parent == target.parent
     assert target.read_bytes() == b"new" and names(target.parent) == ["a.bin"]
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o002])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("library", [save_file, lambda tensors, path: path.write_bytes(b"new")])
+def test_files_have_the_permissions_of_new_ones(tmp_path, umask, library):
+    """safetensors alone would write files that nobody but their owner may read."""
+    tensors = {"a": np.zeros(3, np.float32)}
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "old").chmod(0o600)
+    for name in ("new", "old"):
+        with atomic_file(tmp_path / name) as part:
+            library(tensors, part)
+        assert mode(tmp_path / name) == 0o666 & ~umask
+    with atomic_folder(tmp_path / "folder") as part:
+        library(tensors, part / "a")
+        (part / "deep").mkdir(0o700)
+        library(tensors, part / "deep" / "b")
+    assert [mode(tmp_path / "folder" / name) for name in ("a", "deep/b")] == [0o666 & ~umask] * 2
+    assert [mode(tmp_path / "folder" / name) for name in (".", "deep")] == [0o777 & ~umask] * 2
+    assert names(tmp_path) == ["folder", "new", "old"]
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
