@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.export.providers import Provider
 
 from ..errors import ConfigError
+from ..util.progress import stages
 from .app import SHIPPED, JsonOption, app, console, print_json
 
 
@@ -79,8 +79,8 @@ def export(
     if triton is not None:
         check_triton_name(about["name"])
     out = out or Path(f"{about['name']}-{precision}")
-    with Console(stderr=True).status("loading") as status:
-        report = to_onnx(load(model), out, precision, **options, **about, on_stage=status.update)
+    with stages("loading") as stage:
+        report = to_onnx(load(model), out, precision, **options, **about, on_stage=stage)
     if as_json:
         from dataclasses import asdict
 
@@ -136,11 +136,11 @@ def bench(
     for column in ("model", "batch", "what", "images/s", "ms p50", "ms p99", "MiB"):
         table.add_column(column, justify="left" if column in ("model", "what") else "right", no_wrap=True)
     records, failures = [], {}
-    with TemporaryDirectory(prefix="nasnet-zoo-bench-") as folder, Console(stderr=True).status("starting") as status:
+    with TemporaryDirectory(prefix="nasnet-zoo-bench-") as folder, stages("starting") as stage:
         for name in names:
             for size in batch or [1]:
                 rows, failed = bench(
-                    *(name, Path(folder), chosen, precision, size, rounds, only or CONTENDERS), on_round=status.update
+                    *(name, Path(folder), chosen, precision, size, rounds, only or CONTENDERS), on_round=stage
                 )
                 failures |= {f"{name}, batch {size}, {contender}": reason for contender, reason in failed.items()}
                 for row in rows:
@@ -186,7 +186,7 @@ def demo(
     shown = _pictures(examples, 12, "--examples") if examples is not None else []
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"
-        with Console(stderr=True).status("exporting"):
+        with stages("exporting"):
             build_demo(load(model), site, precision, calibration, shown, **origin(model))
         if build is None:
             serve(site, port=port, open_browser=open_browser)

@@ -177,7 +177,7 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
     if not folder.is_dir():
         raise SearchError(f"--rerank needs the run folder of a search, and {folder} is none")
     with progress_bar() as progress:
-        task = progress.add_task("training the best for longer", total=count)
+        task = progress.add_task("training the best for longer", total=count, unit="children")
         result = reranked(
             folder,
             count,

@@ -31,9 +31,9 @@ def train_cifar10(
     """Trains on CIFAR-10's 50,000 training pictures, writes `folder/checkpoint` (float16) with the recipe and the
     accuracy on the 10,000 test pictures in its config, and returns that top-1 and top-5.
 
-    Calls `on_step(steps done, steps in all, a note)`. Raises ConfigError for an unknown recipe or a network that is
-    not for CIFAR-10's pictures, DataError, CheckpointError, and ZooError for a folder that is in use or may not be
-    written.
+    Calls `on_step(pictures done, pictures in all, a note)`, in the training and in the measuring after it. Raises
+    ConfigError for an unknown recipe or a network that is not for CIFAR-10's pictures, DataError, CheckpointError, and
+    ZooError for a folder that is in use or may not be written.
     """
     if recipe_name not in RECIPES:
         raise ConfigError(f"unknown recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
@@ -47,18 +47,20 @@ def train_cifar10(
     note = "starting"
 
     def step(epoch: int, done: int, steps: int) -> None:
-        on_step(epoch * steps + done, recipe.epochs * steps, note)
+        per_step = min(recipe.batch_size, len(pictures))
+        on_step((epoch * steps + done) * per_step, recipe.epochs * steps * per_step, note)
 
     def epoch_done(epoch: Epoch) -> None:
         nonlocal note
         note = f"epoch {epoch.epoch}/{epoch.epochs}, loss {epoch.loss:.3f}"
+        step(epoch.epoch, 0, task.steps)  # the last epoch is followed by no step that would say it
 
     # Two trainings in one folder would undo each other; and one that cannot write there ends before its first epoch.
     with locked(Path(folder) / "training", timeout=0):
         train(network, task, recipe, seed=seed, folder=folder, on_step=step, on_epoch=epoch_done)
     # The accuracy is that of the float16 weights that are written, not of the float32 ones that are thrown away.
     network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
-    top1, top5 = evaluate(network, test)
+    top1, top5 = evaluate(network, test, on_batch=lambda done, of: on_step(done, of, "measuring"))
     accuracy = {"cifar10_test_top1": top1, "cifar10_test_top5": top5}
     record = {"name": recipe_name, "seed": seed, **asdict(recipe)}
     save(network, Path(folder) / "checkpoint", torch.float16, recipe=record, accuracy=accuracy)

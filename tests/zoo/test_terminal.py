@@ -1,14 +1,24 @@
 """Output where it is not a modern terminal's: code pages, pipes and logs."""
 
 import ast
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
+
+import nasnet_zoo
+from nasnet_zoo.data.cifar import Pictures
+from nasnet_zoo.training.recipe import RECIPES, Recipe
+from nasnet_zoo.util import progress
+from nasnet_zoo.util.progress import LINE_SECONDS, Progress, stages
 
 ROOT = Path(__file__).parents[2]
 CAT = ROOT / "tests" / "images" / "cat.png"
@@ -53,3 +63,73 @@ def test_text_files_name_their_encoding():
                 if opens and not binary or texts:
                     unsaid.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not unsaid
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when the test says so."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def work(console, clock, seconds, pictures=800):
+    """Works through some pictures, each of which takes so many seconds, and gives what was written."""
+    with Progress(console) as bar:
+        task = bar.add_task("working", total=None, unit="pictures")
+        for done in range(1, pictures + 1):
+            clock[0] += seconds
+            bar.update(task, completed=done, total=pictures)
+        bar.update(task, description="measuring")
+    return console.file.getvalue()
+
+
+def test_a_log_gets_a_line_now_and_then(clock):
+    assert work(Console(file=io.StringIO(), width=20), clock, 0.125).splitlines() == [
+        *("working: 240 of 800 pictures, 8/s, 70 s left", "working: 480 of 800 pictures, 8/s, 40 s left"),
+        *("working: 720 of 800 pictures, 8/s, 10 s left", "measuring: 800 of 800 pictures, 8/s"),
+    ]
+
+
+def test_a_log_gets_no_line_about_what_takes_no_time(clock):
+    assert work(Console(file=io.StringIO()), clock, 0.0).splitlines() == ["measuring: 800 of 800 pictures"]
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_a_terminal_gets_a_bar_of_one_line(clock, width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    with Progress(console) as bar:
+        task = bar.add_task("[brackets]", total=800, unit="pictures")
+        clock[0] += 1
+        bar.update(task, completed=20)
+        clock[0] += 1
+        bar.update(task, completed=40, refresh=True)
+        bar.say("only in a log")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+    assert "[brackets]" in text and "only in a log" not in text
+    if width == 80:
+        lines = text.replace("\r", "\n").splitlines()
+        assert any(line.endswith(" 40 of 800 pictures, 20/s, 38 s left") and len(line) <= 80 for line in lines)
+
+
+def test_stages_are_lines_in_a_log(clock, capsys):
+    with stages("loading") as stage:
+        for done in range(100):
+            stage(f"calibrating: picture {done + 1} of 100")
+            clock[0] += LINE_SECONDS / 50
+        stage("verifying")
+    said = [*(f"calibrating: picture {done} of 100" for done in (1, 51)), "verifying"]
+    assert capsys.readouterr() == ("", "".join(f"{line}\n" for line in said))
+
+
+def test_a_training_in_a_log_says_how_far_it_is(run, tmp_path, monkeypatch):
+    """One line per epoch on stderr, also for the last, and the result on stdout."""
+    noise = Pictures(torch.randint(256, (40, 3, 32, 32)).to(torch.uint8), torch.arange(40) % 10)
+    monkeypatch.setattr("nasnet_zoo.training.run.cifar10_pictures", lambda *arguments, **options: noise)
+    monkeypatch.setitem(RECIPES, "short", Recipe(3, 20))
+    nasnet_zoo.save(nasnet_zoo.create("nasnet-a-cifar", filters=2, stages=(1, 1, 1)), tmp_path / "net")
+    arguments = ("train", "-m", tmp_path / "net", "-o", tmp_path / "run", "--recipe", "short", "--device", "cpu")
+    code, out, err = run(*arguments)
+    assert code == 0 and out.startswith(f"wrote {tmp_path / 'run' / 'checkpoint'}: top-1 "), err
+    lines = [re.sub(r", \d+/s|, [^,]* left$|loss [\d.]+", "", line) for line in err.splitlines()]
+    assert lines == [f"epoch {i}/3, : {i * 40} of 120 pictures" for i in (1, 2, 3)] + ["measuring: 40 of 40 pictures"]
