@@ -20,7 +20,7 @@ from nasnet_zoo.registry import MODELS
 from nasnet_zoo.util.files import atomic_folder, sha256_file
 
 from .emit import OPSET, emit, write
-from .folder import DATA, MODEL, REPORT
+from .folder import MODEL, OWN, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .metadata import Metadata
 from .precisions import PRECISIONS
@@ -101,7 +101,7 @@ def to_onnx(
     check_options(precision, size, pixels, top, images)
     fixed = _fixed_size(network, size)
     about = dict(name=name, license=license, source=source)
-    with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
+    with atomic_folder(path, OWN) as folder:
         if PRECISIONS.row(precision).calibrated:  # the rounding must not hide an earlier error
             with TemporaryDirectory(dir=folder) as passing:
                 on_stage(f"verifying before {precision}")

@@ -9,6 +9,7 @@ from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.export.providers import Provider
 
 from ..errors import ConfigError
+from ..util.files import check_replaceable
 from ..util.progress import stages
 from .app import SHIPPED, JsonOption, app, console, print_json
 
@@ -66,6 +67,8 @@ def export(
 
     Nothing is written unless onnxruntime's logits agree with torch's."""
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin, to_onnx
+    from nasnet_zoo.export.folder import OWN
+    from nasnet_zoo.export.triton import OWN as TRITON_OWN
     from nasnet_zoo.export.triton import check_triton_name, write_triton
 
     from ..weights.loading import load
@@ -78,7 +81,9 @@ def export(
     about = origin(model)
     if triton is not None:
         check_triton_name(about["name"])
+        check_replaceable(triton / about["name"], TRITON_OWN)
     out = out or Path(f"{about['name']}-{precision}")
+    check_replaceable(out, OWN)
     with stages("loading") as stage:
         report = to_onnx(load(model), out, precision, **options, **about, on_stage=stage)
     if as_json:
@@ -177,10 +182,13 @@ def demo(
 
     from nasnet_zoo.export.demo import serve
     from nasnet_zoo.export.demo.network import build_demo
+    from nasnet_zoo.export.demo.site import own_files
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin
 
     from ..weights.loading import load
 
+    if build is not None:
+        check_replaceable(build, own_files())
     calibration = _pictures(images, CALIBRATION) if images is not None else []
     check_options(precision, "native", False, 1, calibration)
     shown = _pictures(examples, 12, "--examples") if examples is not None else []

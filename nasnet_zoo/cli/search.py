@@ -12,6 +12,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
+from ..util.files import check_replaceable, check_run_folder
 from .app import DeviceOption, app, chosen_device, console, million, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def search(
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
     from nasnet_zoo.search import run
+    from nasnet_zoo.search.folder import CONFIG, JOURNAL
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.progress import Progress
 
@@ -67,6 +69,7 @@ def search(
         if not equals:
             raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
         changes[key] = parsed(value)
+    check_run_folder(folder, (CONFIG, JOURNAL), "search")
     start = _start(folder, preset, config)
     try:
         with Progress() as progress:
@@ -141,6 +144,10 @@ def transfer(
     """Build a network of a given size from a found cell."""
     from nasnet_zoo.search.scaling import Target, best_of, ladder
 
+    if out is not None:
+        from ..weights.checkpoint import OWN
+
+        check_replaceable(out, OWN)
     if rerank:
         source = _rerank(Path(source), rerank, epochs, data, device)
     found = _found(source)

@@ -10,13 +10,15 @@ from ..arch.config import NetworkConfig
 from ..data.cifar import check_cifar10, cifar10_pictures
 from ..errors import ConfigError
 from ..networks.build import build
-from ..util.files import locked
-from ..weights.checkpoint import save
+from ..util.files import check_replaceable, check_run_folder, locked
+from ..weights.checkpoint import OWN, save
 from .evaluate import evaluate
 from .loop import train
 from .recipe import RECIPES
-from .state import Epoch
+from .state import STATE, Epoch
 from .tasks.classify import Classify
+
+CHECKPOINT = "checkpoint"  # in the run folder
 
 
 def train_cifar10(
@@ -38,6 +40,8 @@ def train_cifar10(
     if recipe_name not in RECIPES:
         raise ConfigError(f"unknown recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
     check_cifar10(config)
+    check_run_folder(folder, (STATE, CHECKPOINT), "training")
+    check_replaceable(Path(folder) / CHECKPOINT, OWN)
     recipe = RECIPES[recipe_name]
     pictures = cifar10_pictures(data, train=True).to(device)
     test = cifar10_pictures(data, train=False).to(device)
@@ -63,5 +67,5 @@ def train_cifar10(
     top1, top5 = evaluate(network, test, on_batch=lambda done, of: on_step(done, of, "measuring"))
     accuracy = {"cifar10_test_top1": top1, "cifar10_test_top5": top5}
     record = {"name": recipe_name, "seed": seed, **asdict(recipe)}
-    save(network, Path(folder) / "checkpoint", torch.float16, recipe=record, accuracy=accuracy)
+    save(network, Path(folder) / CHECKPOINT, torch.float16, recipe=record, accuracy=accuracy)
     return top1, top5

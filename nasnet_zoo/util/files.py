@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from ..errors import BusyError, ZooError
 
 STALE_SECONDS = 24 * 3600  # no writer leaves its temporary untouched for a day
+LOGS = {".log", ".out", ".err", ".txt"}  # what a shell or SLURM may have begun in the folder of a run
 PATIENCE_SECONDS = 2.0  # a shorter wait for a lock needs no explanation
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a cache may be shared between hosts
@@ -58,6 +59,8 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path).absolute()
     with _explained(path):
+        if path.is_dir():  # before the block has worked
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         temporary = _beside(path, "tmp")
@@ -82,14 +85,10 @@ def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> It
     Raises ZooError if there are others in it, the disk is full, the parent may not be written, or a file has that name.
     """
     path = Path(path).resolve()
+    check_replaceable(path, own)
     with _explained(path):
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own) if path.is_dir() else []
-        if foreign:
-            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: choose a new or an empty folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         temporary = _beside(path, "tmp")
         try:
             temporary.mkdir()
@@ -107,26 +106,63 @@ def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> It
         _sync_entries(path.parent)
 
 
+def check_replaceable(path: str | os.PathLike[str], own: Collection[str] = ()) -> None:
+    """Raises the ZooErrors with which `atomic_folder` would begin, for work that takes long before it writes; changes
+    nothing."""
+    path = Path(path).resolve()
+    with _explained(path):
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own) if path.is_dir() else []
+        if foreign:
+            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: choose a new or an empty folder")
+        above = next((folder for folder in path.parents if folder.exists()), path.parent)
+        for place in (above, path):
+            if place.exists() and not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def check_run_folder(path: str | os.PathLike[str], own: Collection[str], what: str) -> None:
+    """Raises ZooError if there is something at `path` that is no run folder of ours: other files than logs, and none of
+    `own`. `what` is the word for what a run folder holds."""
+    path = Path(path)
+    with _explained(path):
+        if path.is_dir() and not any((path / name).exists() for name in own):
+            entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+            if foreign := [entry.name for entry in entries if entry.suffix not in LOGS]:
+                raise ZooError(f"{path} holds {foreign[0]} and no {what}: choose a new or an empty folder")
+
+
 @contextmanager
 def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterator[None]:
     """Holds a lock between processes (and threads) for the work on `path`, in a hidden file beside it.
 
     Waits at most `timeout` seconds, without limit if None, and says on stderr that it waits. Do not nest for one
-    `path`. Raises BusyError when the time is over, and ZooError if the lock file cannot be written.
+    `path`. When the block raises, a lock file and folders that were not there before are removed.
+    Raises BusyError when the time is over, and ZooError if the lock file cannot be written.
     """
     path = Path(path).absolute()
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        new = [place for place in (Path(lock.lock_file), *path.parents) if not place.exists()]
         try:
             _acquire(lock, path, timeout)
         except Timeout:
             since = f"has been working on {path} for more than {timeout:g} s" if timeout else f"is working on {path}"
             raise BusyError(f"Another process {since}; wait until it has finished, or end it, and try again.") from None
+    refused: list[Path] = []
     try:
         yield
+    except BaseException:
+        refused = new
+        if refused:
+            _discard(refused[0])  # while it is held: who waits for it sees that it has gone, and makes another one
+        raise
     finally:
         lock.release()
+        with suppress(OSError):
+            for folder in refused[1:]:
+                folder.rmdir()
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
@@ -250,10 +286,21 @@ def _sync_entries(folder: Path) -> None:
 
 def _acquire(lock: FileLock, path: Path, timeout: float | None) -> None:
     if timeout is not None and timeout <= PATIENCE_SECONDS:
-        lock.acquire(timeout=timeout)
+        _acquire_file(lock, timeout)
         return
     try:
-        lock.acquire(timeout=PATIENCE_SECONDS)
+        _acquire_file(lock, PATIENCE_SECONDS)
     except Timeout:
         print(f"Waiting for another process that is working on {path}", file=sys.stderr, flush=True)
-        lock.acquire(timeout=-1 if timeout is None else timeout - PATIENCE_SECONDS)
+        _acquire_file(lock, -1 if timeout is None else timeout - PATIENCE_SECONDS)
+
+
+def _acquire_file(lock: FileLock, timeout: float) -> None:
+    """Acquires the lock in a file that still has its name: a holder whose block raised may have removed it."""
+    file = Path(lock.lock_file)
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout)
+        if file.exists():
+            return
+        lock.release()

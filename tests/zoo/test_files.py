@@ -252,6 +252,45 @@ def test_a_lock_says_that_it_waits(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == f"Waiting for another process that is working on {tmp_path / 'a'}\n"
 
 
+def test_a_block_that_raises_leaves_no_new_lock(tmp_path):
+    for path in (tmp_path / "new" / "deep" / "a", tmp_path / "a"):
+        with pytest.raises(ValueError), locked(path):
+            raise ValueError
+    assert names(tmp_path) == []
+    with locked(tmp_path / "a"):
+        pass
+    with pytest.raises(ValueError), locked(tmp_path / "a"):
+        raise ValueError
+    assert os.name == "nt" or names(tmp_path) == [".a.lock"]  # there it may be another process's
+    with pytest.raises(ValueError), locked(tmp_path / "new" / "b"):
+        (tmp_path / "new" / "kept").touch()
+        raise ValueError
+    assert names(tmp_path / "new") == ["kept"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a file that is in use")
+def test_who_waits_for_a_lock_that_is_removed_gets_the_next_one(tmp_path, monkeypatch):
+    """The lock that it gets first is of a file without a name, which nobody else would see."""
+    path, acquire = tmp_path / "a", files.FileLock.acquire
+    files_seen = []
+
+    def overtaken(lock, *arguments, **options):
+        result = acquire(lock, *arguments, **options)
+        files_seen.append(Path(lock.lock_file).stat().st_ino)
+        if len(files_seen) == 1:
+            Path(lock.lock_file).unlink()
+        return result
+
+    monkeypatch.setattr(files.FileLock, "acquire", overtaken)
+    with locked(path):
+        assert (tmp_path / ".a.lock").is_file() and len(files_seen) == 2
+
+
+def test_a_folder_in_the_way_is_told_before_the_work(tmp_path):
+    with pytest.raises(ZooError, match="something else has this name"), atomic_file(tmp_path):
+        pytest.fail("it began")
+
+
 def test_digests(tmp_path):
     data = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(data)
