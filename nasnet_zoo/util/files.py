@@ -165,6 +165,11 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
                 folder.rmdir()
 
 
+def is_web_page(start: bytes) -> bool:
+    """Whether a file that begins like this is HTML: what a proxy or a network's login page sends in place of a file."""
+    return re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", start[:1024], re.IGNORECASE) is not None
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file in hex, read in pieces. Raises OSError if it cannot be read."""
     with open(path, "rb") as file:

@@ -13,7 +13,7 @@ import httpx2
 
 from ..errors import DownloadError
 from ..util.environment import offline
-from ..util.files import atomic_file, md5_file, sha256_file
+from ..util.files import atomic_file, is_web_page, md5_file, sha256_file
 
 TIMEOUT = httpx2.Timeout(10.0, read=30.0)  # seconds; `read` is between two pieces, not for the whole file
 ATTEMPTS = 3
@@ -99,6 +99,11 @@ class _Transfer:
             if not self._continues(response, done):
                 self._restart(response)
             for piece in response.iter_raw():
+                if not self.file.tell() and is_web_page(piece):
+                    raise DownloadError(
+                        f"{self.url} is answered with a web page instead of the file, as a proxy or the login page of "
+                        f"a network does: log in with a browser or use another network, {_ELSEWHERE}."
+                    )
                 self.file.write(piece)
                 self.show(self.file.tell(), self.total)
         if self.total is not None and self.file.tell() != self.total:

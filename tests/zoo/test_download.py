@@ -221,6 +221,16 @@ def test_ctrl_c_leaves_nothing(server, target, monkeypatch):
     assert left(target) == []
 
 
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Log in</title>", "\ufeff\n<html>", "<HTML lang='en'>"])
+def test_a_login_page_is_not_the_file(server, target, page):
+    """A proxy answers with one, and with status 200; another attempt would get it again."""
+    server.files["/a.bin"] = page.encode()
+    for expected in ({}, {"md5": MD5}):
+        server.requests.clear()
+        assert "web page instead of the file" in refused(server, target, **expected)
+        assert len(server.requests) == 1
+
+
 def test_progress(server, target, monkeypatch, caplog, capsys):
     caplog.set_level(logging.INFO, "nasnet_zoo")
     fetch(server.url("/a.bin"), target, label="weights")
