@@ -133,3 +133,18 @@ def test_a_training_in_a_log_says_how_far_it_is(run, tmp_path, monkeypatch):
     assert code == 0 and out.startswith(f"wrote {tmp_path / 'run' / 'checkpoint'}: top-1 "), err
     lines = [re.sub(r", \d+/s|, [^,]* left$|loss [\d.]+", "", line) for line in err.splitlines()]
     assert lines == [f"epoch {i}/3, : {i * 40} of 120 pictures" for i in (1, 2, 3)] + ["measuring: 40 of 40 pictures"]
+
+
+@pytest.mark.parametrize(
+    "arguments", ["list", "info nasnet-a-mobile", "--help", "search --help", "draw NASNet-A -o a.svg"]
+)
+def test_quick_commands_import_nothing_slow(tmp_path, arguments):
+    code = "import sys\nfrom nasnet_zoo.cli import main\ntry:\n main()\nfinally:\n print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    slow = {"torch", "torchvision", "onnx", "onnxruntime", "tensorboard", "huggingface_hub", "sklearn"}
+    if not arguments.startswith("draw"):
+        slow |= {"matplotlib", "scipy", "PIL"}
+    assert not slow & set(done.stderr.split())
