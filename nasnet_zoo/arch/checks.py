@@ -50,7 +50,7 @@ def parse_dataclass(cls: type, value: Any, where: str) -> Any:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "value"
         said = first["msg"]
-        if first["type"] == "extra_forbidden":
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # the latter of dataclasses within
             said = f"there is no such field{nearest(str(first['loc'][-1]), _fields_at(cls, first['loc'][:-1]))}"
         raise ConfigError(f"{where}, {field}: {said}") from None
     return cls(**{name: getattr(checked, name) for name in fields})
