@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from nasnet_zoo.registry import MODELS
 from nasnet_zoo.util.files import atomic_folder, sha256_file
 
 from .emit import OPSET, emit, write
-from .folder import DATA, MODEL, REPORT
+from .folder import MODEL, OWN, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .metadata import Metadata
 from .precisions import PRECISIONS
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nasnet_zoo.networks.network import Network
 
 CALIBRATION = 128  # pictures
+FEW = 64  # with fewer the ranges depend on which pictures they are
 CALIBRATION_BATCH, CALIBRATION_PIXELS = 16, 400_000  # limits of a batch: no map is freed before the end of the run
 
 
@@ -52,6 +53,8 @@ class ExportReport:
     model_sha256: str
     data_sha256: str
     checks: tuple[Check, ...]
+    calibrated: int = 0  # on how many pictures, for a calibrated precision
+    before: tuple[Check, ...] = ()  # of the same graph in float32, before it was calibrated
 
     def __repr__(self) -> str:
         size = f"{self.size[0]} x {self.size[1]} px" if self.size else "any size"
@@ -107,12 +110,13 @@ def to_onnx(
     check_options(precision, size, pixels, top, images)
     fixed = _fixed_size(network, size)
     about = dict(name=name, license=license, source=source)
-    with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
+    before: tuple[Check, ...] = ()
+    with atomic_folder(path, OWN) as folder:
         if PRECISIONS.row(precision).calibrated:  # the rounding must not hide an earlier error
             with TemporaryDirectory(dir=folder) as passing:
                 on_stage(f"verifying before {precision}")
                 write_graph(network, Path(passing), "fp32", fixed, pixels, top, quantizable=True, **about)
-                verify(network, passing, images)
+                before = verify(network, passing, images)
         metadata, nodes = write_graph(network, folder, precision, fixed, pixels, top, images, on_stage, **about)
         on_stage("verifying")
         checks = verify(network, folder, images)
@@ -130,6 +134,8 @@ def to_onnx(
             model_sha256=sha256_file(folder / MODEL),
             data_sha256=metadata.data_sha256,
             checks=checks,
+            calibrated=min(len(images), CALIBRATION) if before else 0,
+            before=before,
         )
         record = asdict(report)
         del record["path"]
@@ -189,12 +195,17 @@ def write_graph(
     model, constants = emit(graph, size, row.dtype, prepared if pixels else None, top, quantizable)
     del graph
     if row.calibrated:
-        on_stage(f"calibrating on {min(len(images), CALIBRATION)} pictures")
-        shrink = resized if pixels else prepare
-        pictures = (shrink(image, prepared, config.in_channels) for image in images[:CALIBRATION])
+        used = images[:CALIBRATION]
+
+        def calibrating() -> Iterator[np.ndarray]:
+            for number, image in enumerate(used, 1):
+                on_stage(f"calibrating: picture {number} of {len(used)}")
+                yield (resized if pixels else prepare)(image, prepared, config.in_channels)
+            on_stage(f"rounding to {precision}")
+
         with TemporaryDirectory(dir=folder) as passing, enough_memory(about["name"], "calibrating"):
             batch = max(min(CALIBRATION_PIXELS // (prepared.size[0] * prepared.size[1]), CALIBRATION_BATCH), 1)
-            model, constants = quantize(model, constants, pictures, batch, Path(passing))
+            model, constants = quantize(model, constants, calibrating(), batch, Path(passing))
     metadata = Metadata(
         **about,
         precision=precision,

@@ -14,6 +14,7 @@ from nasnet_zoo.util.hub import hub_files, parse_repo
 from .metadata import Metadata
 
 MODEL, DATA, REPORT = "model.onnx", "model.onnx.data", "export.json"
+OWN = (MODEL, DATA, REPORT)  # what a folder that is replaced may hold
 HUB_FOLDER = "onnx"
 
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(console|sh|python)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """The user's folder: some pictures, and a checkpoint that another training wrote. And the command itself."""

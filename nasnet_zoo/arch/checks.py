@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError, ZooError
+from ..util.tables import nearest
 
 MAX_JSON_BYTES = 1 << 20
 MAX_CHANNELS = 1 << 16
@@ -48,5 +49,15 @@ def parse_dataclass(cls: type, value: Any, where: str) -> Any:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "value"
-        raise ConfigError(f"{where}, {field}: {first['msg']}") from None
+        said = first["msg"]
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # the latter of dataclasses within
+            said = f"there is no such field{nearest(str(first['loc'][-1]), _fields_at(cls, first['loc'][:-1]))}"
+        raise ConfigError(f"{where}, {field}: {said}") from None
     return cls(**{name: getattr(checked, name) for name in fields})
+
+
+def _fields_at(cls: Any, place: tuple[int | str, ...]) -> list[str]:
+    """The fields of a dataclass, or of one that it has at a place; none if that place is of another type."""
+    for part in place:
+        cls = get_type_hints(cls).get(str(part)) if dataclasses.is_dataclass(cls) else None
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []

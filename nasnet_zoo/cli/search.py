@@ -13,6 +13,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
+from ..util.files import check_replaceable, check_run_folder
 from .app import ArchitectureArgument, DeviceOption, app, chosen_device, console, million, print_json, progress_bar
 
 
@@ -53,6 +54,7 @@ def search(
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
     from nasnet_zoo.search import run
+    from nasnet_zoo.search.folder import CONFIG, JOURNAL
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.progress import Progress
 
@@ -65,6 +67,7 @@ def search(
         if not equals:
             raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
         changes[key] = parsed(value)
+    check_run_folder(folder, (CONFIG, JOURNAL), "search")
     start = _start(folder, preset, config)
     try:
         with Progress() as progress:
@@ -144,6 +147,10 @@ def transfer(
 
     from ..lookup import find_architecture
 
+    if out is not None:
+        from ..weights.checkpoint import OWN
+
+        check_replaceable(out, OWN)
     if rerank:
         source = _rerank(source, rerank, epochs, data, device)
     found = find_architecture(source)
@@ -184,7 +191,7 @@ def _rerank(source: str, count: int, epochs: int, data: str | None, device: str 
         raise named.refused("and --rerank needs the run folder of a search", SearchError)
     folder = named.path
     with progress_bar() as progress:
-        task = progress.add_task("training the best for longer", total=count)
+        task = progress.add_task("training the best for longer", total=count, unit="children")
         result = reranked(
             folder,
             count,

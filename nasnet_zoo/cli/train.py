@@ -22,7 +22,7 @@ def train(
     from ..training.run import train_cifar10
 
     with progress_bar() as progress:
-        task = progress.add_task("training", total=None)
+        task = progress.add_task("starting", total=None, unit="pictures")
 
         def on_step(done: int, total: int, note: str) -> None:
             progress.update(task, completed=done, total=total, description=note)

@@ -161,7 +161,7 @@ def eval_command(
 
     network = loaded(model, device)
     with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=None)
+        task = progress.add_task("evaluating", total=None, unit="pictures")
 
         def on_batch(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)

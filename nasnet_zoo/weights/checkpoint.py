@@ -29,6 +29,7 @@ from ..util.files import atomic_folder, sha256_file
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
+OWN = (CONFIG, WEIGHTS, *PUBLISHED)  # what a folder that is replaced may hold
 ALWAYS_HASHED_BYTES = 64 << 20  # files up to this size are hashed at every load, because it takes so little time
 
 
@@ -63,7 +64,7 @@ def write_checkpoint(
             raise CheckpointError(
                 f"{key} reaches {float(state[key].abs().max()):.3g}, which {dtype} cannot hold: save it as float32"
             )
-    with atomic_folder(folder, (CONFIG, WEIGHTS, *PUBLISHED)) as temporary:
+    with atomic_folder(folder, OWN) as temporary:
         for name in PUBLISHED:
             kept = Path(folder) / name
             if kept.is_dir():

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import httpx2
 
 from ..errors import DownloadError
 from ..util.environment import offline
-from ..util.files import atomic_file, md5_file, sha256_file
+from ..util.files import atomic_file, is_web_page, md5_file, sha256_file
 
 TIMEOUT = httpx2.Timeout(10.0, read=30.0)  # seconds; `read` is between two pieces, not for the whole file
 ATTEMPTS = 3
@@ -34,7 +33,7 @@ def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, lab
 
     `md5` (hex) is the hash that the file must have; a file with another one is downloaded once more from the start. A
     connection is tried ATTEMPTS times and continues where the last one stopped, if the server can do that. `label`
-    names the file in the progress bar if stderr is a terminal, else in two lines of the log "nasnet_zoo".
+    names the file in the progress on stderr and in the log "nasnet_zoo".
 
     Raises DownloadError if the host cannot be reached, refuses, loses the connection, or sends another file than
     expected, and at once when `offline()`; ZooError if the file cannot be written. Nothing is left behind then.
@@ -100,6 +99,11 @@ class _Transfer:
             if not self._continues(response, done):
                 self._restart(response)
             for piece in response.iter_raw():
+                if not self.file.tell() and is_web_page(piece):
+                    raise DownloadError(
+                        f"{self.url} is answered with a web page instead of the file, as a proxy or the login page of "
+                        f"a network does: log in with a browser or use another network, {_ELSEWHERE}."
+                    )
                 self.file.write(piece)
                 self.show(self.file.tell(), self.total)
         if self.total is not None and self.file.tell() != self.total:
@@ -188,17 +192,13 @@ def _is_tls(error: BaseException | None) -> bool:
 
 @contextmanager
 def _meter(name: str) -> Iterator[_Show]:
-    """Yields a function that shows the progress of the download: as a bar on a terminal, else only in the log."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    """Yields a function that shows the progress of the download on stderr."""
+    from ..util.progress import Progress
 
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(name, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-    else:
-        start = time.monotonic()
-        _log.info("Downloading %s", name)
-        yield lambda done, total: None
-        _log.info("Downloaded %s in %.1f s", name, time.monotonic() - start)
+    start = time.monotonic()
+    _log.info("Downloading %s", name)
+    with Progress() as bar:
+        bar.say(f"downloading {name}")
+        task = bar.add_task(name, total=None, unit="MB")
+        yield lambda done, total: bar.update(task, completed=done / 1e6, total=total and total / 1e6)
+    _log.info("Downloaded %s in %.1f s", name, time.monotonic() - start)

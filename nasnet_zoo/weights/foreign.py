@@ -9,17 +9,24 @@ from ..arch.config import NetworkConfig
 from ..convert.ports import from_cadene, from_keras, from_tf_slim, from_timm
 from ..convert.tf_checkpoint import read as read_tf_checkpoint
 from ..errors import CheckpointError, ConversionError
-from ..util.files import sha256_file
-from .checkpoint import read_weights, write_checkpoint
+from ..util.files import check_replaceable, is_web_page, sha256_file
+from .checkpoint import OWN, read_weights, write_checkpoint
 
 
 def convert_file(source: str | Path, config: NetworkConfig, out: str | Path, half: bool = False) -> None:
     """Writes the checkpoint folder `out` from a TF-slim checkpoint (a prefix, `.index`, folder or tar), a Keras `.h5`,
     or a `.pth` or `.safetensors` of timm or Cadene. Its config records the file's name and SHA-256.
 
-    Raises ConversionError or CheckpointError.
+    Raises ConversionError, CheckpointError, or ZooError where the folder cannot be written or holds other files.
     """
+    check_replaceable(out, OWN)
     source = Path(source).resolve()
+    if source.is_file():
+        with open(source, "rb") as file:
+            if is_web_page(file.read(1024)):
+                raise ConversionError(
+                    f"{source} is a web page, not weights: download the file again, past the login page or the preview"
+                )
     form, state = _converted(source, config)
     hashed = source if source.is_file() else source.with_name(source.name + ".index")
     origin = {"origin": source.name, "origin_form": form}

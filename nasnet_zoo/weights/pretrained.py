@@ -26,6 +26,7 @@ from .checkpoint import CONFIG, WEIGHTS, read_weights, write_checkpoint
 
 log = logging.getLogger("nasnet_zoo")
 
+HUB = "https://huggingface.co"
 ZOO = "zoo"  # the tag of the zoo's own Hub repos
 
 
@@ -82,7 +83,20 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
             log.info("%s from %s: %s", model.name, source.address, error)
             said.append(f"{source.tag}: {error}")
     what = "is not in the cache" if local_files_only else "could not be had from any of its sources"
-    raise DownloadError(f"{model.name} {what}. {' | '.join(said)}")
+    raise DownloadError(f"{model.name} {what}. {' | '.join(said)}{_by_hand(model, sources)}")
+
+
+def _by_hand(model: ModelInfo, sources: list[WeightSource]) -> str:
+    """How to use a file that was fetched in another way."""
+    public = [source for source in sources if source.form != "hub"]
+    if not public:
+        return ""
+    first = public[0]
+    where = f"{HUB}/{first.address}/resolve/{first.revision}/{WEIGHTS}" if first.form == "timm" else first.address
+    return (
+        f" | A file that was fetched by hand, from {where}, can be used too: `nasnet-zoo convert FILE -m {model.name} "
+        f"-o FOLDER`, then name FOLDER in place of {model.name}"
+    )
 
 
 def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool = False) -> Path:

@@ -17,9 +17,10 @@ import numpy as np
 
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.util.files import atomic_file
+from nasnet_zoo.util.progress import duration
 
 from ..folder import REPORT
-from ..history import History, duration
+from ..history import History
 from ..records import Record
 from ..spaces.base import FixedSpace, Space
 from . import charts

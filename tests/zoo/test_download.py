@@ -221,14 +221,24 @@ def test_ctrl_c_leaves_nothing(server, target, monkeypatch):
     assert left(target) == []
 
 
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Log in</title>", "\ufeff\n<html>", "<HTML lang='en'>"])
+def test_a_login_page_is_not_the_file(server, target, page):
+    """A proxy answers with one, and with status 200; another attempt would get it again."""
+    server.files["/a.bin"] = page.encode()
+    for expected in ({}, {"md5": MD5}):
+        server.requests.clear()
+        assert "web page instead of the file" in refused(server, target, **expected)
+        assert len(server.requests) == 1
+
+
 def test_progress(server, target, monkeypatch, caplog, capsys):
     caplog.set_level(logging.INFO, "nasnet_zoo")
     fetch(server.url("/a.bin"), target, label="weights")
     assert [message.split(" in ")[0] for message in caplog.messages] == ["Downloading weights", "Downloaded weights"]
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "downloading weights\n")  # a log has no terminal's bar
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     fetch(server.url("/a.bin"), target, label="[weights]")
-    assert "[weights]" in capsys.readouterr().err and len(caplog.messages) == 2
+    assert "[weights]" in capsys.readouterr().err
 
 
 def test_validator_prefers_a_strong_etag():

@@ -252,6 +252,34 @@ def refused(source, error=DownloadError, **options):
     return str(caught.value)
 
 
+def test_a_login_page_at_every_address_is_told(server, tmp_path):
+    for path in (*SOURCES.values(), TIMM_FILE):
+        server.files[path] = b"<!DOCTYPE html><html>Please log in</html>"
+    said = refused("tiny")
+    assert said.count("login page") == 5 and "damaged" not in said and cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("tag", ["tf", "keras", "timm"])
+def test_a_failed_download_says_how_to_use_a_file_fetched_by_hand(server, tmp_path, tag, run):
+    files = dict(server.files)
+    for path in SOURCES.values():
+        server.fault(path, status=404)
+    said = refused(f"tiny.{tag}")
+    where = {"tf": TF, "keras": KERAS, "timm": f"https://huggingface.co/{TIMM}/resolve/{COMMIT}/model.safetensors"}[tag]
+    assert f"from {where}, can" in said and "`nasnet-zoo convert FILE -m tiny -o FOLDER`" in said
+    file = tmp_path / where.rsplit("/", 1)[1]
+    file.write_bytes(files[TIMM_FILE if tag == "timm" else SOURCES[tag]])
+    code, _, err = run("convert", file, "-m", "tiny", "-o", tmp_path / "folder")
+    assert code == 0 and has_weights(nasnet_zoo.load(tmp_path / "folder"), TINY), err
+
+
+@pytest.mark.parametrize("name", ["tiny.tar.gz", "tiny.h5", "tiny.pth", "tiny.safetensors"])
+def test_a_page_that_was_saved_as_a_file_is_told(tmp_path, run, name):
+    (tmp_path / name).write_text("<!doctype html><html>Log in</html>")
+    code, _, err = run("convert", tmp_path / name, "-m", "nasnet-a-mobile", "-o", tmp_path / "folder")
+    assert code == 2 and "is a web page, not weights" in err and not (tmp_path / "folder").exists()
+
+
 # Sources
 
 
