@@ -16,8 +16,10 @@ class Prediction:
 
 
 def ranked(logits: np.ndarray, labels: Sequence[str] | None, k: int) -> list[Prediction]:
-    """The k most probable classes of one picture's logits (classes,), the most probable first."""
+    """The k most probable classes of one picture's logits (classes,), the most probable first. Labels of another number
+    than the logits name nothing."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
     probabilities = exponentials / exponentials.sum()
     order = np.argsort(-logits, kind="stable")[:k]
-    return [Prediction(int(i), labels[i] if labels else None, float(probabilities[i])) for i in order]
+    names = labels if labels is not None and len(labels) == len(logits) else None
+    return [Prediction(int(i), names[i] if names else None, float(probabilities[i])) for i in order]
