@@ -29,7 +29,7 @@ NAMES = {
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which raises ConfigError, naming the parameter, for an argument of another type than it states."""
     signature = inspect.signature(function)
-    called = function.__qualname__.removesuffix(".__init__")
+    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
     types_of = functools.cache(lambda: get_type_hints(function))  # not before the first call: some may be expensive
 
     @functools.wraps(function)
