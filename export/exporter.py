@@ -8,15 +8,19 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
+from torch import nn
 
 from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.data.labels import label_names
 from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.networks.network import Network
+from nasnet_zoo.networks.plain import plain
 from nasnet_zoo.registry import MODELS
+from nasnet_zoo.util.arguments import checked
 from nasnet_zoo.util.files import atomic_folder, sha256_file
 
 from .emit import OPSET, emit, write
@@ -27,9 +31,6 @@ from .precisions import PRECISIONS
 from .quantize import quantize
 from .trace import trace
 from .verify import Check, enough_memory, give_back_memory, verify
-
-if TYPE_CHECKING:
-    from nasnet_zoo.networks.network import Network
 
 CALIBRATION = 128  # pictures
 FEW = 64  # with fewer the ranges depend on which pictures they are
@@ -63,8 +64,9 @@ class ExportReport:
         return f"ExportReport({self.name} {self.precision}, {size}, {made}, in {self.path})"
 
 
+@checked
 def to_onnx(
-    network: "Network",
+    network: nn.Module,
     path: str | Path,
     precision: str = "fp32",
     *,
@@ -83,7 +85,7 @@ def to_onnx(
     options give the same bytes. An older export in the folder is replaced.
 
     Args:
-        network: the network to export.
+        network: the network to export, which stays as it is; wrapped or changed, it is taken as `nasnet_zoo.save` does.
         path: the folder to write.
         precision: a row of `precisions.PRECISIONS`: "fp32", "fp16" or "int8".
         size: of the pictures: "native" (the network's own), (height, width) in pixels, or "any".
@@ -102,12 +104,14 @@ def to_onnx(
 
     Raises:
         ExportError: if the graph does not agree with torch; nothing is written then.
-        ConfigError: for options that do not fit together.
+        ConfigError: for options that do not fit together, or a network that was changed so that its config does not
+            describe it.
         ImageError: for images that cannot be read.
         ZooError: if the folder cannot be written, or holds other files, which would be lost.
     """
     start = time.perf_counter()
     check_options(precision, size, pixels, top, images)
+    network = plain(network)
     fixed = _fixed_size(network, size)
     about = dict(name=name, license=license, source=source)
     before: tuple[Check, ...] = ()
@@ -153,7 +157,7 @@ def check_options(precision: str, size: object, pixels: bool, top: int, images: 
         raise ConfigError(f"top {top}: at least one class has to be given")
 
 
-def _fixed_size(network: "Network", size: object) -> tuple[int, int] | None:
+def _fixed_size(network: Network, size: object) -> tuple[int, int] | None:
     if size == "any":
         return None
     if size == "native":
@@ -166,7 +170,7 @@ def _fixed_size(network: "Network", size: object) -> tuple[int, int] | None:
 
 
 def write_graph(
-    network: "Network",
+    network: Network,
     folder: Path,
     precision: str,
     size: tuple[int, int] | None,

@@ -10,6 +10,7 @@ import numpy as np
 from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.data.prediction import Prediction, ranked
 from nasnet_zoo.errors import ImageError, SessionError, out_of_memory
+from nasnet_zoo.util.arguments import checked
 
 from .folder import ExportFolder, find_export
 from .providers import SHORT, choose, provider_options, quiet, say
@@ -37,6 +38,7 @@ class Session:
         SessionError: if no provider works.
     """
 
+    @checked
     def __init__(
         self, source: str | Path, providers: Sequence[str] | None = None, *, local_files_only: bool = False
     ) -> None:
@@ -75,6 +77,7 @@ class Session:
     @overload
     def predict(self, images: ImageSource, k: int = 5, batch_size: int = BATCH_SIZE) -> list[Prediction]: ...
 
+    @checked
     def predict(
         self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
     ) -> list[Prediction] | list[list[Prediction]]:

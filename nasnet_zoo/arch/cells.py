@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ConfigError
-from .checks import MAX_CHANNELS, check_choices
+from .checks import MAX_CHANNELS, check_fields
 from .config import NetworkConfig
 from .genotype import Cell, Genotype
 from .kinds import Kind, Sizing, register_kind
@@ -43,10 +43,7 @@ class CellScale:
     aux_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        check_choices(self, "scale")
-        counts = (self.filters, self.stem_channels, *(self.stages if isinstance(self.stages, (tuple, list)) else "?"))
-        if not all(type(count) is int for count in counts):
-            raise ConfigError("scale: filters and stem_channels are whole numbers, and stages several of them")
+        check_fields(self, "scale")
         object.__setattr__(self, "stages", tuple(self.stages))
         if not 1 <= self.filters <= MAX_CHANNELS or not 2 <= self.stem_channels <= MAX_CHANNELS:
             raise ConfigError(

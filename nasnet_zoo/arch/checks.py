@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError, ZooError
+from ..util.arguments import as_python, check_type
 from ..util.tables import nearest
 
 MAX_JSON_BYTES = 1 << 20
@@ -25,12 +26,16 @@ def read_json(path: str | Path, what: str, error: type[ZooError] = ConfigError) 
         raise error(f"{path} is not valid JSON: {problem}") from problem
 
 
-def check_choices(value: Any, where: str) -> None:
-    """Raises ConfigError if a field whose type is a Literal has a value that is not one of its choices."""
+def check_fields(value: Any, where: str) -> None:
+    """Raises ConfigError if a field of a dataclass is of another type than is stated, or a Literal's is none of its
+    choices. numpy's numbers in it become Python's."""
     for name, hint in get_type_hints(type(value)).items():
-        if get_origin(hint) is Literal and getattr(value, name) not in get_args(hint):
-            choices = ", ".join(get_args(hint))
-            raise ConfigError(f"{where}: unknown {name} {getattr(value, name)!r}; choose one of {choices}")
+        found = getattr(value, name)
+        if get_origin(hint) is Literal and found not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise ConfigError(f"{where}: unknown {name} {found!r}; choose one of {choices}")
+        check_type(found, hint, f"{where}: {name}")
+        object.__setattr__(value, name, as_python(found))
 
 
 def parse_dataclass(cls: type, value: Any, where: str) -> Any:

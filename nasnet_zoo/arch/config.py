@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, ZooError
-from .checks import MAX_CHANNELS, parse_dataclass, read_json
+from .checks import MAX_CHANNELS, check_fields, parse_dataclass, read_json
 from .kinds import get_kind, kind_of, recognised
 from .plan import Plan
 from .preprocess import Preprocess
@@ -37,6 +37,7 @@ class NetworkConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        check_fields(self, "network config")
         if not 1 <= self.num_classes <= MAX_CHANNELS * 16:
             raise ConfigError(f"num_classes {self.num_classes} is not a sensible number of classes")
         if not 1 <= self.in_channels <= 1024:

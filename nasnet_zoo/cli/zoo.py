@@ -183,14 +183,19 @@ def eval_command(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .pth or .safetensors.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .safetensors, .pth, .pth.tar, .pt, .ckpt."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint folder to write.")],
     model: ConfigOption,
     half: Annotated[bool, typer.Option("--float16", help="Store the weights as float16.")] = False,
 ) -> None:
-    """Convert foreign weights into a checkpoint folder."""
+    """Convert foreign weights, or the checkpoint of your own training, into a checkpoint folder."""
     from ..lookup import find_config
     from ..weights.foreign import convert_file
+    from ..weights.training_checkpoint import AVERAGED
 
-    convert_file(source, find_config(model), out, half)
-    console.print(f"wrote {out}", soft_wrap=True)
+    entry = convert_file(source, find_config(model), out, half)
+    what = "the averaged weights, " if entry in AVERAGED else ""
+    console.print(f"wrote {out}" + (f": {what}the file's {entry}" if entry else ""), soft_wrap=True)

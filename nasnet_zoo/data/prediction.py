@@ -31,8 +31,10 @@ def _row(prediction: Prediction) -> str:
 
 
 def ranked(logits: np.ndarray, labels: Sequence[str] | None, k: int) -> Predictions:
-    """The k most probable classes of one picture's logits (classes,), the most probable first."""
+    """The k most probable classes of one picture's logits (classes,), the most probable first. Labels of another number
+    than the logits name nothing."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
     probabilities = exponentials / exponentials.sum()
     order = np.argsort(-logits, kind="stable")[:k]
-    return Predictions(Prediction(int(i), labels[i] if labels else None, float(probabilities[i])) for i in order)
+    names = labels if labels is not None and len(labels) == len(logits) else None
+    return Predictions(Prediction(int(i), names[i] if names else None, float(probabilities[i])) for i in order)

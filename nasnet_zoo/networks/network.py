@@ -1,18 +1,21 @@
 """What every network of the zoo can do, whatever its kind."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from dataclasses import dataclass, replace
+from threading import RLock
+from typing import Any, Self, overload
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ..arch.config import NetworkConfig
 from ..data.images import ImageSource, Transform
-from ..data.labels import label_names
+from ..data.labels import label_names, with_classes
 from ..data.prediction import Prediction
 from ..errors import ConfigError
+from ..util.arguments import checked
 from .layers import initialize
 from .predict import predict
 
@@ -30,6 +33,16 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("progress", torch.ones((), device="cpu"), persistent=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """torch's `train`. While `predict` or another user of `eval_mode` runs in any thread, it takes effect when the
+        last of them has ended."""
+        with _lock:
+            super().train(mode)
+            if self in _in_eval:
+                _in_eval[self].modes = _modes(self)
+                super().train(False)
+        return self
 
     def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
         """Sets what a recipe wants of the network itself; a network that has no such thing takes no notice."""
@@ -56,8 +69,11 @@ class ImageNetwork(Network):
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The class names in the order of the logits, or None if they are not known."""
-        return label_names(self.config)
+        """The class names in the order of the logits, or None if they are not known: another `classifier` put in place
+        of the network's may have other classes."""
+        names = label_names(self.config)
+        outputs = getattr(self.classifier, "out_features", None)
+        return names if names is not None and len(names) == outputs else None
 
     @overload
     def predict(
@@ -67,6 +83,7 @@ class ImageNetwork(Network):
     @overload
     def predict(self, images: ImageSource, k: int = 5, batch_size: int = 32) -> list[Prediction]: ...
 
+    @checked
     def predict(
         self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
     ) -> list[Prediction] | list[list[Prediction]]:
@@ -87,14 +104,26 @@ class ImageNetwork(Network):
         with eval_mode(self):
             return predict(self, self.transform, self.labels, images, k, batch_size)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """A new classifier for `num_classes` classes with fresh weights; the auxiliary head's too if there is one."""
-        self.config = dataclasses.replace(self.config, num_classes=num_classes, labels=None)
+    @checked
+    def reset_classifier(self, num_classes: int | None = None, *, labels: str | Sequence[str] | None = None) -> None:
+        """A new classifier with fresh weights; the auxiliary head's too if there is one.
+
+        Args:
+            num_classes: how many classes; as many as there are labels if None.
+            labels: the class names in the order of the logits, or the name of a label set; None if there are none.
+
+        Raises:
+            ConfigError: for an impossible number of classes, or labels of another number.
+        """
+        if num_classes is None and labels is None:
+            raise ConfigError("reset_classifier: give the number of classes, or their labels")
+        self.config = with_classes(replace(self.config, labels=None), num_classes, labels)
+        first = next(self.parameters())  # not the old classifier's, which may be anything by now
         for head in (self, self.aux):
             if head is not None:
-                old = head.classifier
-                options = dict(device=old.weight.device, dtype=old.weight.dtype)
-                head.classifier = nn.Linear(old.in_features, num_classes, **options)
+                options = dict(device=first.device, dtype=first.dtype)
+                head.classifier = nn.Linear(head.num_features, self.config.num_classes, **options)
+                head.classifier.train(head.training)
                 initialize(head.classifier)
 
     def get_classifier(self) -> nn.Module:
@@ -152,13 +181,39 @@ class ImageNetwork(Network):
         return x
 
 
+@dataclass
+class _Use:
+    """How many are inside `eval_mode` of a network, and the modes that its modules will have after them."""
+
+    users: int
+    modes: dict[nn.Module, bool]
+
+
+_lock = RLock()  # held while modes change, never while a network computes
+_in_eval: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()  # not in the networks, which are copied and pickled
+
+
+def _modes(network: nn.Module) -> dict[nn.Module, bool]:
+    return {module: module.training for module in network.modules()}
+
+
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Everything in eval mode inside the block; afterwards each module is in the mode that it was in."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
+    """Everything in eval mode inside the block; afterwards each module is in the mode that it was in. Several threads
+    may be inside at once: the last one to leave puts the modes back."""
+    with _lock:
+        use = _in_eval.get(network)
+        if use is None:
+            use = _Use(0, _modes(network))
+            network.eval()
+            _in_eval[network] = use
+        use.users += 1
     try:
         yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        with _lock:
+            use.users -= 1
+            if not use.users:
+                del _in_eval[network]
+                for module, mode in use.modes.items():
+                    module.training = mode

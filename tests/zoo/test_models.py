@@ -194,9 +194,18 @@ def test_unknown_names_get_the_nearest():
         nasnet_zoo.info("zzzz")
 
 
-@pytest.mark.parametrize("wrong", [dict(filters="16"), dict(stages=3), dict(stages=(1, 2.0)), dict(stages=None)])
-def test_create_rejects_scales_of_other_kinds(wrong):
-    with pytest.raises(ConfigError, match="scale: filters and stem_channels are whole numbers, and stages several"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (dict(filters="16"), "scale: filters is '16', and has to be a whole number"),
+        (dict(stages=3), "scale: stages is 3, and has to be several, each a whole number"),
+        (dict(stages=(1, 2.0)), r"scale: stages is \(1, 2.0\), and has to be several, each a whole number"),
+        (dict(stages=None), "scale: stages is None"),
+        (dict(aux_size=16), "scale: aux_size is 16, and has to be several, each a whole number or None"),
+    ],
+)
+def test_create_rejects_scales_of_other_kinds(wrong, said):
+    with pytest.raises(ConfigError, match=said):
         nasnet_zoo.create("nasnet-a-cifar", **wrong)
 
 

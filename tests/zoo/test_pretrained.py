@@ -857,7 +857,7 @@ def test_a_save_onto_a_full_disk_leaves_the_old_folder(folder, monkeypatch, erro
 
 
 def test_metadata_that_is_not_json_leaves_the_old_folder(folder):
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match="when does not fit into JSON"):
         nasnet_zoo.save(build(CIFAR), folder, when=object())
     assert has_weights(nasnet_zoo.load(folder), CIFAR)
 
