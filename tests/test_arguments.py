@@ -141,9 +141,9 @@ def test_data_of_wrong_types_are_told_in_a_sentence(made, arguments, field):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (dict(num_classes="5"), "num_classes is '5', and has to be a whole number"),
-        (dict(num_classes=2.5), "num_classes is 2.5, and has to be a whole number"),
-        (dict(in_channels="3"), "in_channels is '3', and has to be a whole number"),
+        (dict(num_classes="5"), "num_classes is '5', and has to be None or a whole number"),
+        (dict(num_classes=2.5), "num_classes is 2.5, and has to be None or a whole number"),
+        (dict(in_channels="3"), "in_channels is '3', and has to be (None or )?a whole number"),
         (dict(filters=True), "filters is True, and has to be a whole number"),
         (dict(num_classes=0), "num_classes 0"),
         (dict(in_channels=0), "in_channels 0"),
@@ -192,7 +192,7 @@ def test_metadata_that_do_not_fit_into_json_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("stated", "words"),
     [
-        (int | None, "a whole number or None"),
+        (int | None, "None or a whole number"),
         (str | Path, "a text or a path"),
         (typing.Literal["a", "b"], "'a' or 'b'"),
         (tuple[int, int], "several, each a whole number"),

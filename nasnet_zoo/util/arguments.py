@@ -90,6 +90,7 @@ def described(stated: Any) -> str:
     """A stated type in words."""
     origin, inside = get_origin(stated), get_args(stated)
     if origin in (Union, types.UnionType):
+        inside = sorted(inside, key=lambda each: each is not types.NoneType)  # "None or several, each a text"
         return " or ".join(dict.fromkeys(described(each) for each in inside))
     if origin is Literal:
         return " or ".join(map(repr, inside))

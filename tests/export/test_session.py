@@ -21,7 +21,11 @@ from random_networks import random_network
 
 import nasnet_zoo
 from nasnet_zoo.arch.genotypes import GENOTYPES
+<<<<<<< HEAD
 from nasnet_zoo.errors import ExportError, ImageError, SessionError
+=======
+from nasnet_zoo.errors import ConfigError, ImageError, SessionError
+>>>>>>> w-changed
 from nasnet_zoo.export import Session, providers, to_onnx
 from nasnet_zoo.export import session as session_module
 from nasnet_zoo.export.folder import MODEL
@@ -317,7 +321,11 @@ def test_the_best_that_may_work_is_chosen_in_silence(folder, capfd):
     assert capfd.readouterr() == ("", "") or providers._has_nvidia_gpu()
 
 
-@pytest.mark.parametrize(("asked", "said"), [(["gpu"], "'gpu'"), ("", "no provider"), ([], "no provider"), ([3], "3")])
+def test_a_provider_that_is_no_name(folder):
+    assert sentence(ConfigError, Session, folder / "image", [3]).startswith("Session: providers is [3]")
+
+
+@pytest.mark.parametrize(("asked", "said"), [(["gpu"], "'gpu'"), ("", "no provider"), ([], "no provider")])
 def test_a_provider_that_there_is_not(folder, asked, said):
     message = sentence(SessionError, Session, folder / "image", asked)
     assert said in message and "tensorrt, cuda, cpu" in message
