@@ -1,13 +1,14 @@
 """Foreign weight files to checkpoint folders."""
 
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
 
 from ..arch.config import NetworkConfig
-from ..convert.ports import from_cadene, from_keras, from_tf_slim, from_timm
-from ..convert.tf_checkpoint import read as read_tf_checkpoint
+from ..convert.ports import from_cadene, from_keras, from_tf_slim, from_timm, most_bytes
+from ..convert.tf_checkpoint import opened
 from ..errors import CheckpointError, ConversionError
 from ..util.files import sha256_file
 from .checkpoint import read_weights, write_checkpoint
@@ -33,7 +34,8 @@ def _converted(source: Path, config: NetworkConfig) -> tuple[str, dict[str, Tens
     if suffix in (".h5", ".hdf5"):
         return "keras", from_keras(source, config)
     if suffix not in (".pth", ".pt", ".bin", ".safetensors"):
-        return "tf-slim", from_tf_slim(read_tf_checkpoint(source), config)
+        with opened(source, most_bytes(config)) as variables:
+            return "tf-slim", from_tf_slim(variables, config)
     state = read_weights(source) if suffix == ".safetensors" else read_pth(source)
     try:
         return "timm", from_timm(state, config)
@@ -44,6 +46,7 @@ def _converted(source: Path, config: NetworkConfig) -> tuple[str, dict[str, Tens
 def read_pth(path: Path) -> dict[str, Tensor]:
     """The state_dict in a `.pth`, read without unpickling anything but tensors. Raises CheckpointError."""
     try:
+        _check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors here, and advises to read it unsafely
         reason = getattr(error, "strerror", None) or "it is damaged, or holds other objects than tensors"
@@ -55,3 +58,14 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} does not hold a state_dict of tensors")
     return state
+
+
+def _check_zip(path: Path) -> None:
+    """Raises BadZipFile if a `.pth` is a zip file, as torch writes it, that unpacks to more than its own size: torch
+    stores tensors as they are."""
+    with open(path, "rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"
+    if is_zip:
+        with ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise BadZipFile("it unpacks to more than its own size")
