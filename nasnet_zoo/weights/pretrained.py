@@ -36,11 +36,17 @@ def hub_owner() -> str:
 
 
 def mirrored(url: str) -> str:
-    """`url` on the server NASNET_ZOO_MIRROR (scheme://host[:port]) if that is set; the path stays."""
+    """`url` on the server NASNET_ZOO_MIRROR (scheme://host[:port]) if that is set; the path stays. Raises DownloadError
+    if it is no address."""
     mirror = os.environ.get("NASNET_ZOO_MIRROR")
     if not mirror:
         return url
-    place, original = urlsplit(mirror), urlsplit(url)
+    try:
+        place, original = urlsplit(mirror), urlsplit(url)
+    except ValueError as error:
+        raise DownloadError(
+            f"NASNET_ZOO_MIRROR={mirror!a} is no address ({error}): give scheme://host[:port]"
+        ) from error
     return urlunsplit((place.scheme, place.netloc, place.path.rstrip("/") + original.path, original.query, ""))
 
 

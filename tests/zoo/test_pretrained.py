@@ -323,6 +323,12 @@ def test_with_no_network_at_all_it_is_one_error_at_once(server, tmp_path, monkey
     assert not pauses and not server.requests and cached(tmp_path) == []
 
 
+def test_a_mirror_that_is_no_address(server, tmp_path, monkeypatch):
+    for mirror in ("http://[::1", "http://h\udcff", "nonsense", "http://" + "a" * 64):
+        monkeypatch.setenv("NASNET_ZOO_MIRROR", mirror)
+        assert "address" in refused("tiny.tf")
+
+
 def test_an_unknown_tag_names_those_there_are(server):
     assert "tf, ema, keras, timm" in refused("tiny.nope", UnknownModelError)
     assert "none" in refused("nasnet-a-cifar-7@2304", UnknownModelError)
