@@ -125,7 +125,7 @@ class Session:
         while True:
             session = self._session
             try:
-                return self._run(np.ascontiguousarray(array))
+                logits = self._run(np.ascontiguousarray(array))
             except Exception as error:  # onnxruntime's errors have no common base
                 if out_of_memory(error):
                     raise _too_large(len(array), f"{self.provider} has") from error
@@ -133,6 +133,8 @@ class Session:
                     if session is self._session:  # no other thread has left it already
                         self._leave(error)
                         self._start()
+            else:
+                return self._promised(logits, len(array))
 
     def _prepared(self, sources: list[ImageSource], index: int) -> np.ndarray:
         data = self.metadata
@@ -157,6 +159,14 @@ class Session:
         if not data.fixed and min(array.shape[2:]) < data.minimum_size:
             least = f"{data.minimum_size} x {data.minimum_size}"
             raise SessionError(f"{data.name} takes pictures of at least {least} pixels, not {array.shape[2:]}")
+
+    def _promised(self, logits: Any, count: int) -> np.ndarray:
+        """The logits, if they are what the metadata promises: a graph can give other shapes than it declares."""
+        wanted = (count, self.metadata.classes)
+        if not isinstance(logits, np.ndarray) or logits.shape != wanted or logits.dtype != np.float32:
+            given = getattr(logits, "shape", type(logits).__name__)
+            raise SessionError(f"{self.folder.model} gives logits of shape {given}, not {wanted}: export it again")
+        return logits
 
     def _start(self) -> None:
         """Makes onnxruntime's session with the first candidate that can, and drops those before it."""

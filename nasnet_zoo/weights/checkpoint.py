@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..arch.config import NetworkConfig, read_config
 from ..data.labels import with_classes
 from ..errors import CheckpointError, ConfigError
-from ..networks.build import build
+from ..networks.build import build, check_size
 from ..networks.network import ImageNetwork, Network
 from ..networks.plain import plain, without_counters
 from ..util.arguments import checked
@@ -128,6 +128,9 @@ def load_folder(
         if not needed.is_file():
             raise CheckpointError(f"{folder} is not a checkpoint folder: it has no {needed.name}")
     config, recorded = read_config(folder / CONFIG)
+    asked = {"num_classes": num_classes, "in_channels": in_channels}
+    if asked := {name: value for name, value in asked.items() if value is not None}:
+        check_size(dataclasses.replace(config, **asked))
     expected = recorded.get("sha256")
     if expected is not None and (verify or path.stat().st_size <= ALWAYS_HASHED_BYTES):
         found = sha256_file(path)

@@ -3,13 +3,14 @@
 import logging
 import re
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
 
 from ..arch.config import NetworkConfig
-from ..convert.ports import from_cadene, from_keras, from_tf_slim, from_timm
-from ..convert.tf_checkpoint import read as read_tf_checkpoint
+from ..convert.ports import from_cadene, from_keras, from_tf_slim, from_timm, most_bytes
+from ..convert.tf_checkpoint import opened
 from ..data.labels import with_classes
 from ..errors import CheckpointError, ConversionError
 from ..networks.build import build
@@ -59,7 +60,8 @@ def _converted(source: Path, config: NetworkConfig) -> tuple[str, dict[str, Tens
     elif _is_torchs(source):
         state, entry = read_pth(source)
     else:
-        return "tf-slim", from_tf_slim(read_tf_checkpoint(source), config), config, None
+        with opened(source, most_bytes(config)) as variables:
+            return "tf-slim", from_tf_slim(variables, config), config, None
     if state.keys() & build(config, empty=True).state_dict().keys():
         return "nasnet_zoo", *_own(state, config, source), entry
     try:
@@ -95,6 +97,7 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """The state_dict in a file that torch.save wrote, and the entry that it was in; see weights_in. Nothing but tensors
     is unpickled. Raises CheckpointError."""
     try:
+        _check_zip(path)
         with passing_over():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors here, and advises to read it unsafely
@@ -106,3 +109,14 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], str | None]:
             f"alone"
         ) from error
     return weights_in(content, path)
+
+
+def _check_zip(path: Path) -> None:
+    """Raises BadZipFile if a `.pth` is a zip file, as torch writes it, that unpacks to more than its own size: torch
+    stores tensors as they are."""
+    with open(path, "rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"
+    if is_zip:
+        with ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise BadZipFile("it unpacks to more than its own size")

@@ -13,19 +13,18 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx.helper import make_node, make_tensor_value_info
+from onnx.numpy_helper import from_array
 from PIL import Image
 from random_networks import random_network
 
 import nasnet_zoo
 from nasnet_zoo.arch.genotypes import GENOTYPES
-<<<<<<< HEAD
-from nasnet_zoo.errors import ExportError, ImageError, SessionError
-=======
-from nasnet_zoo.errors import ConfigError, ImageError, SessionError
->>>>>>> w-changed
+from nasnet_zoo.errors import ConfigError, ExportError, ImageError, SessionError
 from nasnet_zoo.export import Session, providers, to_onnx
 from nasnet_zoo.export import session as session_module
 from nasnet_zoo.export.folder import MODEL
@@ -294,6 +293,99 @@ def test_a_batch_larger_than_memory_is_one_sentence(folder):
     assert len(lines) == 3 and all("needs more memory than" in line and "a smaller one" in line for line in lines)
     assert lines[0].startswith("a batch of 5000 ") and lines[2].startswith("a batch of 8000 ")
     assert done.stderr == ""
+
+
+# Graphs that are not ours
+
+
+def disguised(folder, out, change):
+    """A folder that claims to be an export of ours, with another graph."""
+    out.mkdir()
+    model = onnx.load(folder / "image" / MODEL)
+    change(model.graph)
+    onnx.save(model, out / MODEL)
+    return out
+
+
+def giving(*shape):
+    """Puts a graph in place whose logits have this shape, which nobody can tell before it runs."""
+
+    def change(graph):
+        del graph.node[:], graph.initializer[:]
+        sizes = np.array([*shape, *[-1] * (4 - len(shape))], np.int64)
+        graph.initializer.extend([from_array(sizes, "sizes"), from_array(np.int64(0), "zero")])
+        for op, inputs, output in (
+            ("ReduceSum", ["image"], "sum"),
+            ("Cast", ["sum"], "whole"),
+            ("Mul", ["whole", "zero"], "nothing"),
+            ("Add", ["sizes", "nothing"], "unknown"),
+            ("GreaterOrEqual", ["unknown", "zero"], "wanted"),
+            ("Compress", ["sizes", "wanted"], "shape"),
+            ("ConstantOfShape", ["shape"], "logits"),
+        ):
+            options = {"to": 7} if op == "Cast" else {"keepdims": 0} if op == "ReduceSum" else {}
+            graph.node.append(make_node(op, inputs, [output], **options))
+
+    return change
+
+
+@pytest.mark.parametrize("shape", [(), (10,), (1, 10, 1, 1), (1, 0), (0, 10), (1, 7), (2, 10)], ids=str)
+def test_logits_of_another_shape_than_promised(folder, tmp_path, shape):
+    session = Session(disguised(folder, tmp_path / "out", giving(*shape)), ["cpu"])
+    said = f"gives logits of shape {shape}, not (1, 10): export it again"
+    assert said in sentence(SessionError, session.predict, IMAGES[0])
+    assert said in sentence(SessionError, session.run, np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_the_shape_that_is_promised(folder, tmp_path):
+    session = Session(disguised(folder, tmp_path / "out", giving(1, 10)), ["cpu"])
+    assert len(session.predict(IMAGES[0])) == 5
+
+
+def renamed(graph):
+    graph.output[0].name = graph.node[-1].output[0] = "scores"
+
+
+def scalar(graph):
+    del graph.output[0].type.tensor_type.shape.dim[:]
+
+
+def another_input(graph):
+    graph.input.append(make_tensor_value_info("more", 1, (1,)))
+
+
+def text(graph):
+    graph.input[0].type.tensor_type.elem_type = 8
+
+
+def unknown(graph):
+    graph.output[0].type.tensor_type.elem_type = 99
+
+
+def size(graph):
+    graph.input[0].type.tensor_type.shape.dim[2].dim_value = 64
+
+
+def one_picture(graph):
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def sequence(graph):
+    graph.output[0].type.sequence_type.elem_type.tensor_type.elem_type = 1
+
+
+def nothing(graph):
+    del graph.node[:], graph.output[:], graph.input[:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [renamed, scalar, another_input, text, unknown, size, one_picture, sequence, nothing],
+    ids=lambda change: change.__name__,
+)
+def test_a_graph_that_declares_something_else_is_refused(folder, tmp_path, change):
+    said = sentence(ExportError, Session, disguised(folder, tmp_path / "out", change), ["cpu"])
+    assert "does not take pictures and give logits as its metadata says" in said
 
 
 # Providers

@@ -38,8 +38,8 @@ from nasnet_zoo.arch.cells import CellScale
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.preprocess import Preprocess
+from nasnet_zoo.convert.keras_h5 import keras_tensors
 from nasnet_zoo.convert.names import keras_name, slim_sources, torch_name
-from nasnet_zoo.convert.ports import read_keras
 from nasnet_zoo.convert.tf_checkpoint import masked_crc32c
 from nasnet_zoo.errors import CheckpointError, ConfigError, ConversionError, DownloadError, UnknownModelError, ZooError
 from nasnet_zoo.models import KERAS_URL, SLIM_URL
@@ -352,6 +352,12 @@ def test_with_no_network_at_all_it_is_one_error_at_once(server, tmp_path, monkey
     assert not pauses and not server.requests and cached(tmp_path) == []
 
 
+def test_a_mirror_that_is_no_address(server, tmp_path, monkeypatch):
+    for mirror in ("http://[::1", "http://h\udcff", "nonsense", "http://" + "a" * 64):
+        monkeypatch.setenv("NASNET_ZOO_MIRROR", mirror)
+        assert "address" in refused("tiny.tf")
+
+
 def test_an_unknown_tag_names_those_there_are(server):
     assert "tf, ema, keras, timm" in refused("tiny.nope", UnknownModelError)
     assert "none" in refused("nasnet-a-cifar-7@2304", UnknownModelError)
@@ -611,7 +617,8 @@ def test_the_real_mobile_network_from_each_kind_of_server(server, tmp_path, monk
     monkeypatch.setitem(MODELS, model.name, dataclasses.replace(model, weights=sources))
     assert "tensors are not the published ones" in refused("nasnet-a-mobile.keras")
     (tmp_path / "weights.h5").write_bytes(server.files[keras])
-    ours = {name: masked_crc32c(value) for name, value in read_keras(tmp_path / "weights.h5").items()}
+    with keras_tensors(tmp_path / "weights.h5") as variables:
+        ours = {name: masked_crc32c(np.asarray(value)) for name, value in variables.items()}
     assert ours.keys() == pretrained.published_checksums(model).keys()
     monkeypatch.setattr(pretrained, "published_checksums", lambda model: ours)
     from_keras = nasnet_zoo.load("nasnet-a-mobile.keras").state_dict()
