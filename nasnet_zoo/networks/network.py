@@ -1,19 +1,21 @@
 """What every network of the zoo can do, whatever its kind."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..arch.config import NetworkConfig
-from ..data.images import ImageSource, Transform
+from ..data.classify import predict
+from ..data.images import ImageSource, Transform, prepare
 from ..data.labels import label_names
 from ..data.prediction import Prediction
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageError
 from .layers import initialize
-from .predict import predict
 
 
 class Network(nn.Module):
@@ -58,25 +60,49 @@ class ImageNetwork(Network):
         """The class names in the order of the logits, or None if they are not known."""
         return label_names(self.config)
 
+    @property
+    def trained(self) -> bool:
+        """Whether predictions can mean anything: a training moves the classifier's biases away from the zeros that
+        `create` and `reset_classifier` begin with."""
+        bias = getattr(self.classifier, "bias", None)
+        return bias is None or bool(bias.any())
+
     def predict(
-        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = 32
-    ) -> list[Prediction] | list[list[Prediction]]:
-        """The k most probable classes of one image or of each in a list.
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        k: int = 5,
+        batch_size: int = 32,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> list[Prediction] | list[list[Prediction] | ImageError] | ImageError:
+        """The k most probable classes of one image or of each of several.
 
         Args:
-            images: whatever `data.images.open_image` takes, or a list of it.
+            images: whatever `data.images.open_image` takes, or a list or another iterable of it.
             k: how many classes; more than there are gives all.
             batch_size: how many pictures are computed at a time.
+            errors: what an image that cannot be used does: "raise" its ImageError, or "return" it in the place of its
+                predictions, so that the other images are answered.
 
         Returns:
-            The predictions, the most probable first: a list for one image, a list of lists for a list.
+            The predictions, the most probable first: a list for one image, a list of lists for several.
 
         Raises:
             ImageError: naming the image that cannot be used.
             ConfigError: for a k or batch_size below 1, or a network that takes no pictures.
+            SessionError: for a batch that needs more memory than there is.
         """
+        return predict(self, images, k, batch_size, errors, ConfigError)
+
+    def prepare(self, image: ImageSource) -> np.ndarray:
+        """`transform` as an array: a picture as `run` takes it, float32 (channels, height, width)."""
+        return prepare(image, self.config.preprocess, self.config.in_channels)
+
+    @torch.inference_mode()
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """Logits, float32 (batch, classes), of a batch of prepared pictures, computed in eval mode; as Session.run."""
+        weight = next(self.parameters())
         with eval_mode(self):
-            return predict(self, self.transform, self.labels, images, k, batch_size)
+            return self(torch.from_numpy(array).to(weight.device, weight.dtype)).float().cpu().numpy()
 
     def reset_classifier(self, num_classes: int) -> None:
         """A new classifier for `num_classes` classes with fresh weights; the auxiliary head's too if there is one."""
