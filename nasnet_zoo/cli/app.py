@@ -1,6 +1,7 @@
 """What the commands share: the application, its options, and how it prints."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -62,6 +63,16 @@ def loaded(model: str, device: str | None):
     from ..weights.loading import load
 
     return load(model, device=chosen_device(device))
+
+
+def classifier(model: str, device: str | None):
+    """What `predict` and `eval` run: a network, or the session of an exported graph."""
+    path = Path(model)
+    if path.suffix == ".onnx" or (path / "model.onnx").is_file():
+        from nasnet_zoo.export import Session
+
+        return Session(model, None if device is None else [device.partition(":")[0]])
+    return loaded(model, device)
 
 
 def progress_bar():
