@@ -1,7 +1,7 @@
 """What the commands share: the application, its options, and how it prints."""
 
 import json
-from pathlib import Path
+import os
 from typing import Annotated, Any
 
 import typer
@@ -67,8 +67,7 @@ def loaded(model: str, device: str | None):
 
 def classifier(model: str, device: str | None):
     """What `predict` and `eval` run: a network, or the session of an exported graph."""
-    path = Path(model)
-    if path.suffix == ".onnx" or (path / "model.onnx").is_file():
+    if model.endswith(".onnx") or os.path.isfile(os.path.join(model, "model.onnx")):
         from nasnet_zoo.export import Session
 
         return Session(model, None if device is None else [device.partition(":")[0]])

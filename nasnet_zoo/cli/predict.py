@@ -34,13 +34,14 @@ def predict(
 
     named = _named(pictures)
     network = classifier(model, device)
+    trained = network.trained
     records: list[dict[str, Any]] = []
     with progress_bar() as progress:
         found = predictions(network, [name for name, error in named if error is None], top, batch_size)
         for name, error in progress.track(named, description="predicting"):
             result = error or next(found)
             said = {"error": str(result)} if isinstance(result, ImageError) else {"top": [vars(p) for p in result]}
-            records.append({"image": name, "trained": network.trained, **said})
+            records.append({"image": name, "trained": trained, **said})
     _warn(network, model)
     if as_json:
         print_json(records)
@@ -147,7 +148,7 @@ def eval_command(
         def on_batch(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        if data == "cifar10" or (Path(data) / CIFAR_FOLDER).is_dir():
+        if data == "cifar10" or os.path.isdir(os.path.join(data, CIFAR_FOLDER)):
             check_cifar10(network.config)
             pictures = cifar10_pictures(None if data == "cifar10" else data, train=False)
             count = len(pictures)

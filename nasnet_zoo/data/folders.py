@@ -59,7 +59,7 @@ def labelled_folder(folder: str | Path, labels: Sequence[str] | None, num_classe
     Raises DataError.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False, unlike Path's, for a name that is too long
         raise DataError(f"there is no folder {folder}: name one with a subfolder of pictures per class, or cifar10")
     table = folder / "labels.csv"
     pictures = _from_table(table) if table.is_file() else _from_subfolders(folder, labels, num_classes)
@@ -81,9 +81,9 @@ def _from_table(table: Path) -> list[tuple[Path, int]]:
     for line, row in enumerate(rows, 1):
         if len(row) >= 2 and row[1].strip().isdecimal():
             pictures.append((table.parent / row[0], int(row[1])))
-        elif row and (line > 1 or (table.parent / row[0]).is_file()):  # otherwise it is the heading
+        elif row and (line > 1 or os.path.isfile(table.parent / row[0])):  # otherwise it is the heading
             raise DataError(f"{table}, line {line}: expected a file and a class index, got {row[:3]}")
-    missing = [path for path, _ in pictures if not path.is_file()]
+    missing = [path for path, _ in pictures if not os.path.isfile(path)]
     if missing:
         raise DataError(
             f"{table} names {len(pictures)} pictures, and {len(missing)} of them are not there, the first being "

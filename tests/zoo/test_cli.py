@@ -320,6 +320,8 @@ def test_eval_on_cifar10_needs_a_network_for_its_pictures(run, tmp_path):
         f"predict {CAT} -m no-such-model",
         f"predict {CAT} -m ./nowhere",
         f"predict {CAT} -m empty",
+        f"predict {CAT} -m {'a' * 300}",
+        f"eval --data {'a' * 300}",
         f"predict {CAT} -m text.png",
         f"predict {CAT} -m nasnet-a-cifar",
         f"predict {CAT} --device nonsense",

@@ -45,6 +45,8 @@ def test_a_table_whose_files_are_missing_says_how_many_and_which(tmp_path, netwo
     folder = table(tmp_path, b"cat.png,3\ngone/a.png,5\nb.png,5\n")
     with pytest.raises(DataError, match=r"names 3 pictures, and 2 of them are not there, the first being .*a\.png"):
         labelled_folder(folder, network.labels, 10)
+    with pytest.raises(DataError, match="names 1 pictures, and 1 of them"):
+        labelled_folder(table(tmp_path, b"a" * 300 + b",3\n"), network.labels, 10)
 
 
 def classes(folder, *names):
