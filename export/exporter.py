@@ -224,6 +224,7 @@ def write_graph(
         pixels=pixels,
         top=min(top, config.num_classes) if pixels else 0,
         minimum_size=network.minimum_size,
+        trained=network.trained,
     )
     onnx.helper.set_model_props(model, metadata.to_props())
     (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))

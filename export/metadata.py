@@ -23,7 +23,8 @@ class Metadata:
     """`config` is the network's NetworkConfig as JSON; `weights_sha256` is of the float32 weights the graph was made
     from, `data_sha256` of the external data file, or "" if the weights are in the graph. `pixels`: the graph takes
     uint8 (batch, height, width, channels) pictures instead of normalised ones, and gives the `top` best classes too.
-    `fixed`: it takes one size only, that of `preprocess`; otherwise any from `minimum_size` pixels a side."""
+    `fixed`: it takes one size only, that of `preprocess`; otherwise any from `minimum_size` pixels a side. `trained` is
+    ImageNetwork's."""
 
     name: str
     precision: str
@@ -40,6 +41,7 @@ class Metadata:
     pixels: bool = False
     top: int = 0
     minimum_size: int = 1
+    trained: bool = True
 
     def to_props(self) -> dict[str, str]:
         values = asdict(self) | asdict(self.preprocess) | {"format_version": FORMAT_VERSION}

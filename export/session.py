@@ -1,14 +1,17 @@
 """Runs exported graphs in onnxruntime. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.data.classify import Several, predict
 from nasnet_zoo.data.images import ImageSource, prepare, resized
-from nasnet_zoo.data.prediction import Prediction, ranked
+from nasnet_zoo.data.prediction import Prediction
 from nasnet_zoo.errors import ImageError, SessionError, out_of_memory
 from nasnet_zoo.util.arguments import checked
 
@@ -69,44 +72,69 @@ class Session:
     def labels(self) -> tuple[str, ...] | None:
         return self.metadata.labels
 
+    @property
+    def config(self) -> NetworkConfig:
+        """The network's config, with the size of the pictures that the graph takes."""
+        return replace(NetworkConfig.from_json(self.metadata.config), preprocess=self.metadata.preprocess)
+
+    @property
+    def trained(self) -> bool:
+        """Whether predictions can mean anything; see ImageNetwork.trained."""
+        return self.metadata.trained
+
     @overload
     def predict(
-        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
+        self,
+        images: Several,
+        k: int = 5,
+        batch_size: int = BATCH_SIZE,
+        errors: Literal["raise"] = "raise",
     ) -> list[list[Prediction]]: ...
 
     @overload
-    def predict(self, images: ImageSource, k: int = 5, batch_size: int = BATCH_SIZE) -> list[Prediction]: ...
+    def predict(
+        self, images: Several, k: int = 5, batch_size: int = BATCH_SIZE, *, errors: Literal["return"]
+    ) -> list[list[Prediction] | ImageError]: ...
+
+    @overload
+    def predict(
+        self,
+        images: ImageSource,
+        k: int = 5,
+        batch_size: int = BATCH_SIZE,
+        errors: Literal["raise"] = "raise",
+    ) -> list[Prediction]: ...
 
     @checked
     def predict(
-        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
-    ) -> list[Prediction] | list[list[Prediction]]:
-        """The k most probable classes of one image or of each in a list, as Network.predict gives them.
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        k: int = 5,
+        batch_size: int = BATCH_SIZE,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> list[Prediction] | list[list[Prediction] | ImageError] | ImageError:
+        """The k most probable classes of one image or of each of several, as Network.predict gives them.
 
         Args:
-            images: whatever `data.images.open_image` takes, or a list of it.
+            images: whatever `data.images.open_image` takes, or a list or another iterable of it.
             k: how many classes; if the network has fewer, all of them.
             batch_size: how many pictures are computed at a time.
+            errors: what an image that cannot be used does: "raise" its ImageError, or "return" it in the place of its
+                predictions, so that the other images are answered.
 
         Returns:
-            The predictions, the most probable first: a list for one image, a list of lists for a list.
+            The predictions, the most probable first: a list for one image, a list of lists for several.
 
         Raises:
             ImageError: naming the image that cannot be used.
             SessionError: for a k or batch_size below 1, or if the graph cannot be run.
         """
-        if k < 1 or batch_size < 1:
-            raise SessionError(f"k {k} and batch_size {batch_size} must be at least 1")
-        sources = images if isinstance(images, (list, tuple)) else [images]
-        results: list[list[Prediction]] = []
-        for start in range(0, len(sources), batch_size):
-            indices = range(start, min(start + batch_size, len(sources)))
-            try:
-                batch = np.stack([self._prepared(sources, i) for i in indices])
-            except MemoryError as error:
-                raise _too_large(len(indices), "there is") from error
-            results += [ranked(row, self.labels, k) for row in self.run(batch)]
-        return results if sources is images else results[0]
+        return predict(self, images, k, batch_size, errors, SessionError)
+
+    def prepare(self, image: ImageSource) -> np.ndarray:
+        """A picture as `run` takes it in a batch. Raises ImageError."""
+        data = self.metadata
+        return (resized if data.pixels else prepare)(image, data.preprocess, data.channels)
 
     def run(self, array: np.ndarray) -> np.ndarray:
         """Runs the graph on a batch.
@@ -135,16 +163,6 @@ class Session:
                         self._start()
             else:
                 return self._promised(logits, len(array))
-
-    def _prepared(self, sources: list[ImageSource], index: int) -> np.ndarray:
-        data = self.metadata
-        try:
-            if data.pixels:
-                return resized(sources[index], data.preprocess, data.channels)
-            return prepare(sources[index], data.preprocess, data.channels)
-        except ImageError as error:
-            where = f"image {index + 1} of {len(sources)}: " if len(sources) > 1 else ""
-            raise ImageError(f"{where}{error}") from error
 
     def _check(self, array: np.ndarray) -> None:
         data = self.metadata

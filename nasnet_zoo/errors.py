@@ -63,7 +63,7 @@ class ExportError(ZooError):
 
 
 class SessionError(ZooError):
-    """A graph that cannot be run as asked: wrong shape or type, a provider that is absent, too little memory."""
+    """A graph (or network) that cannot be run as asked: wrong shape or type, an absent provider, too little memory."""
 
 
 def out_of_memory(error: BaseException) -> bool:

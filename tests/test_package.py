@@ -293,3 +293,13 @@ def test_the_figures_of_architecture_md_are_the_benchmarks():
     for name, row in results["seconds"].items():
         times = f"{1000 * row['before']:.0f} ms | {1000 * row['after']:.0f} ms | {row['median']:.2f}"
         assert f"| {name} | {times} |" in text
+
+
+def test_the_figures_of_predict_md_are_the_benchmarks():
+    text = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8").replace("\n", " ")
+    result = json.loads((ROOT / "benchmarks" / "results" / "predicting.json").read_text())
+    seconds = result["seconds"]
+    said = f"{result['photos']} photos take the command {seconds['command']:.1f} s and the function "
+    said += f"{seconds['function']:.1f} s; without the start of the command, {seconds['command, one photo']:.1f} s"
+    assert said in text and f"{result['ratio']:.2f} times as long" in text and result["ratio"] <= 1.3
+    assert f"from {min(result['ratios']):.2f} to {max(result['ratios']):.2f}" in text

@@ -10,6 +10,7 @@ from .app import app
 # isort: off
 from . import zoo  # noqa: F401
 from . import info  # noqa: F401
+from . import predict  # noqa: F401
 from . import train  # noqa: F401
 from . import search  # noqa: F401
 from . import export  # noqa: F401

@@ -241,12 +241,11 @@ def demo(
 
 def _pictures(folder: Path, count: int, option: str = "--images") -> list[Path]:
     """At most `count` pictures of a folder and its subfolders, evenly spaced in the order of their names."""
-    from PIL import Image
+    from ..data.folders import pictures_in
 
     if not folder.is_dir():
         raise ConfigError(f"{option} {folder}: there is no such folder; give one that holds pictures")
-    Image.init()
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in Image.EXTENSION and path.is_file())
+    found = pictures_in(folder)
     if not found:
         raise ConfigError(f"{option} {folder}: there is no picture in it")
     step = max(len(found) / count, 1)

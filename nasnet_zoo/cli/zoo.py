@@ -1,7 +1,5 @@
-"""The commands of the zoo itself: list, draw, predict, eval, convert."""
+"""The commands of the zoo itself: list, draw, convert."""
 
-import textwrap
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,20 +9,14 @@ from rich.table import Table
 from ..errors import ZooError
 from ..registry import MODELS, ModelInfo, accuracy, list_models, stated
 from .app import (
-    SHIPPED,
     ArchitectureArgument,
     ConfigOption,
-    DeviceOption,
     JsonOption,
-    ModelOption,
     app,
-    classifier,
     console,
-    loaded,
     million,
     print_json,
     print_table,
-    progress_bar,
 )
 
 DATA = {"imagenet-1k": "ImageNet", "cifar10": "CIFAR-10"}  # by the label set
@@ -95,90 +87,6 @@ def draw(
     kind, architecture, title = find_architecture(what)
     get_kind(kind).draw(architecture, out, title=title)
     console.print(f"wrote {out}", soft_wrap=True)
-
-
-@app.command()
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
-    model: ModelOption = SHIPPED,
-    top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many classes to show.")] = 5,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Classify pictures and print the most probable classes."""
-    network = classifier(model, device)
-    records = []
-    for path in images:
-        start = time.perf_counter()
-        predictions = network.predict(path, k=top)
-        milliseconds = round(1000 * (time.perf_counter() - start), 1)
-        records.append({"image": str(path), "ms": milliseconds, "top": [vars(p) for p in predictions]})
-    if as_json:
-        print_json(records)
-    else:
-        console.print(_predictions_table(records))
-
-
-def _predictions_table(records: list[dict[str, Any]]) -> Table:
-    """A row per picture: the most probable class, then the others in as many lines as the terminal's width needs."""
-    widest = 24  # of a picture's or a class's name; longer ones are folded
-    tops = [[(str(p["label"] or p["index"]), f"{p['probability']:.1%}") for p in record["top"]] for record in records]
-    names = [Path(record["image"]).name for record in records]
-    times = [f"{record['ms']:.0f}" for record in records]
-    columns = (["picture", *names], ["class", *(top[0][0] for top in tops)], ["ms", *times])
-    fixed = [min(max(map(len, texts)), widest) for texts in columns]
-    room = console.width - sum(fixed) - len("100.0%") - 10  # 10: the spaces between and around five columns
-    table = Table(box=None)
-    table.add_column("picture", max_width=widest, overflow="fold")
-    table.add_column("class", max_width=widest, overflow="fold", style="bold")
-    table.add_column("", justify="right")
-    table.add_column("then" if len(tops[0]) > 1 else "")
-    table.add_column("ms", justify="right")
-    for name, (first, *others), milliseconds in zip(names, tops, times):
-        # Lines break between classes only: within one, the spaces are no-break spaces until the lines are made.
-        then = ", ".join(f"{label} {probability}".replace(" ", "\xa0") for label, probability in others)
-        lines = textwrap.wrap(then, max(room, 12), break_long_words=False, break_on_hyphens=False)
-        table.add_row(name, *first, "\n".join(lines).replace("\xa0", " "), milliseconds)
-    return table
-
-
-@app.command("eval")
-def eval_command(
-    data: Annotated[
-        str, typer.Option(help="cifar10, or a folder: CIFAR-10's, one subfolder per class, or labels.csv.")
-    ],
-    model: ModelOption = SHIPPED,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures at a time; at most 32 if they come from a folder.")
-    ] = 250,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a model's top-1 and top-5 accuracy on labelled pictures."""
-    from ..data.cifar import CIFAR_FOLDER, check_cifar10, cifar10_pictures
-    from ..data.folders import labelled_folder
-    from ..training.evaluate import evaluate, evaluate_folder
-
-    network = loaded(model, device)
-    with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=None, unit="pictures")
-
-        def on_batch(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        if data == "cifar10" or (Path(data) / CIFAR_FOLDER).is_dir():
-            check_cifar10(network.config)
-            pictures = cifar10_pictures(None if data == "cifar10" else data, train=False)
-            pictures, count = pictures.to(next(network.parameters()).device), len(pictures)
-            top1, top5 = evaluate(network, pictures, batch_size, on_batch)
-        else:
-            files = labelled_folder(data, network.labels, network.config.num_classes)
-            count = len(files)
-            top1, top5 = evaluate_folder(network, files, min(batch_size, 32), on_batch)
-    if as_json:
-        print_json({"model": model, "data": data, "pictures": count, "top1": top1, "top5": top5})
-    else:
-        console.print(f"{model} on {count:,} pictures of {data}: top-1 {top1:.2%}, top-5 {top5:.2%}", soft_wrap=True)
 
 
 @app.command()

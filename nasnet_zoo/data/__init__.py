@@ -1,1 +1,1 @@
-"""Pictures, labels and predictions, and labelled data sets."""
+"""Pictures, labels, predictions of many pictures, and labelled data sets."""

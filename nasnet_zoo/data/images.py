@@ -1,6 +1,7 @@
 """From a picture to a network's input, with only Pillow and numpy, so that an ONNX session can do it without torch."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,9 +23,9 @@ ImageSource = str | os.PathLike | bytes | BinaryIO | np.ndarray | Image.Image
 def open_image(source: ImageSource) -> Image.Image:
     """The picture as 8-bit RGB, turned the way its EXIF says, on white where it is transparent.
 
-    `source` is a path, a file's bytes, an open binary file, a uint8 array (height, width, 3) or (height, width), or a
-    PIL image. An animation gives its first frame; 16-bit grey is scaled down to 8 bits. Raises ImageError, naming the
-    source, if it cannot be read.
+    `source` is a path, a file's bytes, an open binary file, a PIL image, or a uint8 array (height, width) or (height,
+    width, 1, 3 or 4): grey, RGB or RGBA. An animation gives its first frame; 16-bit grey is scaled down to 8 bits.
+    Raises ImageError, naming the source, if it cannot be read.
     """
     if isinstance(source, Image.Image):
         return _decode(source, getattr(source, "filename", "") or "the PIL image")
@@ -42,6 +43,9 @@ def open_image(source: ImageSource) -> Image.Image:
         with open(source, "rb") as file:
             return _decode(file, str(source))
     except (OSError, ValueError) as error:  # of open; _decode raises ImageError only
+        if re.match(r"[a-z][a-z\d]+:/", str(source), re.IGNORECASE):
+            sentence = f"{source} is an address, and pictures are read from files: download it first, as with curl -O"
+            raise ImageError(sentence) from error
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot open {source}: {reason}; give the path of a picture file") from error
 
@@ -100,10 +104,13 @@ class Transform:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
     if array.dtype != np.uint8 or not fits or not array.size:
-        raise ImageError(f"an array of {array.dtype} {array.shape} is not a picture: give uint8 (height, width[, 3])")
-    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+        shapes = "(height, width) or (height, width, 1, 3 or 4)"
+        several = ", and a list of them for several" if array.ndim == 4 else ""
+        raise ImageError(f"an array of {array.dtype} {array.shape} is not a picture: give uint8 {shapes}{several}")
+    grey = array.ndim == 3 and array.shape[2] == 1
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array[..., 0] if grey else array)))
 
 
 def _decode(source: BinaryIO | Image.Image, name: str) -> Image.Image:
@@ -118,6 +125,8 @@ def _explain(error: Exception) -> str:
         return "it is empty or not a picture; give a JPEG, PNG or another format that Pillow reads"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * Image.MAX_IMAGE_PIXELS} pixels; scale it down first"
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is; scale it down first"
     if isinstance(error, _UnknownRangeError):
         return f"{error}, so nothing says which value is white; scale it to 8 or 16 bits first"
     return f"it is damaged or cut off ({error or type(error).__name__}); fetch or save it again"

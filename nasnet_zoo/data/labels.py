@@ -1,6 +1,6 @@
 """Class names. Imports no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -12,14 +12,28 @@ from ..util.arguments import check_type
 LABEL_SETS = ("imagenet-1k", "cifar10")
 
 
-@cache
 def label_set(name: str) -> tuple[str, ...]:
     """The names of a label set that ships with the package."""
     if name not in LABEL_SETS:
         raise ConfigError(
             f"unknown label set {name!r}; there are {', '.join(LABEL_SETS)}, or list the names themselves"
         )
-    return tuple((files("nasnet_zoo") / "assets" / f"{name}.txt").read_text(encoding="utf-8").splitlines())
+    return _lines(f"{name}.txt")
+
+
+def wnids(labels: Sequence[str]) -> tuple[str, ...] | None:
+    """The WordNet ids (n01440764), in the order of the labels, if these are ImageNet's 1000 classes, with or without
+    the background class; None for others."""
+    known = label_set("imagenet-1k")
+    if tuple(labels) not in (known, ("background", *known)):
+        return None
+    ids = _lines("imagenet-1k-wnids.txt")
+    return ids if len(labels) == len(ids) else ("background", *ids)
+
+
+@cache
+def _lines(asset: str) -> tuple[str, ...]:
+    return tuple((files("nasnet_zoo") / "assets" / asset).read_text(encoding="utf-8").splitlines())
 
 
 def label_names(config: NetworkConfig) -> tuple[str, ...] | None:

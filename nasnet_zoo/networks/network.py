@@ -1,23 +1,24 @@
 """What every network of the zoo can do, whatever its kind."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import RLock
-from typing import Any, Self, overload
+from typing import Literal, Self, overload
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..arch.config import NetworkConfig
-from ..data.images import ImageSource, Transform
+from ..data.classify import Several, predict
+from ..data.images import ImageSource, Transform, prepare
 from ..data.labels import label_names, with_classes
 from ..data.prediction import Prediction
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageError
 from ..util.arguments import checked
 from .layers import initialize
-from .predict import predict
 
 
 class Network(nn.Module):
@@ -75,34 +76,73 @@ class ImageNetwork(Network):
         outputs = getattr(self.classifier, "out_features", None)
         return names if names is not None and len(names) == outputs else None
 
+    @property
+    def trained(self) -> bool:
+        """Whether predictions can mean anything: a training moves the classifier's biases away from the zeros that
+        `create` and `reset_classifier` begin with."""
+        bias = getattr(self.classifier, "bias", None)
+        return bias is None or bool(bias.any())
+
     @overload
     def predict(
-        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
+        self,
+        images: Several,
+        k: int = 5,
+        batch_size: int = 32,
+        errors: Literal["raise"] = "raise",
     ) -> list[list[Prediction]]: ...
 
     @overload
-    def predict(self, images: ImageSource, k: int = 5, batch_size: int = 32) -> list[Prediction]: ...
+    def predict(
+        self, images: Several, k: int = 5, batch_size: int = 32, *, errors: Literal["return"]
+    ) -> list[list[Prediction] | ImageError]: ...
+
+    @overload
+    def predict(
+        self,
+        images: ImageSource,
+        k: int = 5,
+        batch_size: int = 32,
+        errors: Literal["raise"] = "raise",
+    ) -> list[Prediction]: ...
 
     @checked
     def predict(
-        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
-    ) -> list[Prediction] | list[list[Prediction]]:
-        """The k most probable classes of one image or of each in a list.
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        k: int = 5,
+        batch_size: int = 32,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> list[Prediction] | list[list[Prediction] | ImageError] | ImageError:
+        """The k most probable classes of one image or of each of several.
 
         Args:
-            images: whatever `data.images.open_image` takes, or a list of it.
+            images: whatever `data.images.open_image` takes, or a list or another iterable of it.
             k: how many classes; more than there are gives all.
             batch_size: how many pictures are computed at a time.
+            errors: what an image that cannot be used does: "raise" its ImageError, or "return" it in the place of its
+                predictions, so that the other images are answered.
 
         Returns:
-            The predictions, the most probable first: a list for one image, a list of lists for a list.
+            The predictions, the most probable first: a list for one image, a list of lists for several.
 
         Raises:
             ImageError: naming the image that cannot be used.
             ConfigError: for a k or batch_size below 1, or a network that takes no pictures.
+            SessionError: for a batch that needs more memory than there is.
         """
+        return predict(self, images, k, batch_size, errors, ConfigError)
+
+    def prepare(self, image: ImageSource) -> np.ndarray:
+        """`transform` as an array: a picture as `run` takes it, float32 (channels, height, width)."""
+        return prepare(image, self.config.preprocess, self.config.in_channels)
+
+    @torch.inference_mode()
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """Logits, float32 (batch, classes), of a batch of prepared pictures, computed in eval mode; as Session.run."""
+        weight = next(self.parameters())
         with eval_mode(self):
-            return predict(self, self.transform, self.labels, images, k, batch_size)
+            return self(torch.from_numpy(array).to(weight.device, weight.dtype)).float().cpu().numpy()
 
     @checked
     def reset_classifier(self, num_classes: int | None = None, *, labels: str | Sequence[str] | None = None) -> None:

@@ -1,14 +1,15 @@
 """Measuring a network: accuracy on labelled pictures, and precise batch-norm statistics before it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data.cifar import Pictures
+from ..data.classify import Classifier, logits, prepared
 from ..data.folders import Labelled
-from ..errors import DataError
+from ..errors import DataError, ImageError
 from ..networks.network import ImageNetwork, eval_mode
 from .augment import normalized
 
@@ -46,59 +47,65 @@ def is_frozen(norm: _BatchNorm, network: torch.nn.Module) -> bool:
 
 
 def evaluate(
-    network: ImageNetwork,
+    network: ImageNetwork | Classifier,
     pictures: Pictures,
     batch_size: int = 250,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> tuple[float, float]:
-    """Top-1 and top-5 accuracy, each from 0 to 1, on pictures that are already of the network's size.
+    """Top-1 and top-5 accuracy, each from 0 to 1, of a network, or of an exported graph's Session, on pictures that are
+    already of its size.
 
     Raises DataError if there are none.
     """
+    if not isinstance(network, torch.nn.Module):
+        images = pictures.images.permute(0, 2, 3, 1).cpu().numpy()
+        return evaluate_folder(network, list(zip(images, pictures.labels.tolist())), batch_size, on_batch)
+    pictures = pictures.to(next(network.parameters()).device)
 
-    def batch(part: slice) -> tuple[Tensor, Tensor]:
-        return normalized(pictures.images[part], network.config.preprocess), pictures.labels[part]
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in zip(pictures.images.split(batch_size), pictures.labels.split(batch_size)):
+            yield network(normalized(images, network.config.preprocess)), labels
 
-    return _accuracy(network, len(pictures), batch, batch_size, on_batch)
+    with eval_mode(network):
+        return _accuracy(batches(), len(pictures), on_batch)
 
 
 def evaluate_folder(
-    network: ImageNetwork,
+    network: Classifier,
     pictures: Labelled,
     batch_size: int = 32,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> tuple[float, float]:
-    """Top-1 and top-5 accuracy, 0 to 1, of a network on labelled files, prepared by its transform.
+    """Top-1 and top-5 accuracy, 0 to 1, of a network, or of an exported graph's Session, on labelled files, which it
+    prepares itself.
 
-    Raises DataError if there are none.
+    Raises DataError if there are none, and ImageError, naming it, for one that cannot be used.
     """
-    transform, first = network.transform, next(network.parameters())
+    labels = torch.tensor([label for _, label in pictures])
 
-    def batch(part: slice) -> tuple[Tensor, Tensor]:
-        images = torch.stack([transform(path) for path, _ in pictures[part]])
-        labels = torch.tensor([label for _, label in pictures[part]], device=first.device)
-        return images.to(first.device, first.dtype), labels
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        inputs = prepared(network, (image for image, _ in pictures), batch_size)
+        for batch, part in zip(inputs, labels.split(batch_size)):
+            for error in batch:
+                if isinstance(error, ImageError):
+                    raise error
+            yield torch.from_numpy(logits(network, batch)), part
 
-    return _accuracy(network, len(pictures), batch, batch_size, on_batch)
+    return _accuracy(batches(), len(pictures), on_batch)
 
 
 @torch.inference_mode()
 def _accuracy(
-    network: ImageNetwork,
-    count: int,
-    batch: Callable[[slice], tuple[Tensor, Tensor]],
-    batch_size: int,
-    on_batch: Callable[[int, int], None] | None,
+    batches: Iterable[tuple[Tensor, Tensor]], count: int, on_batch: Callable[[int, int], None] | None
 ) -> tuple[float, float]:
-    """Top-1 and top-5 accuracy on `count` pictures; `batch` gives the network's input and the labels of a part."""
+    """Top-1 and top-5 accuracy on `count` pictures, from their logits and labels."""
     if not count:
         raise DataError("there is no picture to measure on: give some")
-    hits = torch.zeros(2, dtype=torch.int64, device=next(network.parameters()).device)
-    with eval_mode(network):
-        for start in range(0, count, batch_size):
-            images, labels = batch(slice(start, start + batch_size))
-            top = network(images).topk(min(5, network.config.num_classes), 1).indices == labels.unsqueeze(1)
-            hits += torch.stack([top[:, 0].sum(), top.any(1).sum()])
-            if on_batch is not None:
-                on_batch(start + len(labels), count)
+    hits, done = torch.zeros(2, dtype=torch.int64), 0
+    for scores, labels in batches:
+        top = scores.topk(min(5, scores.shape[1]), 1).indices == labels.unsqueeze(1)
+        hits = hits.to(top.device) + torch.stack([top[:, 0].sum(), top.any(1).sum()])
+        done += len(labels)
+        if on_batch is not None:
+            on_batch(done, count)
     return hits[0].item() / count, hits[1].item() / count

@@ -198,7 +198,7 @@ def test_channels_are_padded_for_what_computes_a_precision(tiny, tmp_path):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_any_batch_and_one_size(exports, precision):
     session = Session(exports[precision][1], ["cpu"])
-    images = np.stack([session._prepared(IMAGES, i) for i in range(len(IMAGES))])
+    images = np.stack([session.prepare(image) for image in IMAGES])
     together = session.run(images)
     for count in (1, 3):
         np.testing.assert_allclose(session.run(images[:count]), together[:count], atol=1e-4 * np.abs(together).max())

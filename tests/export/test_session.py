@@ -132,6 +132,29 @@ def test_a_broken_picture_is_named(kind, batch_size, tmp_path, request):
     assert len(session.predict(images[:2])) == 2
 
 
+@pytest.mark.parametrize("kind", ["session", "pixels"])
+def test_a_broken_picture_can_leave_the_others_answered(kind, network, tmp_path, request):
+    session = request.getfixturevalue(kind)
+    (tmp_path / "broken.png").write_bytes(IMAGES[0].read_bytes()[:100])
+    images = [IMAGES[0], tmp_path / "broken.png", IMAGES[1], tmp_path / "none.png"]
+    expected = network.predict(images, errors="return")
+    got = session.predict(iter(images), batch_size=2, errors="return")
+    assert close(got[0], expected[0]) and close(got[2], expected[2]) and len(got) == 4
+    assert [str(got[i]) for i in (1, 3)] == [str(expected[i]) for i in (1, 3)]
+    assert "'raise' or 'return'" in sentence(ConfigError, session.predict, images, errors="skip")
+
+
+def test_a_graph_knows_its_config_and_whether_it_was_trained(folder, network, tmp_path):
+    session = Session(folder / "image", ["cpu"])
+    assert session.config == network.config and session.trained
+    fresh = nasnet_zoo.create("nasnet-a-cifar", filters=4, stages=(1,)).eval()
+    to_onnx(fresh, tmp_path / "fresh", size=(24, 32))
+    session = Session(tmp_path / "fresh", ["cpu"])
+    assert not session.trained and session.config.preprocess.size == (24, 32)
+    old = Session(Path(__file__).parents[1] / "golden" / "v1" / "onnx", ["cpu"])
+    assert old.trained  # it was written before graphs said so
+
+
 def test_without_labels_there_is_none(tmp_path):
     to_onnx(random_network(GENOTYPES["PNASNet-5"], stages=(1,)), tmp_path / "out")
     session = Session(tmp_path / "out", ["cpu"])

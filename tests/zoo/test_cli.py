@@ -3,19 +3,25 @@
 import dataclasses
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from rich.cells import cell_len
 from rich.console import Console
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
-from nasnet_zoo.cli import zoo as cli
+from nasnet_zoo.cli import predict as cli
 from nasnet_zoo.data import cifar
+from nasnet_zoo.data.images import open_image
+from nasnet_zoo.export import to_onnx
+from nasnet_zoo.networks.planned import PlannedNetwork
 from nasnet_zoo.registry import MODELS
 from nasnet_zoo.weights import checkpoint
 
@@ -45,6 +51,11 @@ def here(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     return tmp_path
+
+
+def tops(predictions):
+    """As JSON says them."""
+    return [[vars(prediction) for prediction in each] for each in predictions]
 
 
 def tree(folder):
@@ -121,27 +132,136 @@ def test_predict(run, network):
     code, out, _ = run("predict", *pictures, "--model", SHIPPED, "-k", 3, "--device", "cpu", "--json")
     assert code == 0
     for record, picture in zip(json.loads(out), pictures, strict=True):
-        assert record["image"] == str(picture)
-        assert record["top"] == [vars(prediction) for prediction in network.predict(picture, k=3)]
+        assert record["image"] == str(picture) and record["trained"]
+    assert [record["top"] for record in json.loads(out)] == tops(network.predict(pictures, k=3))
     code, out, _ = run("predict", pictures[0], "--device", "cpu")
     assert code == 0 and pictures[0].name in out and network.predict(pictures[0], k=1)[0].label in out
 
 
-def test_the_table_of_predictions_fits_an_80_column_terminal(network, monkeypatch):
+def test_predict_takes_files_folders_patterns_and_a_list(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hidden = ("a/.hidden.png", "a/.dir/x.png", ".top.png")
+    for name in ("b.png", "a/2.png", "a/10.PNG", "a/deep/c.png", "[d].png", *hidden):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CAT, name)
+    Path("a/notes.txt").write_text("no picture")
+
+    def images(*arguments):
+        code, out, err = run("predict", *arguments, "--device", "cpu", "--json")
+        assert code == 0, err
+        return [record["image"].replace("\\", "/") for record in json.loads(out)]
+
+    folder = ["a/10.PNG", "a/2.png", "a/deep/c.png"]
+    assert images("b.png", "a", "[d].png", ".top.png") == ["b.png", *folder, "[d].png", ".top.png"]
+    assert images("*.png") == ["[d].png", "b.png"] and images("a/*") == folder and images("a/**") == folder
+    assert images("**/*.png") == ["[d].png", "a/2.png", "a/deep/c.png", "b.png"]
+    listed = b"\xef\xbb\xbfb.png\r\n\na\n  \n[d].png"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert images(".top.png", "-", "b.png") == [".top.png", "b.png", *folder, "[d].png", "b.png"]
+
+
+@pytest.mark.parametrize(("given", "said"), [(b"\n \n", "is empty"), (b"\x89PNG\r\n\0", "takes a list of names")])
+def test_what_is_no_list_of_names_is_told(run, monkeypatch, given, said):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    code, out, err = run("predict", "-")
+    assert code == 2 and out == "" and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", ["nowhere.png", "empty.png", "text.png", "empty", "no-*.png", "https://x.y/cat.png"])
+def test_a_picture_that_cannot_be_used_is_a_row_of_its_own(run, here, network, wrong):
+    code, out, err = run("predict", CAT, wrong, IMAGES / "dog.png", "--device", "cpu", "--json", "--batch-size", 2)
+    first, second, third = json.loads(out)
+    assert code == 1 and err == "nasnet-zoo: 1 of 3 pictures could not be used\n"
+    expected = tops(network.predict([CAT, IMAGES / "dog.png"]))
+    close = [(top["index"], round(top["probability"], 5)) for each in expected for top in each]
+    assert [(top["index"], round(top["probability"], 5)) for each in (first, third) for top in each["top"]] == close
+    assert second["image"] == wrong and "top" not in second and len(second["error"]) > 30
+    code, out, err = run("predict", wrong, CAT, "--device", "cpu")
+    assert code == 1 and second["error"] in out and "cat.png" in out and err.count("\n") == 1
+    code, out, err = run("predict", wrong)
+    assert code == 1 and second["error"] in out and "1 of 1" in err
+
+
+def test_pictures_are_computed_in_batches(run, monkeypatch):
+    counts = []
+    forward = PlannedNetwork.forward
+    monkeypatch.setattr(PlannedNetwork, "forward", lambda self, x: counts.append(len(x)) or forward(self, x))
+    assert run("predict", IMAGES, "--device", "cpu")[0] == 0
+    assert run("predict", IMAGES, "--device", "cpu", "--batch-size", 3)[0] == 0
+    assert counts == [8, 3, 3, 2]
+
+
+def test_progress_is_shown_on_a_terminal_only(run):
+    assert run("predict", IMAGES, "--device", "cpu")[2] == ""
+    command = [sys.executable, "-m", "nasnet_zoo.cli", "predict", IMAGES, "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "FORCE_COLOR": "1"})
+    assert done.returncode == 0 and "predicting" in done.stderr and "8 of 8" in done.stderr
+
+
+def test_a_graph_serves_where_a_network_does(run, network, tmp_path):
+    to_onnx(network, tmp_path / "graph", name="small")
     pictures = sorted(IMAGES.glob("*.png"))
-    records = [
-        {"image": str(path), "ms": 1234.5, "top": [vars(prediction) for prediction in network.predict(path)]}
-        for path in pictures
-    ]
+    expected = [[top["index"] for top in each] for each in tops(network.predict(pictures))]
+    for model in (tmp_path / "graph", tmp_path / "graph" / "model.onnx"):
+        code, out, err = run("predict", IMAGES, "--model", model, "--device", "cpu", "--json")
+        assert code == 0 and err == ""
+        assert [[top["index"] for top in record["top"]] for record in json.loads(out)] == expected
+    code, _, err = run("predict", CAT, "--model", tmp_path / "graph", "--device", "nonsense")
+    assert code == 2 and err.count("\n") == 1 and "nonsense" in err
+
+
+def test_weights_that_were_never_trained_are_told(run, tmp_path):
+    network = nasnet_zoo.create("nasnet-a-cifar", filters=4, stages=(1,))
+    nasnet_zoo.save(network, tmp_path / "fresh", origin="nasnet-zoo transfer", trained=False)
+    to_onnx(network.eval(), tmp_path / "graph")
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    shutil.copy(CAT, tmp_path / "data" / "cat")
+    for model in (tmp_path / "fresh", tmp_path / "graph"):
+        for command in (("predict", CAT), ("eval", "--data", tmp_path / "data")):
+            code, out, err = run(*command, "--model", model, "--device", "cpu", "--json")
+            said = json.loads(out)
+            assert code == 0 and (said[0] if isinstance(said, list) else said)["trained"] is False
+            assert err.startswith(f"nasnet-zoo: {model} is not trained") and err.count("\n") == 1
+    assert run("predict", CAT, "--device", "cpu")[2] == ""
+
+
+def printed(records, width):
+    console = Console(file=io.StringIO(), width=width, markup=False)
+    console.print(cli._table(records, width))
+    return console.file.getvalue().splitlines()
+
+
+def test_the_table_of_predictions_fits_an_80_column_terminal(network):
+    pictures = sorted(IMAGES.glob("*.png"))
+    records = [{"image": str(path), "top": top} for path, top in zip(pictures, tops(network.predict(pictures)))]
     records[0]["image"] = "brackets[/are].png"
-    monkeypatch.setattr(cli, "console", Console(file=io.StringIO(), width=80, markup=False))
-    cli.console.print(cli._predictions_table(records))
-    lines = cli.console.file.getvalue().splitlines()
+    records[1] = {"image": "gone.png", "error": "cannot open gone.png: there is no such file, so give another path"}
+    lines = printed(records, 80)
     assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
     for record in records:
-        assert sum(line.split()[0] == Path(record["image"]).name for line in lines) == 1
-    for top in (top for record in records for top in record["top"][1:]):  # in one line each
+        assert sum(line.split()[:1] == [Path(record["image"]).name] for line in lines) == 1
+    for top in (top for record in records for top in record.get("top", ())[1:]):  # in one line each
         assert any(f"{top['label']} {top['probability']:.1%}" in line for line in lines)
+    assert any(line.split()[:4] == ["gone.png", "error", "cannot", "open"] for line in lines)
+
+
+def test_names_are_as_wide_as_the_terminal_and_whole_when_piped(run, tmp_path):
+    name = f"{'a-long-name-of-a-picture-' * 3}.png"  # 79 characters
+    record = {"image": f"folder/{name}", "top": [{"index": i, "label": "cat", "probability": 0.2} for i in range(5)]}
+    assert any(name in line for line in printed([record], 140))
+    narrow = printed([record], 80)
+    assert max(map(len, narrow)) <= 80 and len(narrow[1].split()[0]) > 40
+    shutil.copy(CAT, tmp_path / name)
+    out = run("predict", tmp_path / name, "--device", "cpu")[1]
+    assert len(out.splitlines()) == 2 and name in out and out.count("%") == 5
+    wide = printed([{**record, "image": "\u732b" * 60 + ".png"}], 80)
+    assert all(cell_len(line) <= 80 for line in wide)
+
+
+def test_equal_names_are_told_apart():
+    paths = ["x/a/1.png", "x/b/1.png", "x/2.png", "y/a/1.png", "x/2.png", "3.png", "z/3.png"]
+    assert cli._short(paths) == ["x/a/1.png", "b/1.png", "2.png", "y/a/1.png", "2.png", "3.png", "z/3.png"]
+    assert cli._short(["https://a/1.png", "b/1.png", "/1.png"]) == ["https://a/1.png", "b/1.png", "/1.png"]
 
 
 def test_eval_on_subfolders_and_on_a_table(run, network, tmp_path):
@@ -166,6 +286,33 @@ def test_eval_on_subfolders_and_on_a_table(run, network, tmp_path):
     (data / "labels.csv").write_text("file,label\ncat/cat.png,10\n")
     code, _, err = run(*arguments)
     assert code == 2 and "cat.png" in err
+
+
+@pytest.mark.parametrize("options", [{}, {"pixels": True}, {"size": "any"}], ids=str)
+def test_eval_of_a_graph_is_that_of_its_network(run, network, tmp_path, monkeypatch, options):
+    to_onnx(network, tmp_path / "graph", **options)
+    pictures = sorted(IMAGES.glob("*.png"))
+    labels = [network.labels.index(picture.stem) for picture in pictures[:-2]] + [0, 0]  # the last two are wrong
+    for i, (picture, label) in enumerate(zip(pictures, labels)):
+        (tmp_path / "data" / network.labels[label]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, tmp_path / "data" / network.labels[label] / f"{i}.png")
+    images = torch.stack([torch.from_numpy(np.array(open_image(path))) for path in pictures])
+    tensors = cifar.Pictures(images.permute(0, 3, 1, 2).contiguous(), torch.tensor(labels))
+    monkeypatch.setattr(cifar, "load_cifar10", lambda folder, train: tensors)
+    (tmp_path / "cifar" / cifar.CIFAR_FOLDER).mkdir(parents=True)
+    measured = []
+    for data in ("data", "cifar"):
+        for model in (SHIPPED, tmp_path / "graph"):
+            code, out, err = run("eval", "--data", tmp_path / data, "--model", model, "--device", "cpu", "--json")
+            assert code == 0, err
+            measured.append([json.loads(out)[key] for key in ("pictures", "top1", "top5")])
+    assert measured == [measured[0]] * 4 and measured[0][0] == 8 and 0 < measured[0][1] < 0.8 < measured[0][2] + 0.2
+
+
+def test_a_graph_of_another_size_is_not_for_cifar10(run, network, tmp_path):
+    to_onnx(network, tmp_path / "graph", size=(24, 32))
+    code, _, err = run("eval", "--data", "cifar10", "--model", tmp_path / "graph", "--device", "cpu")
+    assert code == 2 and "this network takes 24 x 32 in 3" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("data", ["cifar10", "a folder"])
@@ -206,11 +353,11 @@ def test_eval_on_cifar10_needs_a_network_for_its_pictures(run, tmp_path):
         "draw NASNet-A -o empty",
         "draw NASNet-A -o text.png/out.svg",
         f"draw NASNet-A -o {'a' * 300}.svg",
-        *(f"predict {name}" for name in ("nowhere.png", "empty.png", "text.png", "empty")),
-        f"predict {CAT} text.png",
         f"predict {CAT} -m no-such-model",
         f"predict {CAT} -m ./nowhere",
         f"predict {CAT} -m empty",
+        f"predict {CAT} -m {'a' * 300}",
+        f"eval --data {'a' * 300}",
         f"predict {CAT} -m text.png",
         f"predict {CAT} -m nasnet-a-cifar",
         f"predict {CAT} --device nonsense",

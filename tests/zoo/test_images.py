@@ -2,6 +2,7 @@ import io
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,11 +54,31 @@ def test_a_grey_array_and_a_strided_array_are_pictures():
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((4, 4, 3)), np.zeros((3, 8, 8), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
+    [
+        *(np.zeros(shape, np.uint8) for shape in ((3, 8, 8), (4, 4, 2), (4, 4, 5), (0, 4, 3), (4,), (1, 4, 4, 3))),
+        *(np.zeros((4, 4, 3), dtype) for dtype in (np.float64, np.float32, np.int64, bool)),
+        np.zeros((4, 4, 1), np.float32),
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
 )
 def test_other_arrays_are_refused(array):
-    with pytest.raises(ImageError, match="give uint8"):
+    with pytest.raises(ImageError, match=r"give uint8 \(height, width\) or \(height, width, 1, 3 or 4\)") as caught:
         open_image(array)
+    assert str(array.shape) in str(caught.value) and str(array.dtype) in str(caught.value)
+    assert ("a list of them" in str(caught.value)) == (array.ndim == 4)
+
+
+def test_arrays_with_one_and_four_channels_are_what_pils_are():
+    grey, colours = picture()[..., :1], np.random.default_rng(1).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    assert np.array_equal(open_image(grey), open_image(Image.fromarray(grey[..., 0])))
+    assert np.array_equal(open_image(colours), open_image(Image.fromarray(colours)))
+    assert open_image(np.zeros((1, 1, 4), np.uint8)).getpixel((0, 0)) == (255, 255, 255)  # transparent
+
+
+def test_an_address_is_told_to_be_downloaded():
+    for address in ("https://example.com/cat.png", "s3://bucket/cat.png", Path("HTTP://example.com/cat.png")):
+        with pytest.raises(ImageError, match="is an address, and pictures are read from files: download it first"):
+            open_image(address)
 
 
 def test_what_is_no_source_is_refused():
@@ -165,6 +186,16 @@ def test_a_decompression_bomb_is_refused(monkeypatch):
     data = encoded(Image.new("1", (100, 100)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="more than 2000 pixels"):
+        open_image(data)
+
+
+def test_too_little_memory_is_not_called_damage(monkeypatch):
+    def full(self):
+        raise MemoryError
+
+    data = encoded(Image.fromarray(picture()), "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", full)
+    with pytest.raises(ImageError, match="needs more memory than there is; scale it down"):
         open_image(data)
 
 

@@ -5,13 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
+import nasnet_zoo
 from nasnet_zoo.arch.cells import CellScale
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.preprocess import Preprocess
+from nasnet_zoo.data.classify import predictions
 from nasnet_zoo.data.labels import label_set
 from nasnet_zoo.data.prediction import Prediction
-from nasnet_zoo.errors import ConfigError, ImageError
+from nasnet_zoo.errors import ConfigError, ImageError, SessionError
 from nasnet_zoo.networks.build import build
 
 CONFIG = NetworkConfig(
@@ -104,6 +106,97 @@ def test_an_undecodable_image_is_named(network, tmp_path):
         predict(network, [*pictures(1), path, *pictures(1)])
     with pytest.raises(ImageError, match=r"^cannot read .*text\.png"):
         predict(network, path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_an_image_that_cannot_be_used_leaves_the_others_answered(network, tmp_path, batch_size):
+    (tmp_path / "text.png").write_text("not a picture")
+    first, second, third = pictures(3)
+    images = [tmp_path / "text.png", first, second, tmp_path / "none.png", np.zeros((2, 2)), third]
+    got = predict(network, images, batch_size=batch_size, errors="return")
+    assert [isinstance(each, ImageError) for each in got] == [True, False, False, True, True, False]
+    assert all(close(got[i], predict(network, images[i])) for i in (1, 2, 5))
+    assert str(got[0]).startswith("cannot read ") and str(got[3]).startswith("cannot open ") and "\n" not in str(got[4])
+    assert isinstance(predict(network, tmp_path / "none.png", errors="return"), ImageError)
+    assert [type(each) for each in predict(network, images[3:5], errors="return")] == [ImageError, ImageError]
+
+
+def test_how_errors_are_handled_is_one_of_two_words(network):
+    with pytest.raises(ConfigError, match="errors is 'ignore', and has to be 'raise' or 'return'"):
+        predict(network, pictures(1), errors="ignore")
+
+
+def test_any_iterable_of_images_is_several(network, tmp_path):
+    paths = []
+    for i, array in enumerate(pictures(3)):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(array).save(paths[-1])
+    expected = predict(network, paths)
+    given = (tuple(paths), iter(paths), (path for path in paths), dict.fromkeys(paths).keys(), map(str, paths))
+    for images in (*given, np.array(paths), np.array(paths, object)):
+        assert predict(network, images) == expected
+    with pytest.raises(ImageError, match="^image 2: cannot open"):
+        predict(network, iter([paths[0], "nowhere.png"]))
+
+
+def test_what_can_be_iterated_over_may_be_one_image(network, tmp_path):
+    (array,) = pictures(1)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    expected = predict(network, array)
+    with (tmp_path / "a.png").open("rb") as file:
+        for image in (file, (tmp_path / "a.png").read_bytes(), bytearray((tmp_path / "a.png").read_bytes())):
+            assert predict(network, image) == expected
+    for wrong in (torch.zeros(3, 32, 32), {"image": array}, 3, None):
+        with pytest.raises(ImageError, match=f"^{type(wrong).__name__} is no kind of picture"):
+            predict(network, wrong)
+
+
+def test_a_generator_is_read_no_further_than_a_batch_ahead(network):
+    taken = []
+
+    def frames():
+        for i, array in enumerate(pictures(9)):
+            taken.append(i)
+            yield array
+
+    results = predictions(network, frames(), 5, 2)
+    next(results)
+    assert taken == [0, 1, 2, 3]
+    assert len(list(results)) == 8
+
+
+def test_one_open_image_may_be_there_twice(network, tmp_path):
+    (array,) = pictures(1)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    expected = predict(network, array)
+    with Image.open(tmp_path / "a.png") as image, (tmp_path / "a.png").open("rb") as file:
+        assert all(close(got, expected) for got in predict(network, [image] * 4 + [file] * 4))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: you tried to allocate 9 bytes")])
+def test_a_batch_larger_than_memory_is_one_sentence(network, monkeypatch, error):
+    def full(array):
+        raise error
+
+    monkeypatch.setattr(network, "run", full)
+    with pytest.raises(SessionError, match="a batch of 3 needs more memory than there is: give a smaller one"):
+        predict(network, pictures(3))
+
+
+def test_weights_that_were_never_trained_are_known(tmp_path):
+    fresh = nasnet_zoo.create("nasnet-a-cifar", filters=4, stages=(1,))
+    nasnet_zoo.save(fresh, tmp_path / "fresh")
+    assert not fresh.trained and not nasnet_zoo.load(tmp_path / "fresh").trained
+    shipped = nasnet_zoo.load("nasnet-a-cifar-small")
+    assert shipped.trained
+    shipped.reset_classifier(3)
+    assert not shipped.trained
+    optimizer = torch.optim.SGD(shipped.parameters(), 0.1)
+    shipped(torch.randn(4, 3, 32, 32)).logsumexp(1).sum().backward()
+    optimizer.step()
+    assert shipped.trained
+    shipped.classifier = torch.nn.Linear(shipped.num_features, 3, bias=False)
+    assert shipped.trained  # nothing is known of it, and nothing said
 
 
 def test_modes_and_statistics_are_left_as_they_were(network, tmp_path):

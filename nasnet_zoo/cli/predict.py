@@ -1,0 +1,165 @@
+"""The commands that classify pictures: predict and eval, of a network or of an exported graph."""
+
+import os
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import ImageError, ZooError
+from .app import SHIPPED, DeviceOption, JsonOption, ModelOption, app, classifier, console, print_json, progress_bar
+
+
+@app.command()
+def predict(
+    pictures: Annotated[
+        list[str], typer.Argument(help="Files, folders, patterns in quotes, or - for a list of names on stdin.")
+    ],
+    model: ModelOption = SHIPPED,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many classes to show.")] = 5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 32,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify pictures and print the most probable classes.
+
+    A picture that cannot be used has its error in place of its classes, and the exit code is then 1."""
+    from ..data.classify import predictions
+
+    named = _named(pictures)
+    network = classifier(model, device)
+    trained = network.trained
+    records: list[dict[str, Any]] = []
+    with progress_bar() as progress:
+        found = predictions(network, [name for name, error in named if error is None], top, batch_size)
+        for name, error in progress.track(named, description="predicting"):
+            result = error or next(found)
+            said = {"error": str(result)} if isinstance(result, ImageError) else {"top": [vars(p) for p in result]}
+            records.append({"image": name, "trained": trained, **said})
+    _warn(network, model)
+    if as_json:
+        print_json(records)
+    else:
+        width = console.width if console.is_terminal else 1 << 16  # whole for another program
+        Console(markup=False, width=width).print(_table(records, width))
+    if failed := sum("error" in record for record in records):
+        print(f"nasnet-zoo: {failed:,} of {len(records):,} pictures could not be used", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _named(names: list[str]) -> list[tuple[str, ImageError | None]]:
+    """Every picture that the arguments stand for, in their order, and what stands for none, with the reason."""
+    from ..data.folders import named_pictures
+
+    given = [each for name in names for each in (_listed() if name == "-" else [name])]
+    if not given:
+        raise ZooError("the list of pictures on stdin is empty: give a name on each line")
+    found: list[tuple[str, ImageError | None]] = []
+    for name in given:
+        try:
+            found += [(picture, None) for picture in named_pictures(name)]
+        except ImageError as error:
+            found.append((name, error))
+    return found
+
+
+def _listed() -> list[str]:
+    data = sys.stdin.buffer.read()
+    if b"\0" in data:
+        raise ZooError("- takes a list of names, one on each line, and stdin has something else: name the files")
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()]
+
+
+def _warn(network: Any, model: str) -> None:
+    if not network.trained:
+        print(
+            f"nasnet-zoo: {model} is not trained (its classifier has fresh weights), so its classes mean nothing: "
+            f"train it first",
+            file=sys.stderr,
+        )
+
+
+def _table(records: list[dict[str, Any]], width: int) -> Table:
+    """A row per picture: the most probable class, then the others in as many lines as the width needs."""
+    tops = [[(str(p["label"] or p["index"]), f"{p['probability']:.1%}") for p in r.get("top", ())] for r in records]
+    errors = [record.get("error", "") for record in records]
+    rows = [row[0] if row else ("error", "") for row in tops]
+    # Lines break between classes only: within one, the spaces are no-break spaces until the lines are made.
+    others = [[f"{label} {probability}".replace(" ", "\xa0") for label, probability in row[1:]] for row in tops]
+    names = _short([record["image"] for record in records])
+    room = width - len("100.0%") - 8  # the spaces between and around four columns
+    label = min(max(cell_len(label) for label, _ in rows), max(room // 3, 5))
+    least = max([12, *(min(cell_len(text), 30) for row in others for text in row), *(30 for e in errors if e)])
+    name = min(max(map(cell_len, ["picture", *names])), max(room - label - least, 12))
+    table = Table(box=None)
+    table.add_column("picture", width=name, overflow="fold")
+    table.add_column("class", width=max(label, 5), overflow="fold", style="bold")
+    table.add_column("", justify="right")
+    table.add_column("then" if any(others) else "", overflow="fold")
+    for picture, (first, probability), then, error in zip(names, rows, others, errors):
+        text = ", ".join(then) or error
+        lines = textwrap.wrap(text, max(room - name - label, 12), break_long_words=False, break_on_hyphens=False)
+        table.add_row(picture, first, probability, "\n".join(lines).replace("\xa0", " "))
+    return table
+
+
+def _short(paths: list[str]) -> list[str]:
+    """The last part of each path, and as many more as tell apart different paths."""
+    parts = {path: (path,) if "://" in path else Path(path).parts or (path,) for path in paths}
+    kept = dict.fromkeys(parts, 1)
+    while True:
+        short = {path: os.path.join(*parts[path][-count:]) for path, count in kept.items()}
+        times = Counter(short.values())
+        longer = [path for path in parts if times[short[path]] > 1 and kept[path] < len(parts[path])]
+        if not longer:
+            return [short[path] for path in paths]
+        for path in longer:
+            kept[path] += 1
+
+
+@app.command("eval")
+def eval_command(
+    data: Annotated[
+        str, typer.Option(help="cifar10, or a folder: CIFAR-10's, one subfolder per class, or labels.csv.")
+    ],
+    model: ModelOption = SHIPPED,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures at a time; at most 32 if they come from a folder.")
+    ] = 250,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model's top-1 and top-5 accuracy on labelled pictures."""
+    from ..data.cifar import CIFAR_FOLDER, check_cifar10, cifar10_pictures
+    from ..data.folders import labelled_folder
+    from ..training.evaluate import evaluate, evaluate_folder
+
+    network = classifier(model, device)
+    with progress_bar() as progress:
+        task = progress.add_task("evaluating", total=None, unit="pictures")
+
+        def on_batch(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        if data == "cifar10" or os.path.isdir(os.path.join(data, CIFAR_FOLDER)):
+            check_cifar10(network.config)
+            pictures = cifar10_pictures(None if data == "cifar10" else data, train=False)
+            count = len(pictures)
+            top1, top5 = evaluate(network, pictures, batch_size, on_batch)
+        else:
+            files = labelled_folder(data, network.labels, network.config.num_classes)
+            count = len(files)
+            top1, top5 = evaluate_folder(network, files, min(batch_size, 32), on_batch)
+    _warn(network, model)
+    if as_json:
+        measured = {"pictures": count, "top1": top1, "top5": top5}
+        print_json({"model": model, "data": data, "trained": network.trained, **measured})
+    else:
+        console.print(f"{model} on {count:,} pictures of {data}: top-1 {top1:.2%}, top-5 {top5:.2%}", soft_wrap=True)
