@@ -104,7 +104,8 @@ class Driver:
                 fleet.submit(task)
 
     def _propose(self) -> None:
-        n = min(self.searcher.batch, self.config.children - len(self.records))
+        batch, known = self.searcher.batch, len(self.records)
+        n = min(batch - known % batch, self.config.children - known)  # completes a batch that a shorter search began
         proposals = self.searcher.propose(n)
         with self.journal.transaction() as journal:
             for position, proposal in enumerate(proposals):

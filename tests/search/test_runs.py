@@ -246,6 +246,18 @@ def test_the_same_seed_gives_the_same_search(tmp_path, searcher):
 
 
 @ANY_SEARCHER
+def test_the_first_children_do_not_depend_on_how_many_there_are(tmp_path, searcher):
+    """Neither in a search of its own nor in one that is given more later; no number but 30 fills its last batch."""
+    whole = searched(config(tmp_path / "whole", searcher=searcher))
+    for children in (1, 7, 20):
+        configured = config(tmp_path / f"{children}", searcher=searcher, children=children)
+        assert history(searched(configured)) == history(whole)[:children]
+        longer = searched(replace(configured, children=30))
+        assert history(longer) == history(whole)
+        assert pack_state(longer.searcher.state_dict()) == pack_state(whole.searcher.state_dict())
+
+
+@ANY_SEARCHER
 def test_an_interrupted_search_is_the_uninterrupted_one(tmp_path, searcher):
     whole = searched(config(tmp_path / "whole", searcher=searcher))
     configured = config(tmp_path / "cut", searcher=searcher)
