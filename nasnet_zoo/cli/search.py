@@ -106,11 +106,23 @@ def report(
     baseline: Annotated[
         list[Path] | None, typer.Option(help="Run folders of random searches, to compare with.")
     ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print a row for each child instead of writing the report.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same rows as JSON.")] = False,
 ) -> None:
-    """Write the report.html of a search again."""
+    """Write the report.html of a search again, or print all its children."""
     from nasnet_zoo.search.report.report import write_report
+    from nasnet_zoo.search.rows import read_children, strict, write_csv
 
-    console.print(f"wrote {write_report(folder, baseline or ())}", soft_wrap=True)
+    if as_csv + as_json + bool(baseline) > 1:
+        raise ConfigError("report: give --csv, --json or --baseline; --baseline is for report.html")
+    if as_csv:
+        write_csv(read_children(folder), sys.stdout)
+    elif as_json:
+        print_json(strict(read_children(folder)))
+    else:
+        console.print(f"wrote {write_report(folder, baseline or ())}", soft_wrap=True)
 
 
 @app.command()
