@@ -11,15 +11,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SessionError, first_line
+from nasnet_zoo.lookup import find_config, identify
 
+from .folder import find_export
 from .precisions import PRECISIONS
 from .providers import LONG, preload, provider_options
 
@@ -34,7 +37,7 @@ PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
 
 @dataclass(frozen=True)
 class Job:
-    """One contender's work. `name` is a zoo name, with fresh weights, or a checkpoint folder; `folder` for files."""
+    """One contender's work. `name` is whatever a user names; `folder` is for files."""
 
     contender: str
     name: str
@@ -63,22 +66,24 @@ def bench(
     name: str,
     folder: Path,
     provider: str = "cpu",
-    precision: str = "fp32",
+    precision: str | None = None,
     batch: int = 1,
     rounds: int = 20,
     contenders: Sequence[str] = CONTENDERS,
     on_round: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Row], dict[str, str]]:
-    """(a row per contender, the reasons why the others have none). Weights are fresh unless `name` is a checkpoint
-    folder, because their values do not change the time. Raises ConfigError or SessionError."""
+    """(a row per contender, the reasons why the others have none).
+
+    `name` is whatever has a config, or an exported graph's folder, whose own graph is then timed. Weights are fresh
+    unless they are at hand, because their values do not change the time. Raises ConfigError or SessionError."""
     if unknown := sorted(set(contenders) - set(CONTENDERS)):
         raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join(CONTENDERS)}")
     if provider not in LONG:
         raise ConfigError(f"unknown provider {provider!r}: choose one of {', '.join(LONG)}")
-    PRECISIONS.row(precision)
     if batch < 1 or rounds < 1:
         raise ConfigError(f"batch {batch} and rounds {rounds} must be at least 1")
-    _size(name)  # so that a missing model is reported once, not by every contender
+    precision = precision_of(name, precision)
+    _config(name)  # so that a missing model is reported once, not by every contender
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
     failed: dict[str, str] = {}
@@ -179,9 +184,10 @@ def _work(job: Job, pipe: Connection) -> None:
 
 def _network(name: str):
     import nasnet_zoo
-    from nasnet_zoo.registry import MODELS
 
-    return nasnet_zoo.create(name).eval() if name in MODELS else nasnet_zoo.load(name)
+    if identify(name).form in ("checkpoint", "training", "repo"):
+        return nasnet_zoo.load(name)
+    return nasnet_zoo.create(_config(name)).eval()
 
 
 def _dtype(precision: str) -> "torch.dtype":
@@ -200,8 +206,7 @@ def _torch(job: Job) -> Callable[[], Any]:
     options = dict(device=device, dtype=_dtype(job.precision))
     network = _timm(job.name) if job.name in TIMM else _network(job.name)
     network = network.eval().to(**options, memory_format=torch.channels_last)
-    height, width = _size(job.name)
-    x = torch.randn(job.batch, 3, height, width, **options).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(job.batch, *_shape(job.name), **options).contiguous(memory_format=torch.channels_last)
     if job.contender == "compile":
         network = torch.compile(network, mode="max-autotune" if device == "cuda" else None)
 
@@ -224,16 +229,29 @@ def _timm(name: str):
     return timm.create_model(TIMM[name], pretrained=False).eval()
 
 
-def _size(name: str) -> tuple[int, int]:
-    """(height, width) of the network's pictures; raises a ZooError for what is neither in the zoo nor a checkpoint."""
-    from nasnet_zoo.arch.config import read_config
-    from nasnet_zoo.registry import MODELS, get_model
+def _shape(name: str) -> tuple[int, int, int]:
+    """(channels, height, width) of the network's pictures."""
+    config = _config(name)
+    return config.in_channels, *config.preprocess.size
 
-    folder = Path(name)
-    config = (
-        read_config(folder / "config.json")[0] if name not in MODELS and folder.is_dir() else get_model(name).config
-    )
-    return config.preprocess.size
+
+def _config(name: str) -> NetworkConfig:
+    """The network's config, for the pictures of the graph if it is that of one; raises a ZooError if it has none."""
+    if identify(name).form != "export":
+        return find_config(name)
+    data = find_export(name).metadata
+    return replace(NetworkConfig.from_json(data.config), preprocess=data.preprocess)
+
+
+def precision_of(name: str, precision: str | None) -> str:
+    """The precision to time, which is fp32 or that of an exported graph if None; raises ConfigError if a graph has
+    another one."""
+    if identify(name).form != "export":
+        return "fp32" if precision is None else PRECISIONS.known(precision)
+    own = find_export(name).metadata.precision
+    if precision not in (None, own):
+        raise ConfigError(f"{name} is a graph in {own}: leave out --precision {precision}, or name the network")
+    return own
 
 
 def _onnxruntime(job: Job) -> Callable[[], Any]:
@@ -251,9 +269,12 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
     session = onnxruntime.InferenceSession(str(_graph(job)), options, providers=[(long, extra)], enable_fallback=0)
     if session.get_providers()[0] != long:
         raise SessionError(f"onnxruntime could not start {long}")
-    x = np.random.default_rng(0).normal(size=(job.batch, 3, *_size(job.name)))
     entry = session.get_inputs()[0]
-    x = x.astype(np.float16 if entry.type == "tensor(float16)" else np.float32)
+    x = np.random.default_rng(0).normal(size=(job.batch, *_shape(job.name)))
+    if entry.type == "tensor(uint8)":
+        x = np.ascontiguousarray((x * 64 + 128).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+    else:
+        x = x.astype(np.float16 if entry.type == "tensor(float16)" else np.float32)
     device = "cpu" if job.provider == "cpu" else "cuda"
     binding = session.io_binding()
     value = onnxruntime.OrtValue.ortvalue_from_numpy(x, device, 0)  # on the device, as torch's is
@@ -271,6 +292,8 @@ def _onnxruntime(job: Job) -> Callable[[], Any]:
 
 
 def _graph(job: Job) -> Path:
+    if job.contender == "nasnet_zoo" and identify(job.name).form == "export":
+        return find_export(job.name).model
     which = hashlib.sha256(str(Path(job.name).resolve()).encode()).hexdigest()[:8]  # names of checkpoints may be alike
     return Path(job.folder) / f"{job.contender}-{which}-{job.precision}" / "model.onnx"
 
@@ -282,7 +305,7 @@ def _make_graph(job: Job, path: Path) -> None:
     from .exporter import write_graph
     from .fuse import FUSIONS
 
-    size = _size(job.name)
+    size = _shape(job.name)[1:]
     options = dict(images=list(_made_up(size)) if PRECISIONS.row(job.precision).calibrated else [])
     options |= dict(name=Path(job.name).name, license="", source="")
     fusions = FUSIONS if job.contender == "nasnet_zoo" else ()
@@ -297,7 +320,7 @@ def _export_by_torch(job: Job, path: Path) -> None:
         raise SessionError(f"torch exports no {job.precision}")
     dtype = _dtype(job.precision)
     model = (_timm(job.name) if job.contender == "timm" else _network(job.name)).to(dtype)
-    x = torch.randn(2, 3, *_size(job.name), dtype=dtype)
+    x = torch.randn(2, *_shape(job.name), dtype=dtype)
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.onnx.export(model, (x,), dynamo=True, dynamic_shapes=shapes, verbose=False)
     program.save(path, external_data=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.errors import DownloadError, ExportError, first_line
+from nasnet_zoo.errors import DownloadError, ExportError, UnknownModelError, first_line
+from nasnet_zoo.lookup import identify
 from nasnet_zoo.util.files import sha256_file
-from nasnet_zoo.weights.hub import hub_files, parse_repo
+from nasnet_zoo.util.hub import hub_files, parse_repo
 
 from .metadata import Metadata
 
@@ -33,10 +34,14 @@ def find_export(source: str | Path, local_files_only: bool = False) -> ExportFol
             path = _from_hub(*repo, local_files_only)
         except DownloadError as error:
             raise DownloadError(f"there is no folder {source}, and {error}") from error
-    path = path / MODEL if path.is_dir() else path
-    if not path.is_file():
-        raise ExportError(f"there is no graph at {path}: `nasnet-zoo export` writes one")
-    return read_export(path)
+    else:
+        try:
+            named = identify(source)
+        except UnknownModelError:
+            raise ExportError(f"there is no graph at {path}: `nasnet-zoo export` writes one") from None
+        if named.form != "export":
+            raise named.refused("and an exported graph is needed here", ExportError)
+    return read_export(path / MODEL if path.is_dir() else path)
 
 
 def read_export(path: Path) -> ExportFolder:

@@ -1,16 +1,72 @@
-"""Finds an architecture or a config, by a name that the user gives or in a file."""
+"""What a user names: finds out what it is, and reads of it what a command needs. Imports no torch."""
 
 import dataclasses
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .arch.checks import read_json
-from .arch.config import NetworkConfig, config_of, read_config
+from .arch.config import NetworkConfig, read_config
 from .arch.genotype import Genotype
 from .arch.genotypes import GENOTYPES
 from .arch.kinds import get_kind, kind_of, recognised
-from .errors import ConfigError, UnknownModelError, ZooError
-from .registry import MODELS, UNPUBLISHED, get_model
+from .errors import ConfigError, DownloadError, UnknownModelError, ZooError
+from .registry import MODELS, get_model
+from .util.hub import hub_files, parse_repo
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+_TRANSFER = "`nasnet-zoo transfer {what} --max-madds 600M -o FOLDER` makes a network of it"
+_LOADED = "`nasnet-zoo predict -m {what}` takes it, and `nasnet-zoo export {what}` makes a graph of it"
+# What each form is, and what can take it.
+FORMS = {
+    "model": ("a model of the zoo", _LOADED),
+    "weights": ("weights of a model of the zoo", _LOADED),
+    "repo": ("a Hub repo", _LOADED),
+    "checkpoint": ("a checkpoint folder", _LOADED),
+    "training": ("a training's run folder", "`nasnet-zoo train` with the options that began it finishes it"),
+    "genotype": ("a genotype, which is cells without a size", _TRANSFER),
+    "architecture": ("a file with an architecture, which has no size", _TRANSFER),
+    "search": ("a search's run folder", _TRANSFER.replace("of it", "of its best cell")),
+    "config": (
+        "a network's config, which has no model.safetensors beside it",
+        "`nasnet-zoo train -m {what} -o FOLDER` trains it",
+    ),
+    "export": ("an exported graph", "`nasnet-zoo predict`, eval, bench and demo take it"),
+    "foreign": ("a file of foreign weights", "`nasnet-zoo convert {what} -m MODEL -o FOLDER` makes a checkpoint of it"),
+    "file": ("a file of no form that this nasnet_zoo knows", "see `nasnet-zoo COMMAND --help` for what can be named"),
+    "folder": (
+        "a folder that is neither a checkpoint, a training, a search nor an exported graph",
+        "see `nasnet-zoo COMMAND --help` for what can be named",
+    ),
+}
+# A folder is of the first form of which it has a file.
+FOLDERS = {
+    "checkpoint": (WEIGHTS,),
+    "export": ("model.onnx",),
+    "search": ("journal.sqlite", "best.json"),
+    "training": ("state.safetensors", f"checkpoint/{CONFIG}"),
+    "config": (CONFIG,),
+}
+FOREIGN = (".h5", ".hdf5", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".gz", ".tgz", ".index", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a user named: its form, one of FORMS, and its `path` if it is a file or folder. `name` is the zoo's name of
+    a model, or of weights with their `tag`, or of a genotype."""
+
+    what: str
+    form: str
+    path: Path | None = None
+    name: str = ""
+    tag: str | None = None
+
+    def refused(self, problem: str, error: type[ZooError] = ConfigError) -> ZooError:
+        """The error for something that exists but cannot serve: what it is, why not, and what can take it."""
+        title, advice = FORMS[self.form]
+        return error(f"{self.what} is {title}, {problem}: {advice.format(what=self.what)}")
 
 
 class Found(NamedTuple):
@@ -21,38 +77,118 @@ class Found(NamedTuple):
     title: str
 
 
-def find_config(what: str) -> NetworkConfig:
-    """The config of a zoo name, a checkpoint folder or a `config.json`."""
-    path = Path(what)
-    if what not in MODELS and path.exists():
-        return read_config(path / "config.json" if path.is_dir() else path)[0]
-    return get_model(what).config
+def identify(what: str | Path) -> Named:
+    """Finds out what a user means; opens no connection, and reads no file's contents but that of a JSON file.
+
+    Names of the zoo come first, then files and folders, then names in another case and the form of a Hub repo. Raises
+    UnknownModelError, with the nearest names, if there is nothing of that name.
+    """
+    what = str(what)
+    if what in MODELS:
+        return Named(what, "model", name=what)
+    if what in GENOTYPES:
+        return Named(what, "genotype", name=what)
+    name, dot, tag = what.rpartition(".")
+    if dot and name in MODELS:
+        return Named(what, "weights", name=name, tag=tag)
+    with suppress(OSError, ValueError):  # the name may be too long for a path, or hold a zero byte
+        if Path(what).exists():
+            return _identify_path(what, Path(what))
+    for known, form in (*((known, "genotype") for known in GENOTYPES), *((known, "model") for known in MODELS)):
+        if what.lower() == known.lower():
+            return Named(what, form, name=known)
+    if parse_repo(what):
+        return Named(what, "repo")
+    if "/" in what or "\\" in what or Path(what).suffix in (".json", ".onnx", *FOREIGN):
+        also = "" if Path(what).suffix else ", and it is no Hub repo's org/repo[@revision] either"
+        raise UnknownModelError(f"there is no file or folder {what}{also}")
+    try:
+        get_model(name if dot and not tag.isdigit() else what)  # raises, with the nearest names
+    except UnknownModelError as error:
+        raise UnknownModelError(f"{error}; genotypes: {', '.join(GENOTYPES)}") from None
+    raise UnknownModelError(f"there is no model {what!r} in the zoo")
 
 
-def find_architecture(what: str) -> Found:
-    """The architecture for the name of a genotype or model, for a checkpoint folder, or for a JSON file with an
-    architecture, a config or the result of a search (best.json)."""
-    for name, genotype in GENOTYPES.items():
-        if what.lower() == name.lower():
-            return Found(kind_of(genotype), genotype, name)
-    path = Path(what)
-    if what in MODELS or what.lower() in UNPUBLISHED or not path.exists():
-        if what not in MODELS and path.suffix == ".json":
-            raise ConfigError(f"there is no file {what}")
-        try:
-            config = get_model(what.lower()).config
-        except UnknownModelError as error:
-            raise UnknownModelError(f"{error}; genotypes: {', '.join(GENOTYPES)}") from None
-        return Found(config.kind, config.architecture, what)
-    return read_architecture(path / "config.json" if path.is_dir() else path)
+def _identify_path(what: str, path: Path) -> Named:
+    if path.is_dir():
+        forms = (form for form, names in FOLDERS.items() if any((path / name).is_file() for name in names))
+        form = next(forms, "folder")
+        within = {"config": CONFIG, "training": "checkpoint"}.get(form)
+        return Named(what, form, path / within if within and (path / within).exists() else path)
+    pair = [path.with_name(name) for name in (CONFIG, WEIGHTS)]
+    if path in pair and all(file.is_file() for file in pair):
+        return Named(what, "checkpoint", path.parent)
+    if path.suffix == ".json":
+        value = read_json(path, "architecture or config")
+        return Named(what, "config" if isinstance(value, dict) and "network" in value else "architecture", path)
+    if path.suffix == ".onnx":
+        return Named(what, "export", path)
+    return Named(what, "foreign" if path.suffix.lower() in FOREIGN else "file", path)
+
+
+def repo_files(named: Named, names: tuple[str, ...], *, local_files_only: bool = False) -> Path:
+    """The folder of a Hub repo's files; raises DownloadError, which says too that there is no such folder here."""
+    repo, revision = parse_repo(named.what) or (named.what, None)
+    try:
+        return hub_files(repo, names, revision, local_files_only=local_files_only)
+    except DownloadError as error:
+        raise DownloadError(f"there is no file or folder {named.what}, and {error}") from error
+
+
+def find_config(what: str | Path) -> NetworkConfig:
+    """The config of whatever a user names: a model, a checkpoint, a training, a config file or a Hub repo.
+
+    Raises UnknownModelError for what does not exist, ConfigError for what has no config, and DownloadError.
+    """
+    named = identify(what)
+    config = _config(named)
+    if config is None:
+        raise named.refused("and a network's config is needed here")
+    return config
+
+
+def find_architecture(what: str | Path) -> Found:
+    """The architecture of whatever a user names: a genotype, the best cell of a search (its folder or best.json), a
+    JSON file with an architecture, or anything that has a config.
+
+    Raises UnknownModelError for what does not exist, ConfigError for what has no architecture, and DownloadError.
+    """
+    named = identify(what)
+    if named.form == "genotype":
+        return Found(kind_of(GENOTYPES[named.name]), GENOTYPES[named.name], named.name)
+    if named.form in ("search", "architecture"):
+        return _best(named) if named.form == "search" else read_architecture(named.path)
+    config = _config(named)
+    if config is None:
+        raise named.refused("and an architecture is needed here")
+    return Found(config.kind, config.architecture, named.name or Path(named.what).resolve().stem)
+
+
+def _config(named: Named) -> NetworkConfig | None:
+    """The config of what was named, None if it has none."""
+    if named.form in ("model", "weights"):
+        return get_model(named.name).config
+    if named.form == "repo":
+        return read_config(repo_files(named, (CONFIG,)) / CONFIG)[0]
+    if named.form == "config":
+        return read_config(named.path)[0]
+    if named.form in ("checkpoint", "training") and (named.path / CONFIG).is_file():
+        return read_config(named.path / CONFIG)[0]
+    return None
+
+
+def _best(named: Named) -> Found:
+    best = named.path / "best.json"
+    if not best.is_file():
+        raise ConfigError(
+            f"{named.what} is a search without a finished child: `nasnet-zoo search {named.what}` goes on"
+        )
+    return read_architecture(best)._replace(title=named.path.resolve().name)
 
 
 def read_architecture(path: Path) -> Found:
-    """The architecture in a JSON file: alone, with its kind as in best.json, or inside a config."""
+    """The architecture in a JSON file, alone or with its kind as in best.json."""
     value = read_json(path, "architecture")
-    if isinstance(value, dict) and "network" in value:
-        config = config_of(value, path)[0]
-        return Found(config.kind, config.architecture, path.stem)
     try:
         if isinstance(value, dict) and "architecture" in value:
             kind, bare = value.get("kind"), value["architecture"]

@@ -90,7 +90,7 @@ def get_model(name: str) -> ModelInfo:
     if name in MODELS:
         return MODELS[name]
     for prefix, title in UNPUBLISHED.items():
-        if name == prefix or name.startswith(f"{prefix}-"):
+        if name.lower() == prefix or name.lower().startswith(f"{prefix}-"):
             raise UnknownModelError(
                 f"{title}'s cells are published only as figures of the NASNet paper (appendix B), so the zoo has none "
                 f"under this name; a genotype you transcribe yourself builds with nasnet_zoo.create(config)"

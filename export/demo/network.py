@@ -1,17 +1,19 @@
-"""From a network to its demo."""
+"""From a network, or its exported graph, to its demo."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.data.images import ImageSource
 from nasnet_zoo.errors import ConfigError
 
 from ..exporter import to_onnx
-from ..folder import MODEL
+from ..folder import find_export
 from .site import build_site
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def build_demo(
     out: str | Path,
     precision: str = "fp16",
     images: Sequence[ImageSource] = (),
-    examples: Sequence[str | Path] = (),
+    examples: Sequence[str | Path] | None = None,
     *,
     name: str = "network",
     license: str = "",
@@ -32,16 +34,34 @@ def build_demo(
     """Exports `network` and writes the static site that runs it into the folder `out`; see build_site and to_onnx for
     the options and errors."""
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
-        folder = Path(temporary)
-        about = dict(name=name, license=license, source=source)
-        if to_onnx(network, folder / "graph", precision, images=images, **about).data_sha256:
-            raise ConfigError(f"{name} has too many weights for a page in {precision}: try int8, or a smaller network")
-        config, kind = network.config, get_kind(network.config.kind)
-        card = asdict(config.preprocess) | {"name": name, "precision": precision, "channels": config.in_channels}
-        card |= {"labels": network.labels, "license": license or "not stated", "accuracy": None}
-        card["source"] = f"The weights are those of {source}"
-        drawings = {}
+        graph = Path(temporary) / "graph"
+        to_onnx(network, graph, precision, images=images, name=name, license=license, source=source)
+        build_graph_demo(graph, out, examples)
+
+
+def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str | Path] | None = None) -> None:
+    """`build_demo` for a graph that is exported already: its folder. Without `examples` the page offers those that the
+    package has for the network's label set. Raises ConfigError for a graph that a page cannot run, and ExportError."""
+    found = find_export(graph)
+    data = found.metadata
+    if data.data_sha256:
+        raise ConfigError(f"{data.name} has too many weights for a page in {data.precision}: try int8")
+    if data.pixels:
+        raise ConfigError(f"{graph} takes pixels, and the page normalises pictures itself: export it without --pixels")
+    card = asdict(data.preprocess) | {"name": data.name, "precision": data.precision, "channels": data.channels}
+    card |= {"labels": data.labels, "license": data.license or "not stated", "accuracy": None}
+    card["source"] = f"The weights are those of {data.source}"
+    config = NetworkConfig.from_json(data.config)
+    kind, drawings = get_kind(config.kind), {}
+    with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         for part in kind.parts:
-            kind.draw(config.architecture, folder / f"{part}.svg", only=part)
-            drawings[f"{part} cell"] = (folder / f"{part}.svg").read_text(encoding="utf-8")
-        build_site(out, (folder / "graph" / MODEL).read_bytes(), card, drawings, examples)
+            drawing = Path(temporary) / f"{part}.svg"
+            kind.draw(config.architecture, drawing, only=part)
+            drawings[f"{part} cell"] = drawing.read_text(encoding="utf-8")
+    build_site(out, found.model.read_bytes(), card, drawings, _shipped(config) if examples is None else examples)
+
+
+def _shipped(config: NetworkConfig) -> list[Path]:
+    """The package's own pictures of a network's classes."""
+    folder = Path(str(files("nasnet_zoo"))) / "assets" / f"{config.labels}-examples"
+    return sorted(folder.iterdir()) if isinstance(config.labels, str) and folder.is_dir() else []

@@ -8,6 +8,7 @@ from .app import app
 # Each registers its commands; help shows them in this order.
 # isort: off
 from . import zoo  # noqa: F401
+from . import info  # noqa: F401
 from . import train  # noqa: F401
 from . import search  # noqa: F401
 from . import export  # noqa: F401

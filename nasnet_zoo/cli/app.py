@@ -19,7 +19,12 @@ app = typer.Typer(
 console = Console(markup=False)  # brackets in names of files and models are literal too
 
 SHIPPED = "nasnet-a-cifar-small"
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Zoo name, name.tag, org/repo[@revision] or folder.")]
+# What every command takes that needs weights, an architecture with its size, or only the architecture.
+WEIGHTS = "Zoo name, name.tag, checkpoint or training folder, or org/repo[@revision]"
+CONFIG = "Zoo name, config.json, checkpoint or training folder, or org/repo[@revision]"
+ARCHITECTURE = f"Genotype's name or JSON file, search folder, best.json; or: {CONFIG}"
+GRAPH = "or an exported graph's folder"
+ModelOption = Annotated[str, typer.Option("--model", "-m", help=f"{WEIGHTS}, {GRAPH}.")]
 DeviceOption = Annotated[
     str | None, typer.Option(help="Where to run: cpu, cuda, ...; by default a GPU if there is one.")
 ]
@@ -62,6 +67,17 @@ def loaded(model: str, device: str | None):
     from ..weights.loading import load
 
     return load(model, device=chosen_device(device))
+
+
+def classifier(model: str, device: str | None):
+    """The network that a user named, or the session of an exported graph: both have `predict` and `labels`."""
+    from ..lookup import identify
+
+    if identify(model).form != "export":
+        return loaded(model, device)
+    from nasnet_zoo.export import Session
+
+    return Session(model, None if device is None else [device.partition(":")[0]])
 
 
 def progress_bar():

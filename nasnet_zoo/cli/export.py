@@ -10,7 +10,7 @@ from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.export.providers import Provider
 
 from ..errors import ConfigError
-from .app import SHIPPED, JsonOption, app, console, print_json
+from .app import CONFIG, GRAPH, SHIPPED, WEIGHTS, JsonOption, app, console, print_json
 
 
 def _size(text: str) -> Any:
@@ -23,19 +23,17 @@ def _size(text: str) -> Any:
     return int(sides[0]), int(sides[-1])
 
 
-def _known(precision: str) -> str:
-    PRECISIONS.row(precision)
-    return precision
+def _known(precision: str | None) -> str | None:
+    return None if precision is None else PRECISIONS.known(precision)
 
 
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        metavar=f"[{'|'.join(PRECISIONS)}]",
-        callback=_known,
-        help=f"The graph's numbers. {'; '.join(f'{name}: {row.title}' for name, row in PRECISIONS.items())}.",
-    ),
-]
+_precision = typer.Option(
+    metavar=f"[{'|'.join(PRECISIONS)}]",
+    callback=_known,
+    help=f"The graph's numbers. {'; '.join(f'{name}: {row.title}' for name, row in PRECISIONS.items())}.",
+)
+PrecisionOption = Annotated[str, _precision]
+OwnPrecisionOption = Annotated[str | None, _precision]  # by default that of an exported graph
 ImagesOption = Annotated[
     Path | None,
     typer.Option(help="A folder of pictures like those the graph will get; a calibrated precision needs them."),
@@ -44,7 +42,7 @@ ImagesOption = Annotated[
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.")],
+    model: Annotated[str, typer.Argument(help=f"{WEIGHTS}.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The folder to write; by default NAME-PRECISION in this folder.")
     ] = None,
@@ -109,9 +107,9 @@ def _print_report(report: Any, out: Path) -> None:
 
 @app.command()
 def bench(
-    names: Annotated[list[str], typer.Argument(help="Zoo names, or checkpoint folders.")],
+    names: Annotated[list[str], typer.Argument(help=f"Each: {CONFIG}, {GRAPH}.")],
     provider: Annotated[Provider | None, typer.Option(help="Where to run; by default a GPU if there is one.")] = None,
-    precision: PrecisionOption = "fp32",
+    precision: OwnPrecisionOption = None,
     batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; can be given several times.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 20,
     only: Annotated[
@@ -128,10 +126,11 @@ def bench(
 
     from rich.table import Table
 
-    from nasnet_zoo.export.bench import CONTENDERS, bench
+    from nasnet_zoo.export.bench import CONTENDERS, bench, precision_of
     from nasnet_zoo.export.providers import SHORT, choose
 
-    chosen = provider or SHORT[choose(None, precision)[0]]
+    precisions = {name: precision_of(name, precision) for name in names}  # before anything takes time
+    providers = {name: provider or SHORT[choose(None, precisions[name])[0]] for name in names}
     table = Table(box=None)
     for column in ("model", "batch", "what", "images/s", "ms p50", "ms p99", "MiB"):
         table.add_column(column, justify="left" if column in ("model", "what") else "right", no_wrap=True)
@@ -139,12 +138,13 @@ def bench(
     with TemporaryDirectory(prefix="nasnet-zoo-bench-") as folder, Console(stderr=True).status("starting") as status:
         for name in names:
             for size in batch or [1]:
+                where = providers[name], precisions[name]
                 rows, failed = bench(
-                    *(name, Path(folder), chosen, precision, size, rounds, only or CONTENDERS), on_round=status.update
+                    *(name, Path(folder), *where, size, rounds, only or CONTENDERS), on_round=status.update
                 )
                 failures |= {f"{name}, batch {size}, {contender}": reason for contender, reason in failed.items()}
                 for row in rows:
-                    records.append({"model": name, "provider": chosen, "precision": precision, **asdict(row)})
+                    records.append({"model": name, "provider": where[0], "precision": where[1], **asdict(row)})
                     memory = "" if row.mebibytes is None else f"{row.mebibytes:,.0f}"
                     figures = (f"{row.images_per_second:,.1f}", f"{row.p50:,.2f}", f"{row.p99:,.2f}", memory)
                     table.add_row(name, str(size), row.contender, *figures)
@@ -158,15 +158,19 @@ def bench(
 
 @app.command()
 def demo(
-    model: Annotated[str, typer.Argument(help="Zoo name, name.tag, org/repo[@revision] or folder.")] = SHIPPED,
+    model: Annotated[str, typer.Argument(help=f"{WEIGHTS}, {GRAPH}.")] = SHIPPED,
     build: Annotated[
         Path | None, typer.Option(help="Write the static site into this folder instead of serving it.")
     ] = None,
-    precision: PrecisionOption = "fp16",
+    precision: OwnPrecisionOption = None,
     images: ImagesOption = None,
     examples: Annotated[
-        Path | None, typer.Option(help="A folder of pictures that the page offers as examples.")
+        Path | None,
+        typer.Option(help="A folder of pictures that the page offers as examples; by default the package's own."),
     ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to serve at; 0.0.0.0 is every one that this machine has.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve; 0 is any free port.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
@@ -176,20 +180,28 @@ def demo(
     from tempfile import TemporaryDirectory
 
     from nasnet_zoo.export.demo import serve
-    from nasnet_zoo.export.demo.network import build_demo
+    from nasnet_zoo.export.demo.network import build_demo, build_graph_demo
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin
 
+    from ..lookup import identify
     from ..weights.loading import load
 
+    graph = identify(model).form == "export"
     calibration = _pictures(images, CALIBRATION) if images is not None else []
-    check_options(precision, "native", False, 1, calibration)
-    shown = _pictures(examples, 12, "--examples") if examples is not None else []
+    if graph and (precision is not None or calibration):
+        raise ConfigError(f"{model} is a graph already: leave out --precision and --images, or name the network")
+    if not graph:
+        check_options(precision or "fp16", "native", False, 1, calibration)
+    shown = _pictures(examples, 12, "--examples") if examples is not None else None
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"
         with Console(stderr=True).status("exporting"):
-            build_demo(load(model), site, precision, calibration, shown, **origin(model))
+            if graph:
+                build_graph_demo(model, site, shown)
+            else:
+                build_demo(load(model), site, precision or "fp16", calibration, shown, **origin(model))
         if build is None:
-            serve(site, port=port, open_browser=open_browser)
+            serve(site, host, port, open_browser)
         else:
             console.print(f"wrote {build}: open it with a web server, or push it to a static Space", soft_wrap=True)
 

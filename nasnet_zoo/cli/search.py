@@ -2,9 +2,10 @@
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from click import Context, HelpFormatter
@@ -12,10 +13,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
-from .app import DeviceOption, app, chosen_device, console, million, print_json, progress_bar
-
-if TYPE_CHECKING:
-    from ..lookup import Found
+from .app import ARCHITECTURE, DeviceOption, app, chosen_device, console, million, print_json, progress_bar
 
 
 class _WithTables(TyperCommand):
@@ -80,7 +78,10 @@ def search(
         return
     best = result.best
     console.print(f"best of {result.children:,} children: child {best.child}, reward {best.reward:.4f}", soft_wrap=True)
-    console.print(f"see {folder / 'report.html'}; next: nasnet-zoo transfer {folder / 'best.json'}", soft_wrap=True)
+    console.print(f"see {folder / 'report.html'}", soft_wrap=True)
+    if settings.space.space().kind is not None:  # the cells of a table cannot be built
+        command = ["nasnet-zoo", "transfer", str(folder), "--max-madds", "600M", "-o", f"{folder}-600M"]
+        console.print(f"next: {shlex.join(command)}", soft_wrap=True)
 
 
 def _start(folder: Path, preset: str | None, config: Path | None):
@@ -127,7 +128,7 @@ def report(
 
 @app.command()
 def transfer(
-    source: Annotated[str, typer.Argument(help="best.json, a search's run folder, or a genotype's name or file.")],
+    source: Annotated[str, typer.Argument(help=f"{ARCHITECTURE}.")],
     max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds: 600M, 2.5G.")] = None,
     params: Annotated[str | None, typer.Option(help="The most parameters: 5.3M.")] = None,
     cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,
@@ -153,9 +154,11 @@ def transfer(
     """Build a network of a given size from a found cell."""
     from nasnet_zoo.search.scaling import Target, best_of, ladder
 
+    from ..lookup import find_architecture
+
     if rerank:
-        source = _rerank(Path(source), rerank, epochs, data, device)
-    found = _found(source)
+        source = _rerank(source, rerank, epochs, data, device)
+    found = find_architecture(source)
     target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
     rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
     best = best_of(rungs, target)
@@ -181,13 +184,17 @@ def transfer(
         console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
 
 
-def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str | None) -> str:
+def _rerank(source: str, count: int, epochs: int, data: str | None, device: str | None) -> str:
     """Trains a search's best cells for longer, prints how well the short training ranked them, and returns the best."""
     from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
     from nasnet_zoo.search.reranking import rerank as reranked
 
-    if not folder.is_dir():
-        raise SearchError(f"--rerank needs the run folder of a search, and {folder} is none")
+    from ..lookup import identify
+
+    named = identify(source)
+    if named.form != "search":
+        raise named.refused("and --rerank needs the run folder of a search", SearchError)
+    folder = named.path
     with progress_bar() as progress:
         task = progress.add_task("training the best for longer", total=count)
         result = reranked(
@@ -210,14 +217,6 @@ def _rerank(folder: Path, count: int, epochs: int, data: str | None, device: str
     where = folder / RERANK.format(epochs)
     console.print(f"Kendall's rank correlation of the two: {agreed}; all of it in {where}", soft_wrap=True)
     return str(folder / BEST_RERANKED)
-
-
-def _found(source: str) -> "Found":
-    """The architecture of a best.json, a run folder, or whatever `draw` takes."""
-    from ..lookup import find_architecture
-
-    best = Path(source) / "best.json"
-    return find_architecture(str(best) if best.is_file() else source)
 
 
 def _amount(text: str | None, option: str) -> float | None:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from .app import DeviceOption, app, chosen_device, console, progress_bar
+from .app import CONFIG, DeviceOption, app, chosen_device, console, progress_bar
 
 
 @app.command()
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that it holds is resumed.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="The zoo name of the architecture, or a config.json.")],
+    model: Annotated[str, typer.Option("--model", "-m", help=f"The architecture: {CONFIG}.")],
     recipe: Annotated[str, typer.Option(help="The name of a recipe.")] = "cifar-quick",
     data: Annotated[str, typer.Option(help="cifar10, or a folder that holds it.")] = "cifar10",
     seed: Annotated[int, typer.Option(help="The seed of the first weights and of the augmentation.")] = 0,

@@ -1,4 +1,4 @@
-"""The commands of the zoo itself: list, info, draw, predict, eval, convert."""
+"""The commands of the zoo itself: list, draw, predict, eval, convert."""
 
 import textwrap
 import time
@@ -9,8 +9,22 @@ import typer
 from rich.table import Table
 
 from ..errors import ZooError
-from ..registry import MODELS, get_model, list_models, stated
-from .app import SHIPPED, DeviceOption, JsonOption, ModelOption, app, console, loaded, million, print_json, progress_bar
+from ..registry import MODELS, list_models
+from .app import (
+    ARCHITECTURE,
+    CONFIG,
+    SHIPPED,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    app,
+    classifier,
+    console,
+    loaded,
+    million,
+    print_json,
+    progress_bar,
+)
 
 
 @app.command("list")
@@ -39,49 +53,8 @@ def list_command(
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="A zoo name.")], as_json: JsonOption = False) -> None:
-    """Show a model's scale, size, cost, published figures and weights."""
-    model = get_model(name)
-    cost, config, published = model.cost, model.config, model.published
-    if as_json:
-        weights = [vars(source) for source in model.weights]
-        counted = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-        record = {"name": name, "description": model.description, "paper": model.paper, "license": model.license}
-        print_json({**record, **counted, "published": vars(published), "weights": weights, "config": config.to_json()})
-        return
-    prepared = config.preprocess
-    figures = ", ".join(f"{kind} {v} %" for kind, v in (("top-1", published.top1), ("top-5", published.top5)) if v)
-    table = Table(box=None, show_header=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for key, value in (
-        ("model", f"{name}: {model.description}"),
-        ("paper", f"{model.paper}; licence of the weights {model.license}"),
-        ("scale", ", ".join(f"{field} {value}" for field, value in vars(config.scale).items())),
-        (
-            "picture",
-            f"{prepared.size[0]} x {prepared.size[1]} px, middle {prepared.crop:.1%}, {prepared.interpolation}",
-        ),
-        ("mean, std", f"{list(prepared.mean)}, {list(prepared.std)}"),
-        ("classes", f"{config.num_classes} ({config.labels})"),
-        ("parameters", f"{cost.parameters:,} (published: {million(published.parameters) or 'none'})"),
-        ("multiply-adds", f"{cost.multiply_adds:,} (published: {million(published.multiply_adds) or 'none'})"),
-        ("published", f"{figures or 'nothing'}: {published.source}"),
-        *([] if model.weights else [("weights", "none yet: nasnet_zoo.create() gives it freshly initialised")]),
-    ):
-        table.add_row(key, value)
-    for source in model.weights:
-        address, accuracy, who = stated(source)
-        measured = "" if accuracy == "-" else f"; top-1 / top-5 {accuracy} % ({who})"
-        table.add_row("weights", f"{name}.{source.tag}: {source.form}, {address}{measured}")
-    console.print(table)
-
-
-@app.command()
 def draw(
-    what: Annotated[
-        str, typer.Argument(help="A genotype's or model's name, or a JSON file with a genotype or config.")
-    ],
+    what: Annotated[str, typer.Argument(help=f"{ARCHITECTURE}.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write: .svg or .png.")],
 ) -> None:
     """Draw the cells of an architecture."""
@@ -102,7 +75,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Classify pictures and print the most probable classes."""
-    network = loaded(model, device)
+    network = classifier(model, device)
     records = []
     for path in images:
         start = time.perf_counter()
@@ -181,7 +154,7 @@ def eval_command(
 def convert(
     source: Annotated[Path, typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .pth or .safetensors.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint folder to write.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="The zoo name of the architecture, or a config.json.")],
+    model: Annotated[str, typer.Option("--model", "-m", help=f"The architecture: {CONFIG}.")],
     half: Annotated[bool, typer.Option("--float16", help="Store the weights as float16.")] = False,
 ) -> None:
     """Convert foreign weights into a checkpoint folder."""

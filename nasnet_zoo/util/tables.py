@@ -32,3 +32,8 @@ class Table(dict[str, Row], Generic[Row]):
         if name not in self:
             raise ConfigError(f"there is no {self.what} {name!r}; there are {', '.join(self)}")
         return self[name]
+
+    def known(self, name: str) -> str:
+        """The name, if it is a row's; raises ConfigError."""
+        self.row(name)
+        return name

@@ -1,20 +1,19 @@
 """`load` and `create`: from a name, folder, repo or config to a network."""
 
 import dataclasses
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..arch.config import NetworkConfig
-from ..errors import ConfigError, UnknownModelError
+from ..errors import CheckpointError, ConfigError
+from ..lookup import identify, repo_files
 from ..networks.build import build
 from ..networks.network import Network
-from ..registry import MODELS, get_model
-from .checkpoint import load_folder
-from .hub import parse_repo
-from .pretrained import hub_folder, pretrained_folder
+from ..registry import get_model
+from .checkpoint import CONFIG, WEIGHTS, load_folder
+from .pretrained import pretrained_folder
 
 
 def load(
@@ -34,7 +33,8 @@ def load(
 
     Args:
         source: a zoo name ("nasnet-a-mobile"), a name and a tag ("nasnet-a-mobile.keras") that selects one source of
-            its weights, a Hub repo ("org/repo" or "org/repo@revision"), or a checkpoint folder.
+            its weights, a Hub repo ("org/repo" or "org/repo@revision"), a checkpoint folder, or the run folder of a
+            training, whose checkpoint is loaded.
         num_classes: with another number than its own, the network gets a new classifier with fresh weights.
         in_channels: with another number than its own, the network's first filters are averaged over the channels.
         dtype: of the weights; float32 if None.
@@ -53,26 +53,22 @@ def load(
         ConfigError: for a config that cannot be read, or an option that does not make sense.
         ZooError: for a device that is not there.
     """
-    folder = _folder(str(source), local_files_only)
+    folder = checkpoint_folder(source, local_files_only=local_files_only)
     options = dict(num_classes=num_classes, in_channels=in_channels, dtype=dtype, device=device, verify=verify)
     return load_folder(folder, **options)
 
 
-def _folder(source: str, local_files_only: bool) -> Path:
-    if source in MODELS:
-        return pretrained_folder(get_model(source), local_files_only=local_files_only)
-    name, dot, tag = source.rpartition(".")
-    if dot and name in MODELS:
-        return pretrained_folder(get_model(name), tag, local_files_only=local_files_only)
-    with suppress(OSError):  # the name may be too long for a path
-        if Path(source).exists():
-            return Path(source)
-    if repo := parse_repo(source):
-        return hub_folder(*repo, local_files_only=local_files_only)
-    if "/" in source or "\\" in source:
-        raise UnknownModelError(f"there is no folder {source}, and it is no Hub repo's org/repo[@revision] either")
-    get_model(name if dot and not tag.isdigit() else source)  # raises, with the nearest names
-    raise UnknownModelError(f"there is no model {source!r} in the zoo")
+def checkpoint_folder(source: str | Path, *, local_files_only: bool = False) -> Path:
+    """The checkpoint folder of whatever has weights: a zoo name, name.tag, a checkpoint, a training that has written
+    its checkpoint, or a Hub repo; fetched if necessary. Raises as `load` does."""
+    named = identify(source)
+    if named.form in ("model", "weights"):
+        return pretrained_folder(get_model(named.name), named.tag, local_files_only=local_files_only)
+    if named.form == "repo":
+        return repo_files(named, (CONFIG, WEIGHTS), local_files_only=local_files_only)
+    if named.form == "checkpoint" or named.form == "training" and (named.path / CONFIG).is_file():
+        return named.path
+    raise named.refused(f"and a checkpoint ({CONFIG} and {WEIGHTS}) is needed here", CheckpointError)
 
 
 def create(name_or_config: str | NetworkConfig, **scale: Any) -> Network:

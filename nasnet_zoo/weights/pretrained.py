@@ -21,8 +21,8 @@ from ..errors import CheckpointError, ConversionError, DownloadError, UnknownMod
 from ..registry import ModelInfo, WeightSource
 from ..util.environment import cache_root
 from ..util.files import locked, sha256_file
+from ..util.hub import hub_files
 from .checkpoint import CONFIG, WEIGHTS, read_weights, write_checkpoint
-from .hub import hub_files
 
 log = logging.getLogger("nasnet_zoo")
 

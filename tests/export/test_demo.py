@@ -22,6 +22,7 @@ from nasnet_zoo.data.images import prepare
 from nasnet_zoo.errors import ConfigError, ImageError, ZooError
 from nasnet_zoo.export import to_onnx
 from nasnet_zoo.export.demo import build_site, serve
+from nasnet_zoo.export.demo.network import build_graph_demo
 from nasnet_zoo.export.demo.server import CONTENT_SECURITY_POLICY, SiteServer, site_server
 
 IMAGES = Path(__file__).parents[1] / "images"
@@ -65,7 +66,8 @@ def site(network, graph, tmp_path_factory):
     card = CARD | {name: getattr(preprocess, name) for name in ("mean", "std", "crop", "resize", "interpolation")}
     card |= {"name": "nasnet-a-cifar-small", "labels": list(network.labels), "accuracy": "82.94 %"}
     cell = '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="90"><rect width="900" height="90"/></svg>'
-    build_site(folder, graph, card, {"normal cell": cell}, sorted(IMAGES.glob("*.png")))
+    cells = {"normal cell": cell, "reduction cell": cell.replace("900", "450").replace("90", "120")}
+    build_site(folder, graph, card, cells, sorted(IMAGES.glob("*.png")))
     return folder
 
 
@@ -204,6 +206,38 @@ def test_nothing_sticks_out_of_a_narrow_page(page, width):
     assert drawn
 
 
+def test_the_photo_is_shown_large_beside_what_the_network_sees(page, tmp_path):
+    photo = Image.open(IMAGES / "horse.png").resize((1300, 650))
+    photo.save(tmp_path / "large.png")
+    page.drop(tmp_path / "large.png")
+    answer(page, "large.png")
+    sizes = page.evaluate("['photo', 'preview'].map(id => document.getElementById(id)).map(c => [c.width, c.height])")
+    assert sizes == [[640, 320], [32, 32]]
+    boxes = page.evaluate(
+        "['photo', 'preview'].map(id => document.getElementById(id).getBoundingClientRect().toJSON())"
+    )
+    assert boxes[0]["top"] == boxes[1]["top"] and boxes[0]["right"] <= boxes[1]["left"]
+    assert min(box["width"] for box in boxes) > 200 and min(box["height"] for box in boxes) > 200
+    shown = page.evaluate("[...document.getElementById('photo').getContext('2d').getImageData(320, 160, 1, 1).data]")
+    expected = np.asarray(photo.convert("RGB").resize((640, 320)))[160, 320]
+    np.testing.assert_allclose(shown[:3], expected, atol=12)  # browsers shrink with another filter
+
+
+def test_the_classes_are_named(page, network):
+    assert page.text("#names") == ", ".join(network.labels)
+    assert page.evaluate("document.getElementById('known').open")  # ten are few
+
+
+@pytest.mark.parametrize("width", [1280, 700, 360])
+def test_all_cells_are_drawn_at_one_scale(page, width):
+    page.resize(width, 740)
+    page.wait("[...document.querySelectorAll('#drawings img')].every(image => image.complete)")
+    images = "[...document.querySelectorAll('#drawings img')]"
+    scales = page.evaluate(f"{images}.map(image => image.getBoundingClientRect().width / image.naturalWidth)")
+    page.resize(1280, 900)
+    assert len(scales) == 2 and scales[0] == pytest.approx(scales[1], rel=0.02) and scales[0] > 0.4
+
+
 def picture(kind):
     noise = np.random.default_rng(0).integers(0, 256, (61, 97, 4), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(noise).resize((97, 61), Image.Resampling.BICUBIC, box=(0, 0, 12, 8)))
@@ -281,6 +315,31 @@ def test_a_graph_that_cannot_be_loaded_gets_a_sentence(browser, tmp_path):
         assert browser.text("#error").startswith("The file model.onnx could not be loaded (status 404)")
 
 
+def luminance(page, selector):
+    """Of the pixel in the middle of an element's first row of pixels, 0 to 255, as it is painted."""
+    page.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
+    box = page.evaluate(f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().toJSON()")
+    data = page.call("Page.captureScreenshot", format="png")["data"]
+    screen = Image.open(BytesIO(base64.b64decode(data))).convert("L")
+    return screen.getpixel((int(box["x"] + box["width"] / 2), int(box["y"] + 2)))
+
+
+def test_dark_mode_is_dark_in_the_drawings_too(browser, tmp_path):
+    white = '<svg xmlns="http://www.w3.org/2000/svg" width="400" height="90"><rect width="1" height="1"/></svg>'
+    build_site(tmp_path / "site", b"no graph", CARD, {"normal cell": white})
+    with serving(tmp_path / "site") as address:
+        browser.open(address, "failed")
+        browser.wait("document.querySelector('#drawings img')?.complete")
+        seen = {}
+        for scheme in ("light", "dark"):
+            media = [{"name": "prefers-color-scheme", "value": scheme}]
+            browser.call("Emulation.setEmulatedMedia", features=media)
+            seen[scheme] = [luminance(browser, selector) for selector in ("#drawings img", "#cells", "body")]
+        browser.call("Emulation.setEmulatedMedia", features=[])
+    assert min(seen["light"]) > 200 and max(seen["dark"]) < 60
+    assert abs(seen["dark"][0] - seen["dark"][1]) <= 12  # a drawing has the panel's ground
+
+
 def request(address, target):
     """The status, headers and body of a GET whose target is sent as it is, without a client's tidying."""
     parts = urlsplit(address)
@@ -334,6 +393,26 @@ def test_serve_says_where_and_ends_with_ctrl_c(site, capsys, monkeypatch):
     serve(site)
     assert opened.wait(PATIENCE)
     assert capsys.readouterr().out.startswith("The demo is at http://127.0.0.1:")
+
+
+def test_the_host_is_the_one_asked_for(site, run, monkeypatch, capsys):
+    asked = {}
+    monkeypatch.setattr("nasnet_zoo.export.demo.serve", lambda site, *where: asked.update(where=where, site=site))
+    monkeypatch.setattr("nasnet_zoo.export.demo.network.build_demo", lambda *_, **__: None)
+    code, _, err = run("demo", "--host", "0.0.0.0", "--port", "8123", "--no-open")
+    assert code == 0 and asked["where"] == ("0.0.0.0", 8123, False), err
+    with site_server(site, "0.0.0.0") as server:
+        assert server.address == f"http://127.0.0.1:{server.server_port}/"
+
+
+def test_the_package_has_examples_for_its_own_network(graph, tmp_path, network):
+    to_onnx(network, tmp_path / "graph")
+    build_graph_demo(tmp_path / "graph", tmp_path / "site")
+    card = json.loads((tmp_path / "site" / "card.json").read_text())
+    names = [example["caption"] for example in card["examples"]]
+    assert len(names) >= 8 and set(names) <= set(network.labels)
+    for example in card["examples"]:
+        assert network.predict(tmp_path / "site" / example["file"], k=1)
 
 
 def test_serve_explains_what_it_cannot_serve(site, address, tmp_path):

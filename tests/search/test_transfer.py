@@ -193,6 +193,6 @@ def test_only_cells_that_can_be_built_are_transferred(tmp_path):
     [("darts-v2-mobile", "nds"), ("DARTS-V2", "nds"), ("nasnet-a-mobile", "slim"), ("NASNet-A", "slim")],
 )
 def test_a_cell_keeps_the_rules_of_its_family(source, style):
-    from nasnet_zoo.cli.search import _found
+    from nasnet_zoo.lookup import find_architecture
 
-    assert _found(source).architecture.style == style
+    assert find_architecture(source).architecture.style == style

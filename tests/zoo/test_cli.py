@@ -162,7 +162,7 @@ def test_eval_on_cifar10_needs_a_network_for_its_pictures(run, tmp_path):
     [
         "list no-such-*",
         "info nasnet-b",
-        "info NASNet-A",
+        "info no-such-model",
         *(f"draw {name}.json -o out.svg" for name in ("junk", "cut", "deep", "list", "forward", "nowhere")),
         "draw empty -o out.svg",
         "draw no-such-genotype -o out.svg",

@@ -45,8 +45,9 @@ from nasnet_zoo.errors import CheckpointError, ConfigError, ConversionError, Dow
 from nasnet_zoo.models import KERAS_URL, SLIM_URL
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.registry import MODELS, ModelInfo, Published, WeightSource
+from nasnet_zoo.util import hub
 from nasnet_zoo.util.files import sha256_file
-from nasnet_zoo.weights import checkpoint, download, hub, pretrained
+from nasnet_zoo.weights import checkpoint, download, pretrained
 from nasnet_zoo.weights.checkpoint import read_weights
 from nasnet_zoo.weights.foreign import convert_file
 

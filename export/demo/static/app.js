@@ -1,11 +1,13 @@
 // The page: takes pictures by click, key, drop and paste, and shows what the network says.
 
-import { decode, readPixels } from "./picture.js";
+import { decode, readPixels, shrunk } from "./picture.js";
 import { middle, prepare } from "./prepare.js";
 import { Runtime, fetchBytes } from "./runtime.js";
 
 const PRECISIONS = { fp32: "float32", fp16: "float16" };
 const SHOWN = 5;
+const NAMED = 20; // so many classes are named at once; more are named when they are asked for
+const PHOTO = 640; // pixels of the longer side at which the photo is shown
 
 const byId = (id) => document.getElementById(id);
 const say = (id, text) => {
@@ -44,6 +46,12 @@ function describe() {
   say("name", card.name);
   facts.push(`${megabytes(card.bytes)} MB`);
   say("facts", facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")); // lines break between facts only
+  if (card.labels) {
+    byId("known").hidden = false;
+    byId("known").open = card.labels.length <= NAMED;
+    byId("known").firstElementChild.textContent = `The ${card.labels.length} classes that it tells apart`;
+    say("names", card.labels.join(", "));
+  }
   say("source", `${card.source} License of the weights: ${card.license}.`);
   for (const { caption, file } of card.examples) {
     const button = Object.assign(document.createElement("button"), { type: "button" });
@@ -54,7 +62,9 @@ function describe() {
   for (const { caption, file } of card.cells) {
     const figure = document.createElement("figure");
     const link = Object.assign(document.createElement("a"), { href: file });
-    link.append(Object.assign(new Image(), { src: file, alt: `The ${caption} as a graph; opens it alone.` }));
+    const drawing = Object.assign(new Image(), { src: file, alt: `The ${caption} as a graph; opens it alone.` });
+    drawing.addEventListener("load", () => figure.style.setProperty("--width", drawing.naturalWidth));
+    link.append(drawing);
     figure.append(link);
     byId("drawings").append(figure);
     byId("cells").hidden = false;
@@ -98,10 +108,10 @@ async function classify(getBlob, name) {
     say("error", "");
     say("status", `Looking at ${name}.`);
     const network = await runtime; // before the picture: card.json says how to prepare it
-    const { input, preview } = await read(await getBlob(), name);
+    const { photo, input, preview } = await read(await getBlob(), name);
     if (turn !== newest) return;
     const { logits, milliseconds } = await network.run(input);
-    if (turn === newest) show(name, preview, logits, milliseconds, network);
+    if (turn === newest) show(name, { photo, preview }, logits, milliseconds, network);
   } catch (error) {
     if (turn === newest) fail(error);
   }
@@ -115,7 +125,8 @@ async function read(blob, name) {
     throw new Error(`${name} is not a picture that this browser can read: try a JPEG, PNG or WebP file.`);
   }
   try {
-    return prepare(readPixels(bitmap, middle(bitmap.width, bitmap.height, card)), card);
+    const prepared = prepare(readPixels(bitmap, middle(bitmap.width, bitmap.height, card)), card);
+    return { photo: shrunk(bitmap, PHOTO), ...prepared };
   } catch (error) {
     throw new Error(`${name} cannot be used (${error.message}): try a smaller picture.`);
   } finally {
@@ -123,7 +134,7 @@ async function read(blob, name) {
   }
 }
 
-function show(name, preview, logits, milliseconds, network) {
+function show(name, { photo, preview }, logits, milliseconds, network) {
   const best = topClasses(logits);
   byId("classes").replaceChildren(...best.map(bar));
   const time = milliseconds < 100 ? milliseconds.toFixed(1) : Math.round(milliseconds);
@@ -131,13 +142,19 @@ function show(name, preview, logits, milliseconds, network) {
   say("status", `${label}, ${percent(probability)}: computed in ${time} ms by ${network.backendName}.`);
   say("note", network.note ?? "");
   offerSwitch(network);
-  Object.assign(byId("preview"), { width: preview.width, height: preview.height });
-  byId("preview").getContext("2d").putImageData(preview, 0, 0);
-  byId("preview").classList.toggle("small", Math.max(preview.width, preview.height) <= 96);
+  paint("photo", photo, (context) => context.drawImage(photo, 0, 0));
+  paint("preview", preview, (context) => context.putImageData(preview, 0, 0));
+  say("photo-caption", name);
   say("seen-caption", `${name} as the network sees it, ${preview.width} × ${preview.height}`);
   byId("seen").hidden = false;
   document.body.dataset.state = "done";
   if (matchMedia("(max-width: 759px)").matches) byId("answer").scrollIntoView({ block: "nearest" }); // one column
+}
+
+function paint(id, { width, height }, draw) {
+  const canvas = Object.assign(byId(id), { width, height });
+  draw(canvas.getContext("2d"));
+  canvas.classList.toggle("small", Math.max(width, height) <= 96);
 }
 
 function topClasses(logits) {

@@ -26,3 +26,14 @@ export function readPixels(bitmap, { left, top, width, height }) {
   }
   return { width, height, channels: 3, data };
 }
+
+// The whole picture on a canvas, with at most so many pixels on its longer side.
+export function shrunk(bitmap, side) {
+  const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((length) => Math.max(1, Math.round(length * scale)));
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, width, height);
+  return canvas;
+}

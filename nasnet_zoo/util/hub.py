@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import DownloadError, first_line
-from ..util.environment import offline
-from ..util.files import sha256_file
+from .environment import offline
+from .files import sha256_file
 
 log = logging.getLogger("nasnet_zoo")
 

@@ -1,0 +1,169 @@
+"""What a user names: every form, given to every command, serves or is told what it is and what takes it."""
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from toy_search import toy_run
+
+import nasnet_zoo
+from nasnet_zoo.errors import ZooError
+from nasnet_zoo.export import Session, to_onnx
+from nasnet_zoo.lookup import FORMS, find_architecture, find_config, identify
+from nasnet_zoo.weights.loading import checkpoint_folder
+
+SHIPPED = "nasnet-a-cifar-small"
+PICTURE = Path(__file__).parent / "images" / "cat.png"
+TINY = dict(filters=4, stages=(1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with one of each form that a user may have on the disk."""
+    place = tmp_path_factory.mktemp("named")
+    network = nasnet_zoo.create(SHIPPED, **TINY).eval()
+    nasnet_zoo.save(network, place / "checkpoint")
+    shutil.copytree(place / "checkpoint", place / "training" / "checkpoint")
+    (place / "training" / "state.safetensors").write_bytes(b"state")
+    (place / "unfinished").mkdir()
+    (place / "unfinished" / "state.safetensors").write_bytes(b"state")
+    (place / "config").mkdir()
+    shutil.copy(place / "checkpoint" / "config.json", place / "config")
+    shutil.copy(place / "checkpoint" / "config.json", place / "network.json")
+    (place / "genotype.json").write_text(json.dumps(nasnet_zoo.GENOTYPES["NASNet-A"].to_json()))
+    toy_run(place / "search", children=3)
+    to_onnx(network, place / "graph")
+    (place / "weights.pth").write_bytes(b"weights")
+    (place / "folder").mkdir()
+    (place / "notes.txt").write_text("notes")
+    return place
+
+
+# What is named: its form, and whether it has an architecture, a config, weights, a graph.
+NAMES = {
+    "nasnet-a-cifar-small": ("model", True, True, True, False),
+    "nasnet-a-cifar-small.cifar10": ("weights", True, True, True, False),
+    "NASNet-A": ("genotype", True, False, False, False),
+    "pnasnet-5": ("genotype", True, False, False, False),
+    "checkpoint": ("checkpoint", True, True, True, False),
+    "checkpoint/config.json": ("checkpoint", True, True, True, False),
+    "checkpoint/model.safetensors": ("checkpoint", True, True, True, False),
+    "training": ("training", True, True, True, False),
+    "unfinished": ("training", False, False, False, False),
+    "config": ("config", True, True, False, False),
+    "network.json": ("config", True, True, False, False),
+    "genotype.json": ("architecture", True, False, False, False),
+    "search": ("search", True, False, False, False),
+    "search/best.json": ("architecture", True, False, False, False),
+    "graph": ("export", False, False, False, True),
+    "graph/model.onnx": ("export", False, False, False, True),
+    "weights.pth": ("foreign", False, False, False, False),
+    "folder": ("folder", False, False, False, False),
+    "notes.txt": ("file", False, False, False, False),
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+def test_what_is_named_serves_or_is_told_what_it_is(place, monkeypatch, what):
+    monkeypatch.chdir(place)
+    form, *serves = NAMES[what]
+    assert identify(what).form == form
+    takers = (find_architecture, find_config, checkpoint_folder, Session)
+    for taker, can in zip(takers, serves):
+        if can:
+            assert taker(what)
+            continue
+        with pytest.raises(ZooError) as refused:
+            taker(what)
+        title, _ = FORMS[form]
+        assert str(refused.value).startswith(f"{what} is {title}, and ")
+        assert "{what}" not in str(refused.value)
+
+
+def test_every_form_is_tried():
+    assert {form for form, *_ in NAMES.values()} | {"repo"} == set(FORMS)
+
+
+COMMANDS = {
+    "draw": (0, ["draw", "{}", "-o", "{out}/cells.svg"]),
+    "transfer": (0, ["transfer", "{}", "--max-madds", "600M"]),
+    "info": (None, ["info", "{}"]),
+    "predict": (2, ["predict", str(PICTURE), "--model", "{}"]),
+    "export": (2, ["export", "{}", "-o", "{out}/graph"]),
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_take_what_has_what_they_need(place, monkeypatch, tmp_path, run, command, what):
+    monkeypatch.chdir(place)
+    form, *serves = NAMES[what]
+    needed, arguments = COMMANDS[command]
+    can = any(serves) if needed is None else serves[needed] or command == "predict" and form == "export"
+    code, out, err = run(*(argument.format(what, out=tmp_path) for argument in arguments))
+    assert code == (0 if can else 2), err
+    assert can or f"{what} is {FORMS[form][0]}" in err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("what", ["runs/none", "none.json", "./none", "nasnet-b-mobile", "nasnet-a-mobil"])
+def test_what_does_not_exist_is_said_to_not_exist(tmp_path, monkeypatch, run, command, what):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, _, err = run(*(argument.format(what, out=tmp_path) for argument in COMMANDS[command][1]))
+    expected = {"nasnet-b-mobile": "published only as figures", "nasnet-a-mobil": "did you mean nasnet-a-mobile"}
+    assert code == 2 and expected.get(what, f"there is no file or folder {what}") in err
+
+
+def test_info_as_json_of_everything(place, monkeypatch, run):
+    monkeypatch.chdir(place)
+    for what, (_, *serves) in NAMES.items():
+        if any(serves):
+            code, out, _ = run("info", what, "--json")
+            assert code == 0 and json.loads(out)["name"]
+
+
+def test_a_found_architecture_is_the_same_by_every_name_of_its_search(place):
+    by_folder = find_architecture(place / "search")
+    by_file = find_architecture(place / "search" / "best.json")
+    assert by_folder.architecture == by_file.architecture and by_folder.title == "search"
+
+
+def test_a_search_without_a_result_says_so(place, tmp_path):
+    shutil.copy(place / "search" / "journal.sqlite", tmp_path)
+    with pytest.raises(ZooError, match=f"{tmp_path} is a search without a finished child: `nasnet-zoo search"):
+        find_architecture(tmp_path)
+
+
+def test_the_closing_hint_of_a_search_runs_as_printed(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    toy_run(tmp_path / "my run", children=2)
+    monkeypatch.setattr("nasnet_zoo.search.run", lambda config, **_: toy_run(config.folder, children=2))
+    code, out, err = run("search", "my run")
+    assert code == 0, err
+    hint = next(line.partition("next: ")[2] for line in out.splitlines() if line.startswith("next: "))
+    code, out, err = run(*shlex.split(hint)[1:])
+    assert code == 0, err
+    written = shlex.split(hint)[-1]
+    assert find_config(written).architecture == find_architecture("my run").architecture
+
+
+def test_rerank_wants_a_search(run):
+    code, _, err = run("transfer", "NASNet-A", "--max-madds", "600M", "--rerank", "2")
+    assert code == 2 and "NASNet-A is a genotype" in err and "--rerank needs the run folder of a search" in err
+
+
+def test_bench_and_demo_take_a_graph_as_it_is(place, tmp_path, run):
+    code, out, err = run("bench", place / "graph", "--rounds", "1", "--only", "nasnet_zoo", "--json")
+    assert code == 0, err
+    assert json.loads(out)["rows"][0]["precision"] == "fp32"
+    code, _, err = run("bench", place / "graph", "--precision", "int8")
+    assert code == 2 and "is a graph in fp32" in err
+    code, _, err = run("demo", place / "graph", "--build", tmp_path / "site")
+    assert code == 0, err
+    assert (tmp_path / "site" / "model.onnx").read_bytes() == (place / "graph" / "model.onnx").read_bytes()
+    assert len(list((tmp_path / "site" / "cells").iterdir())) == 2
+    code, _, err = run("demo", place / "graph", "--precision", "fp16")
+    assert code == 2 and "is a graph already" in err
