@@ -3,24 +3,22 @@
     nasnet_zoo.export.to_onnx(network, "folder")
     nasnet_zoo.export.Session("folder").predict("cat.jpg")
 
+    to_onnx         writes a network's graph into a folder, once it agrees with torch
+    ExportReport    what was written, and how it was verified
+    Session         runs the graph of such a folder
+
 Importing this package and running a Session import no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nasnet_zoo.util.names import lazily, listed
 
 if TYPE_CHECKING:
     from .exporter import ExportReport, to_onnx
     from .session import Session
-
-_LAZY = {"to_onnx": ".exporter", "ExportReport": ".exporter", "Session": ".session"}
+else:
+    __getattr__ = lazily(__name__, {"to_onnx": ".exporter", "ExportReport": ".exporter", "Session": ".session"})
+__dir__ = listed(__name__)
 
 __all__ = ["ExportReport", "Session", "to_onnx"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name], __name__), name)
-    globals()[name] = value
-    return value

@@ -345,4 +345,5 @@ def _device_memory(provider: str) -> float:
 def _memory() -> float | None:
     """The peak memory of this process in MiB; None if the system does not say."""
     status = Path("/proc/self/status")
-    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024 if status.exists() else None
+    pattern = r"VmHWM:\s+(\d+)"
+    return int(re.search(pattern, status.read_text(encoding="utf-8"))[1]) / 1024 if status.exists() else None

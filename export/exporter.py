@@ -3,24 +3,28 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
+from torch import nn
 
 from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.data.labels import label_names
 from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.networks.network import Network
+from nasnet_zoo.networks.plain import plain
 from nasnet_zoo.registry import MODELS
+from nasnet_zoo.util.arguments import checked
 from nasnet_zoo.util.files import atomic_folder, sha256_file
 
 from .emit import OPSET, emit, write
-from .folder import DATA, MODEL, REPORT
+from .folder import MODEL, OWN, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .metadata import Metadata
 from .precisions import PRECISIONS
@@ -28,10 +32,8 @@ from .quantize import quantize
 from .trace import trace
 from .verify import Check, enough_memory, give_back_memory, verify
 
-if TYPE_CHECKING:
-    from nasnet_zoo.networks.network import Network
-
 CALIBRATION = 128  # pictures
+FEW = 64  # with fewer the ranges depend on which pictures they are
 CALIBRATION_BATCH, CALIBRATION_PIXELS = 16, 400_000  # limits of a batch: no map is freed before the end of the run
 
 
@@ -52,10 +54,19 @@ class ExportReport:
     model_sha256: str
     data_sha256: str
     checks: tuple[Check, ...]
+    calibrated: int = 0  # on how many pictures, for a calibrated precision
+    before: tuple[Check, ...] = ()  # of the same graph in float32, before it was calibrated
+
+    def __repr__(self) -> str:
+        size = f"{self.size[0]} x {self.size[1]} px" if self.size else "any size"
+        error = max((check.relative_error for check in self.checks), default=float("nan"))
+        made = f"{self.nodes} nodes, {self.bytes / 1e6:,.1f} MB, within {error:.1e} of torch"
+        return f"ExportReport({self.name} {self.precision}, {size}, {made}, in {self.path})"
 
 
+@checked
 def to_onnx(
-    network: "Network",
+    network: nn.Module,
     path: str | Path,
     precision: str = "fp32",
     *,
@@ -74,7 +85,7 @@ def to_onnx(
     options give the same bytes. An older export in the folder is replaced.
 
     Args:
-        network: the network to export.
+        network: the network to export, which stays as it is; wrapped or changed, it is taken as `nasnet_zoo.save` does.
         path: the folder to write.
         precision: a row of `precisions.PRECISIONS`: "fp32", "fp16" or "int8".
         size: of the pictures: "native" (the network's own), (height, width) in pixels, or "any".
@@ -93,20 +104,23 @@ def to_onnx(
 
     Raises:
         ExportError: if the graph does not agree with torch; nothing is written then.
-        ConfigError: for options that do not fit together.
+        ConfigError: for options that do not fit together, or a network that was changed so that its config does not
+            describe it.
         ImageError: for images that cannot be read.
         ZooError: if the folder cannot be written, or holds other files, which would be lost.
     """
     start = time.perf_counter()
     check_options(precision, size, pixels, top, images)
+    network = plain(network)
     fixed = _fixed_size(network, size)
     about = dict(name=name, license=license, source=source)
-    with atomic_folder(path, (MODEL, DATA, REPORT)) as folder:
+    before: tuple[Check, ...] = ()
+    with atomic_folder(path, OWN) as folder:
         if PRECISIONS.row(precision).calibrated:  # the rounding must not hide an earlier error
             with TemporaryDirectory(dir=folder) as passing:
                 on_stage(f"verifying before {precision}")
                 write_graph(network, Path(passing), "fp32", fixed, pixels, top, quantizable=True, **about)
-                verify(network, passing, images)
+                before = verify(network, passing, images)
         metadata, nodes = write_graph(network, folder, precision, fixed, pixels, top, images, on_stage, **about)
         on_stage("verifying")
         checks = verify(network, folder, images)
@@ -124,6 +138,8 @@ def to_onnx(
             model_sha256=sha256_file(folder / MODEL),
             data_sha256=metadata.data_sha256,
             checks=checks,
+            calibrated=min(len(images), CALIBRATION) if before else 0,
+            before=before,
         )
         record = asdict(report)
         del record["path"]
@@ -141,7 +157,7 @@ def check_options(precision: str, size: object, pixels: bool, top: int, images: 
         raise ConfigError(f"top {top}: at least one class has to be given")
 
 
-def _fixed_size(network: "Network", size: object) -> tuple[int, int] | None:
+def _fixed_size(network: Network, size: object) -> tuple[int, int] | None:
     if size == "any":
         return None
     if size == "native":
@@ -154,7 +170,7 @@ def _fixed_size(network: "Network", size: object) -> tuple[int, int] | None:
 
 
 def write_graph(
-    network: "Network",
+    network: Network,
     folder: Path,
     precision: str,
     size: tuple[int, int] | None,
@@ -183,12 +199,17 @@ def write_graph(
     model, constants = emit(graph, size, row.dtype, prepared if pixels else None, top, quantizable)
     del graph
     if row.calibrated:
-        on_stage(f"calibrating on {min(len(images), CALIBRATION)} pictures")
-        shrink = resized if pixels else prepare
-        pictures = (shrink(image, prepared, config.in_channels) for image in images[:CALIBRATION])
+        used = images[:CALIBRATION]
+
+        def calibrating() -> Iterator[np.ndarray]:
+            for number, image in enumerate(used, 1):
+                on_stage(f"calibrating: picture {number} of {len(used)}")
+                yield (resized if pixels else prepare)(image, prepared, config.in_channels)
+            on_stage(f"rounding to {precision}")
+
         with TemporaryDirectory(dir=folder) as passing, enough_memory(about["name"], "calibrating"):
             batch = max(min(CALIBRATION_PIXELS // (prepared.size[0] * prepared.size[1]), CALIBRATION_BATCH), 1)
-            model, constants = quantize(model, constants, pictures, batch, Path(passing))
+            model, constants = quantize(model, constants, calibrating(), batch, Path(passing))
     metadata = Metadata(
         **about,
         precision=precision,

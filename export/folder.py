@@ -14,6 +14,7 @@ from nasnet_zoo.util.hub import hub_files, parse_repo
 from .metadata import Metadata
 
 MODEL, DATA, REPORT = "model.onnx", "model.onnx.data", "export.json"
+OWN = (MODEL, DATA, REPORT)  # what a folder that is replaced may hold
 HUB_FOLDER = "onnx"
 
 
@@ -53,6 +54,7 @@ def read_export(path: Path) -> ExportFolder:
     except Exception as error:  # protobuf has several types of errors
         raise ExportError(f"{path} is damaged or no ONNX graph ({first_line(error)}): export it again") from error
     metadata = Metadata.from_props({prop.key: prop.value for prop in model.metadata_props}, str(path))
+    _check_interface(path, model.graph, metadata)
     external = list(_external(model))
     if bool(external) != bool(metadata.data_sha256):
         raise ExportError(f"{path} and its metadata do not agree on external data: export it again")
@@ -72,6 +74,25 @@ def read_export(path: Path) -> ExportFolder:
             raise ExportError(f"{data} is not the file that {path.name} was exported with: copy both files again")
     _check_report(path)
     return ExportFolder(path, metadata)
+
+
+def _check_interface(path: Path, graph: Any, metadata: Metadata) -> None:
+    """Raises ExportError unless the graph takes and gives what its metadata promises."""
+    height, width = metadata.preprocess.size if metadata.fixed else (0, 0)  # 0: any
+    picture = (height, width, metadata.channels) if metadata.pixels else (metadata.channels, height, width)
+    taken, given = [_described(value) for value in graph.input], [_described(value) for value in graph.output]
+    inputs = [("pixels", "UINT8", (0, *picture)) if metadata.pixels else ("image", "FLOAT", (0, *picture))]
+    if taken != inputs or ("logits", "FLOAT", (0, metadata.classes)) not in given:
+        raise ExportError(f"{path} does not take pictures and give logits as its metadata says: export it again")
+
+
+def _described(value: Any) -> tuple[str, str, tuple[int, ...]]:
+    """The name, type and shape of a graph's input or output; 0 is a size that is not fixed."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type in range(1, 17) else "other"
+    return value.name, kind, tuple(dim.dim_value for dim in tensor.shape.dim)
 
 
 def _check_report(path: Path) -> None:

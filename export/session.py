@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.data.prediction import Prediction, ranked
 from nasnet_zoo.errors import ImageError, SessionError, out_of_memory
+from nasnet_zoo.util.arguments import checked
 
 from .folder import ExportFolder, find_export
 from .providers import SHORT, choose, provider_options, quiet, say
@@ -19,7 +20,8 @@ BOUND_SHAPES = 8  # for how many batch shapes memory stays bound on a GPU
 
 
 class Session:
-    """An exported graph, ready to run. Several threads may use one session.
+    """An exported graph, ready to run. Several threads may use one session. A copy, or one that another process
+    unpickles, is made anew from the same file.
 
     A provider that is absent or fails at its first run is not used, and stderr says so; the next one takes its place.
 
@@ -36,15 +38,27 @@ class Session:
         SessionError: if no provider works.
     """
 
+    @checked
     def __init__(
         self, source: str | Path, providers: Sequence[str] | None = None, *, local_files_only: bool = False
     ) -> None:
         self.folder: ExportFolder = find_export(source, local_files_only)
         self.metadata = self.folder.metadata
+        self._asked_for = providers
         self._candidates = choose(providers, self.metadata.precision)
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._lock = Lock()  # around what is bound, and around the choice of another provider
         self._start()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """onnxruntime's sessions can be neither copied nor pickled."""
+        return type(self), (self.folder.model.absolute(), self._asked_for)
+
+    def __repr__(self) -> str:
+        data = self.metadata
+        height, width = data.preprocess.size
+        size = f"{height} x {width} px" if data.fixed else "any size"
+        return f"Session({data.name} {data.precision}, {size}, on {self.provider}, from {self.folder.model})"
 
     @property
     def provider(self) -> str:
@@ -55,8 +69,17 @@ class Session:
     def labels(self) -> tuple[str, ...] | None:
         return self.metadata.labels
 
+    @overload
     def predict(
-        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = BATCH_SIZE
+        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
+    ) -> list[list[Prediction]]: ...
+
+    @overload
+    def predict(self, images: ImageSource, k: int = 5, batch_size: int = BATCH_SIZE) -> list[Prediction]: ...
+
+    @checked
+    def predict(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = BATCH_SIZE
     ) -> list[Prediction] | list[list[Prediction]]:
         """The k most probable classes of one image or of each in a list, as Network.predict gives them.
 
@@ -102,7 +125,7 @@ class Session:
         while True:
             session = self._session
             try:
-                return self._run(np.ascontiguousarray(array))
+                logits = self._run(np.ascontiguousarray(array))
             except Exception as error:  # onnxruntime's errors have no common base
                 if out_of_memory(error):
                     raise _too_large(len(array), f"{self.provider} has") from error
@@ -110,6 +133,8 @@ class Session:
                     if session is self._session:  # no other thread has left it already
                         self._leave(error)
                         self._start()
+            else:
+                return self._promised(logits, len(array))
 
     def _prepared(self, sources: list[ImageSource], index: int) -> np.ndarray:
         data = self.metadata
@@ -134,6 +159,14 @@ class Session:
         if not data.fixed and min(array.shape[2:]) < data.minimum_size:
             least = f"{data.minimum_size} x {data.minimum_size}"
             raise SessionError(f"{data.name} takes pictures of at least {least} pixels, not {array.shape[2:]}")
+
+    def _promised(self, logits: Any, count: int) -> np.ndarray:
+        """The logits, if they are what the metadata promises: a graph can give other shapes than it declares."""
+        wanted = (count, self.metadata.classes)
+        if not isinstance(logits, np.ndarray) or logits.shape != wanted or logits.dtype != np.float32:
+            given = getattr(logits, "shape", type(logits).__name__)
+            raise SessionError(f"{self.folder.model} gives logits of shape {given}, not {wanted}: export it again")
+        return logits
 
     def _start(self) -> None:
         """Makes onnxruntime's session with the first candidate that can, and drops those before it."""

@@ -10,6 +10,7 @@ from nasnet_zoo.util.files import atomic_folder
 from .folder import DATA, MODEL, find_export
 
 LABELS = "labels.txt"
+OWN = ("1", "config.pbtxt", LABELS)  # what a folder that is replaced may hold
 MAX_BATCH_SIZE = 64
 _NAME = re.compile(r"\w[\w.@+-]*")  # it becomes the name of a folder
 
@@ -36,7 +37,7 @@ def write_triton(export: str | Path, repository: str | Path) -> Path:
     else:
         inputs, outputs = [("image", "TYPE_FP32", [data.channels, *size])], []
     outputs.insert(0, ("logits", "TYPE_FP32", [data.classes]))
-    with atomic_folder(target, ("1", "config.pbtxt", LABELS)) as folder:
+    with atomic_folder(target, OWN) as folder:
         (folder / "1").mkdir()
         shutil.copyfile(found.model, folder / "1" / MODEL)
         if data.data_sha256:

@@ -159,7 +159,7 @@ def _reference(network: "PlannedNetwork", pictures: np.ndarray) -> tuple[np.ndar
             for index, state in network.maps(network.checked(torch.from_numpy(pictures))):
                 largest.append(float(state.raw.abs().max()))  # sums are no layer's
                 if index == network.plan.output:
-                    logits = network.classify(state).numpy()
+                    logits = network.forward_head(state.raw).numpy()
     finally:
         for hook in hooks:
             hook.remove()

@@ -3,12 +3,34 @@
     network = nasnet_zoo.load("nasnet-a-mobile")
     network.predict("cat.jpg")
 
-Importing this package imports no torch; the first call that needs it does.
+Networks
+    load            a trained network, by a zoo name, a Hub repo or a folder
+    create          a network with fresh weights, of any size
+    save            writes a network to a folder, which `load` reads
+    train           trains a network, and resumes a training
+    list_models     the names of the models of the zoo
+    info            everything that is known about a model, a ModelInfo
+    ImageNetwork    what `load` gives: predict, features, reset_classifier, ...
+    Network         any network of the zoo, a torch module
+    Prediction      a class, its name and its probability
+
+Architectures, which are data
+    GENOTYPES       the published cells by name
+    Genotype        a normal and a reduction Cell, made of Blocks of two Edges
+    read_genotype   a Genotype from a JSON file
+    NetworkConfig   an architecture, its CellScale, its Preprocess and its classes
+
+Packages
+    convert         weights of TF-slim, Keras, timm and Cadene
+    search          searches for cells
+    export          ONNX graphs, and sessions that run them without torch
+
+Errors that you can correct are ZooErrors. Importing this package imports no torch; the first call that needs it does.
+`help(nasnet_zoo.load)` explains a name.
 """
 
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import models  # noqa: F401 - it fills the registry
 from .arch.cells import CellScale
@@ -19,26 +41,37 @@ from .arch.preprocess import Preprocess
 from .errors import ZooError
 from .registry import ModelInfo, list_models
 from .registry import get_model as info
+from .util.names import lazily, listed
 
 if TYPE_CHECKING:
-    from .networks.network import Network
+    from . import convert, export, search
+    from .data.prediction import Prediction
+    from .networks.network import ImageNetwork, Network
     from .training.loop import train
     from .weights.checkpoint import save
     from .weights.loading import create, load
+else:  # a type checker would take any name for one of these
+    __getattr__ = lazily(
+        __name__,
+        {
+            "load": ".weights.loading",
+            "create": ".weights.loading",
+            "save": ".weights.checkpoint",
+            "ImageNetwork": ".networks.network",
+            "Network": ".networks.network",
+            "Prediction": ".data.prediction",
+            "train": ".training.loop",
+            "convert": ".convert",
+            "export": ".export",
+            "search": ".search",
+        },
+    )
+__dir__ = listed(__name__)
 
 try:
     __version__ = version("nasnet-zoo")
 except PackageNotFoundError:  # imported from a checkout that is not installed
     __version__ = "0+unknown"
-
-_LAZY = {
-    "load": ".weights.loading",
-    "create": ".weights.loading",
-    "save": ".weights.checkpoint",
-    "Network": ".networks.network",
-    "train": ".training.loop",
-}
-_PACKAGES = ("convert", "export", "search")
 
 __all__ = [
     "Block",
@@ -47,9 +80,11 @@ __all__ = [
     "Edge",
     "GENOTYPES",
     "Genotype",
+    "ImageNetwork",
     "ModelInfo",
     "Network",
     "NetworkConfig",
+    "Prediction",
     "Preprocess",
     "ZooError",
     "convert",
@@ -63,13 +98,3 @@ __all__ = [
     "search",
     "train",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f".{name}", __name__)
-    if name not in _LAZY:
-        raise AttributeError(f"module 'nasnet_zoo' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name], __name__), name)
-    globals()[name] = value
-    return value

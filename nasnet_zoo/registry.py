@@ -53,6 +53,10 @@ class ModelInfo:
     weights: tuple[WeightSource, ...] = field(default=())
     license: str = "apache-2.0"
 
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{self.name}.{source.tag}" for source in self.weights) or "none"
+        return f"ModelInfo({self.name}: {self.description}; weights: {weights})"
+
     @property
     def pretrained(self) -> bool:
         return bool(self.weights)
@@ -117,14 +121,20 @@ def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     )
 
 
+def accuracy(source: WeightSource) -> tuple[float, float] | None:
+    """The top-1 and top-5 of weights in percent: as their publisher states them; of the shipped ones as measured."""
+    if source.form != "package":
+        return source.accuracy
+    folder = files("nasnet_zoo") / "assets" / source.address
+    measured = json.loads((folder / "config.json").read_text(encoding="utf-8"))["weights"]["accuracy"]
+    return 100 * measured["cifar10_test_top1"], 100 * measured["cifar10_test_top5"]
+
+
 def stated(source: WeightSource) -> tuple[str, str, str]:
     """Where weights come from, their top-1 / top-5 in percent, and who says so; "-" for what is not known."""
-    if source.form == "package":
-        folder = files("nasnet_zoo") / "assets" / source.address
-        accuracy = json.loads((folder / "config.json").read_text(encoding="utf-8"))["weights"]["accuracy"]
-        top1, top5 = 100 * accuracy["cifar10_test_top1"], 100 * accuracy["cifar10_test_top5"]
-        return "in the package", f"{top1:.2f} / {top5:.2f}", "measured here on all 10,000 CIFAR-10 test pictures"
+    both = accuracy(source)
+    if source.form == "package" and both is not None:
+        figures = f"{both[0]:.2f} / {both[1]:.2f}"
+        return "in the package", figures, "measured here on all 10,000 CIFAR-10 test pictures"
     address = source.address + (f" @ {source.revision}" if source.revision else "")
-    if source.accuracy is None:
-        return address, "-", "-"
-    return address, f"{source.accuracy[0]} / {source.accuracy[1]}", source.accuracy_source
+    return (address, "-", "-") if both is None else (address, f"{both[0]} / {both[1]}", source.accuracy_source)

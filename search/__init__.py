@@ -3,8 +3,25 @@
     from nasnet_zoo.search import SearchConfig, run
     result = run(SearchConfig("runs/first"))
 
+Searching
+    run                 runs a search, or resumes one; gives a SearchResult
+    SearchConfig        a whole search; its parts are SpaceSettings, ControllerSettings, EvolutionSettings,
+                        ChildSettings, FleetSettings and FailureSettings
+    read_search_config  a SearchConfig from a JSON file
+    rerank              trains a search's best cells for longer; gives a Reranked
+    transfer            an architecture as the config of a network whose size a Target gives
+
+Tables: what there is to choose from, by name
+    SPACES, get_space   what is searched
+    SEARCHERS           what proposes children
+    CHILDREN            what a child is trained for
+    REWARDS             what its result is worth
+    FLEETS              where children run
+
 Importing this package imports no torch.
 """
+
+from nasnet_zoo.util.names import listed
 
 from .children.table import CHILDREN, ChildSettings
 from .config import FailureSettings, SearchConfig, read_search_config
@@ -19,6 +36,8 @@ from .searchers.evolution import EvolutionSettings
 from .searchers.settings import ControllerSettings
 from .searchers.table import SEARCHERS
 from .spaces.table import SPACES, SpaceSettings, get_space
+
+__dir__ = listed(__name__)
 
 __all__ = [
     "CHILDREN",

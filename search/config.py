@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nasnet_zoo.arch.checks import check_choices, parse_dataclass, read_json
+from nasnet_zoo.arch.checks import check_fields, parse_dataclass, read_json
 from nasnet_zoo.errors import ConfigError
 
 from .children.base import BaseChildSettings
@@ -47,7 +47,7 @@ class FailureSettings:
     stop: int = 20
 
     def __post_init__(self) -> None:
-        check_choices(self, "failures")
+        check_fields(self, "failures")
         if self.attempts < 1 or self.stop < 1:
             raise ConfigError("failures: attempts and stop must be at least 1")
 
@@ -98,9 +98,13 @@ class SearchConfig:
             object.__setattr__(self, each.name, values[each.name])
         self._check()
 
+    def __repr__(self) -> str:
+        what = f"space={self.space.name}, searcher={self.searcher}, child={self.child.task}"
+        return f"SearchConfig({self.folder!r}, {what}, children={self.children}, seed={self.seed})"
+
     def _check(self) -> None:
         _check_version(self.format_version)
-        check_choices(self, "search")
+        check_fields(self, "search")
         SEARCHERS.row(self.searcher)
         REWARDS.row(self.reward)
         if not 0 <= self.seed < 2**63:

@@ -85,12 +85,3 @@ def _covered(intervals: list[tuple[float, float]]) -> float:
         total += max(end - max(start, reached), 0.0)
         reached = max(reached, end)
     return total
-
-
-def duration(seconds: float) -> str:
-    """A length of time in words: "12 s", "5 min", "3.4 h", "2.1 days"."""
-    for unit, size, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < limit * size:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if value < 10 and unit != "min" else f"{value:.0f} {unit}"
-    return f"{seconds / 86400:.1f} days"

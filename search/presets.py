@@ -5,11 +5,12 @@ Values that a paper does not give are TF-slim's CIFAR-10 values, scaled with the
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
-from nasnet_zoo.util.tables import Table
+from nasnet_zoo.util.tables import Table, nearest
 
 from .children.nasbench import TableChildSettings
 from .children.settings import CifarChildSettings
@@ -104,9 +105,18 @@ def _changed(value: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         for part in above:
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            raise ConfigError(f"a search has no setting {path!r}; its config.json shows them all")
+            raise ConfigError(
+                f"a search has no setting {path!r}; its config.json shows them all{nearest(path, _paths(value))}"
+            )
         place[last] = new
     return value
+
+
+def _paths(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, entry in value.items():
+        yield f"{prefix}{key}"
+        if isinstance(entry, dict):
+            yield from _paths(entry, f"{prefix}{key}.")
 
 
 def parsed(text: str) -> Any:

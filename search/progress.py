@@ -8,8 +8,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from nasnet_zoo.util.progress import Pace, duration
+
 from .driver import Driver
-from .history import duration
 
 MEAN_OF = 20
 TABLE_SECONDS, LINE_SECONDS = 0.25, 60.0  # between two tables, and between two lines
@@ -25,7 +26,7 @@ class Progress:
         self.failed: Counter[str] = Counter()
         self.served = 0
         self.first: tuple[float, int] | None = None  # when this session began, and what was finished then
-        self.due = 0.0
+        self.pace = Pace(LINE_SECONDS if self.live is None else TABLE_SECONDS)
 
     def __enter__(self) -> "Progress":
         if self.live is not None:
@@ -38,18 +39,16 @@ class Progress:
 
     def changed(self, driver: Driver) -> None:
         """Shows the search's present state, unless that was done a moment ago."""
-        now = time.monotonic()
-        if now < self.due and len(driver.finished) < driver.config.children:
+        if not self.pace.due("done" if len(driver.finished) >= driver.config.children else "running"):
             return
+        now = time.monotonic()
         if self.first is None:
             self.first = now, len(driver.finished)
         rows = self._rows(driver, now)
         if self.live is None:
             self.console.print(", ".join(f"{name} {value}" for name, value in rows), soft_wrap=True, highlight=False)
-            self.due = now + LINE_SECONDS
         else:
             self.live.update(self._table(driver, rows), refresh=True)
-            self.due = now + TABLE_SECONDS
 
     def _rows(self, driver: Driver, now: float) -> list[tuple[str, str]]:
         finished, children = len(driver.finished), driver.config.children

@@ -32,6 +32,10 @@ class SearchResult:
     architecture: Any
     children: int
 
+    def __repr__(self) -> str:
+        best = f"best child {self.best.child} of {self.children}, reward {self.best.reward:.4f}"
+        return f"SearchResult({best}, {self.architecture!r}, in {self.folder})"
+
 
 def run(
     config: SearchConfig,

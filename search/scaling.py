@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.cost import Cost, network_cost, peak_values
 from nasnet_zoo.arch.kinds import Sizing, get_kind, kind_of
 from nasnet_zoo.errors import ConfigError, SearchError
+from nasnet_zoo.util.arguments import checked
 
 MAX_CELLS = 12  # N; the published networks have 2 to 7
 MAX_FILTERS = 2048  # F; the published networks have 32 to 216
@@ -30,6 +32,7 @@ class Target:
     penultimate: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "transfer")
         given = [value for value in dataclasses.astuple(self) if value is not None]
         if not given or min(given) <= 0:
             raise SearchError("transfer: give --max-madds, --params, or both -n and -p, each above zero")
@@ -65,6 +68,7 @@ class Variant:
         return 4 * (weights + peak_values(self.config.plan, self.config.preprocess.size))
 
 
+@checked
 def transfer(
     architecture: Any,
     target: Target,

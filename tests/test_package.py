@@ -86,7 +86,8 @@ def test_nothing_in_the_zoo_imports_from_a_room_above_its_own():
     found, graph = files_of(["nasnet_zoo"])
 
     def room(name):
-        return (name.split(".") + ["__init__"])[1]
+        first = (name.split(".") + ["__init__"])[1]
+        return "cli" if first == "__main__" else first  # which only runs the command line
 
     assert {room(name) for name in found} == set(ROOMS) and len(ROOMS) + 1 <= 14  # and assets
     for name, targets in graph.items():

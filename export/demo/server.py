@@ -1,6 +1,7 @@
 """A web server for a built demo, with the headers that onnxruntime-web's threads need."""
 
 import socket
+import sys
 import threading
 import webbrowser
 from contextlib import suppress
@@ -8,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nasnet_zoo.errors import ZooError
 
@@ -69,6 +70,11 @@ class SiteServer(ThreadingHTTPServer):
             host, f"[{host}]" if ":" in host else host
         )
         self.address = f"http://{reachable}:{self.server_port}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Prints what went wrong with a request, unless its browser has gone away, which is nobody's error."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 def site_server(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> SiteServer:

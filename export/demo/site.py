@@ -54,7 +54,7 @@ def build_site(
     """
     _check_card(card)
     with as_file(files("nasnet_zoo.export.demo") / "static") as static:
-        with atomic_folder(out, (*GENERATED, *(entry.name for entry in static.iterdir()))) as folder:
+        with atomic_folder(out, own_files()) as folder:
             shutil.copytree(static, folder, dirs_exist_ok=True)
             (folder / "model.onnx").write_bytes(model)
             for name in ("cells", "examples"):
@@ -67,6 +67,11 @@ def build_site(
             (folder / "card.json").write_text(text, encoding="utf-8")
             readme = README.format(**shown, title=json.dumps(card["name"], ensure_ascii=False))
             (folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def own_files() -> tuple[str, ...]:
+    """What a folder that a demo replaces may hold."""
+    return (*GENERATED, *(entry.name for entry in (files("nasnet_zoo.export.demo") / "static").iterdir()))
 
 
 def _check_card(card: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ConfigError
-from .checks import MAX_CHANNELS, check_choices
+from .checks import MAX_CHANNELS, check_fields
 from .config import NetworkConfig
 from .genotype import Cell, Genotype
 from .kinds import Kind, Sizing, register_kind
@@ -19,6 +19,7 @@ from .plan import PICTURE, Auxiliary, Plan, Step
 from .preprocess import CIFAR10, INCEPTION, TORCH_IMAGENET
 
 MAX_CELLS = 1000
+MAX_STEPS = 1 << 13  # the published networks have hundreds; these take ten seconds to build
 WIDE = 64  # published networks of this F or more have the wide stem and skip the reduction's input
 
 
@@ -43,10 +44,7 @@ class CellScale:
     aux_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        check_choices(self, "scale")
-        counts = (self.filters, self.stem_channels, *(self.stages if isinstance(self.stages, (tuple, list)) else "?"))
-        if not all(type(count) is int for count in counts):
-            raise ConfigError("scale: filters and stem_channels are whole numbers, and stages several of them")
+        check_fields(self, "scale")
         object.__setattr__(self, "stages", tuple(self.stages))
         if not 1 <= self.filters <= MAX_CHANNELS or not 2 <= self.stem_channels <= MAX_CHANNELS:
             raise ConfigError(
@@ -59,8 +57,8 @@ class CellScale:
             raise ConfigError(f"scale: stages {list(self.stages)} must be 1 to 6 counts of at least one cell each")
         if not 0 < self.bn_eps < 1:
             raise ConfigError(f"scale: bn_eps {self.bn_eps} is not between 0 and 1")
-        if self.aux_size is not None and (len(self.stages) < 2 or min(self.aux_size) < 5):
-            raise ConfigError("scale: an auxiliary head needs at least two stages and a map of at least 5x5")
+        if self.aux_size is not None and (len(self.stages) < 2 or min(self.aux_size) < 5 or max(self.aux_size) > 256):
+            raise ConfigError("scale: an auxiliary head needs at least two stages and a map of 5x5 to 256x256")
 
     @property
     def minimum_size(self) -> int:
@@ -165,6 +163,9 @@ class _Planner:
             if not layers:
                 return inputs[0]
             join = "only"
+        if len(self.steps) == MAX_STEPS:
+            cells = f"{self.cells} cells of {len(self.genotype.normal.blocks)} blocks"
+            raise ConfigError(f"scale: {cells} are more than {MAX_STEPS} steps: use fewer cells or blocks")
         step = Step(name, inputs, layers, join, drop_path)
         self.steps.append(step)
         self.channels.append(step.channels(self.channels, self.in_channels))

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError, ZooError
+from ..util.arguments import as_python, check_type
+from ..util.tables import nearest
 
 MAX_JSON_BYTES = 1 << 20
 MAX_CHANNELS = 1 << 16
@@ -24,12 +26,16 @@ def read_json(path: str | Path, what: str, error: type[ZooError] = ConfigError) 
         raise error(f"{path} is not valid JSON: {problem}") from problem
 
 
-def check_choices(value: Any, where: str) -> None:
-    """Raises ConfigError if a field whose type is a Literal has a value that is not one of its choices."""
+def check_fields(value: Any, where: str) -> None:
+    """Raises ConfigError if a field of a dataclass is of another type than is stated, or a Literal's is none of its
+    choices. numpy's numbers in it become Python's."""
     for name, hint in get_type_hints(type(value)).items():
-        if get_origin(hint) is Literal and getattr(value, name) not in get_args(hint):
-            choices = ", ".join(get_args(hint))
-            raise ConfigError(f"{where}: unknown {name} {getattr(value, name)!r}; choose one of {choices}")
+        found = getattr(value, name)
+        if get_origin(hint) is Literal and found not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise ConfigError(f"{where}: unknown {name} {found!r}; choose one of {choices}")
+        check_type(found, hint, f"{where}: {name}")
+        object.__setattr__(value, name, as_python(found))
 
 
 def parse_dataclass(cls: type, value: Any, where: str) -> Any:
@@ -48,5 +54,15 @@ def parse_dataclass(cls: type, value: Any, where: str) -> Any:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "value"
-        raise ConfigError(f"{where}, {field}: {first['msg']}") from None
+        said = first["msg"]
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # the latter of dataclasses within
+            said = f"there is no such field{nearest(str(first['loc'][-1]), _fields_at(cls, first['loc'][:-1]))}"
+        raise ConfigError(f"{where}, {field}: {said}") from None
     return cls(**{name: getattr(checked, name) for name in fields})
+
+
+def _fields_at(cls: Any, place: tuple[int | str, ...]) -> list[str]:
+    """The fields of a dataclass, or of one that it has at a place; none if that place is of another type."""
+    for part in place:
+        cls = get_type_hints(cls).get(str(part)) if dataclasses.is_dataclass(cls) else None
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []

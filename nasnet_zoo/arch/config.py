@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, ZooError
-from .checks import MAX_CHANNELS, parse_dataclass, read_json
+from .checks import MAX_CHANNELS, check_fields, parse_dataclass, read_json
 from .kinds import get_kind, kind_of, recognised
 from .plan import Plan
 from .preprocess import Preprocess
@@ -37,11 +37,17 @@ class NetworkConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        check_fields(self, "network config")
         if not 1 <= self.num_classes <= MAX_CHANNELS * 16:
             raise ConfigError(f"num_classes {self.num_classes} is not a sensible number of classes")
         if not 1 <= self.in_channels <= 1024:
             raise ConfigError(f"in_channels {self.in_channels} is not between 1 and 1024")
         object.__setattr__(self, "kind", self.kind or kind_of(self.architecture))
+
+    def __repr__(self) -> str:
+        network = ", ".join([repr(self.architecture), *_settings(self.scale)])
+        picture = "{} x {} px".format(*self.preprocess.size)
+        return f"NetworkConfig({network}, {picture}, {self.in_channels} channels, {self.num_classes} classes)"
 
     @cached_property
     def plan(self) -> Plan:
@@ -106,6 +112,12 @@ class NetworkConfig:
     def hash(self) -> str:
         """Equal for architectures that compute the same function up to reordering; see the kind's own hash."""
         return get_kind(self.kind).hash(self.architecture)
+
+
+def _settings(scale: Any) -> list[str]:
+    """Those fields of a scale that have no default or another value."""
+    values = [(field, getattr(scale, field.name)) for field in dataclasses.fields(scale)]
+    return [f"{field.name}={value!r}" for field, value in values if value != field.default]
 
 
 def read_config(path: str | Path) -> tuple[NetworkConfig, dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import GenotypeError
 from .checks import read_json
+from .kinds import svg
 from .ops import COMBINES, OPS
 
 OUTPUT_MODES = ("concat", "separate")
@@ -101,6 +102,15 @@ class Genotype:
                 f"{reduction.inputs} and {reduction.output!r}: give both the same, so that they can be stacked"
             )
 
+    def __repr__(self) -> str:
+        name = next((name for name, genotype in PUBLISHED.items() if genotype == self), None)
+        blocks = f"{len(self.normal.blocks)} + {len(self.reduction.blocks)} blocks"
+        return f"Genotype({name or self.canonical_hash}, {blocks}, {self.style})"
+
+    def _repr_svg_(self) -> str:
+        """The picture that a notebook shows."""
+        return svg(self)
+
     @property
     def canonical_hash(self) -> str:
         """A 16-digit hash that is equal for genotypes that compute the same function up to reordering.
@@ -123,6 +133,9 @@ class Genotype:
         normal, reduction = (_cell_from_json(value[name], name) for name in ("normal", "reduction"))
         style: Any = _text(value.get("style", "slim"), "style")  # the constructor checks that it is one of STYLES
         return cls(normal, reduction, style)
+
+
+PUBLISHED: dict[str, Genotype] = {}  # by name; genotypes.py adds them
 
 
 def read_genotype(path: str | Path) -> Genotype:

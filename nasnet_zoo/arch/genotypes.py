@@ -5,7 +5,7 @@ arcs of `scripts/cifar10_micro_final.sh`, and the genotypes of DARTS, P-DARTS an
 numbers exchanged. NASNet-B and NASNet-C are absent: their wiring is published only as figures of the paper.
 """
 
-from .genotype import Block, Cell, Edge, Genotype
+from .genotype import PUBLISHED, Block, Cell, Edge, Genotype
 
 
 def _cell(*blocks: tuple[tuple[int, str], tuple[int, str]], outputs: tuple[int, ...]) -> Cell:
@@ -224,3 +224,4 @@ GENOTYPES: dict[str, Genotype] = {
     "PC-DARTS-ImageNet": PC_DARTS_IMAGENET,
     "ENAS-micro": ENAS_MICRO,
 }
+PUBLISHED.update(GENOTYPES)

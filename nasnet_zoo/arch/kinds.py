@@ -4,8 +4,10 @@ All code that depends on `config.kind` asks this registry. The registry itself n
 registers it.
 """
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError
@@ -77,6 +79,14 @@ def kind_of(architecture: Any) -> str:
         if type(architecture) is kind.architecture:
             return name
     raise ConfigError(f"a {type(architecture).__name__} is the architecture of no kind; say which with kind=")
+
+
+def svg(architecture: Any) -> str:
+    """The picture of an architecture, drawn as its kind draws it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "architecture.svg"
+        get_kind(kind_of(architecture)).draw(architecture, path)
+        return path.read_text(encoding="utf-8")
 
 
 def recognised(value: Any) -> str:

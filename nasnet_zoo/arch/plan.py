@@ -90,6 +90,9 @@ class Plan:
             if len(strides) > 1:
                 raise ConfigError(f"plan: step {index}, {step.name!r}, joins maps of the strides {sorted(strides)}")
 
+    def __repr__(self) -> str:
+        return f"Plan({len(self.steps)} steps, from {self.in_channels} to {self.num_features} channels)"
+
     @cached_property
     def channels(self) -> tuple[int, ...]:
         """The channels of each step's map."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
-from .checks import check_choices
+from .checks import check_fields
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Preprocess:
     per_image: bool = False
 
     def __post_init__(self) -> None:
-        check_choices(self, "preprocess")
+        check_fields(self, "preprocess")
         if min(self.size) < 1 or max(self.size) > 1 << 14:
             raise ConfigError(f"preprocess: size {self.size} is not between 1 and {1 << 14} pixels")
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:

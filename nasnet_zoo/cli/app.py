@@ -5,26 +5,49 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from .. import __version__
+from ..arch.genotypes import GENOTYPES
+from ..registry import MODELS
 from ..util.environment import check_device
 
 app = typer.Typer(
     name="nasnet-zoo",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of every command
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in the help are literal
 )
 console = Console(markup=False)  # brackets in names of files and models are literal too
 
 SHIPPED = "nasnet-a-cifar-small"
-# What every command takes that needs weights, an architecture with its size, or only the architecture.
+
+
+def model_names(incomplete: str) -> list[str]:
+    """The zoo names that begin so, for the shell; behind a whole name, those with the tags of its weights too."""
+    whole = [model for name, model in MODELS.items() if incomplete.startswith(name)]
+    tagged = [f"{model.name}.{source.tag}" for model in whole for source in model.weights]
+    return [name for name in (*MODELS, *tagged) if name.startswith(incomplete)]
+
+
+def architecture_names(incomplete: str) -> list[str]:
+    """The genotypes and models whose names begin so, for the shell."""
+    return [name for name in (*GENOTYPES, *MODELS) if name.startswith(incomplete)]
+
+
+# What every command takes that needs weights, a config, or only an architecture.
 WEIGHTS = "Zoo name, name.tag, checkpoint or training folder, or org/repo[@revision]"
 CONFIG = "Zoo name, config.json, checkpoint or training folder, or org/repo[@revision]"
 ARCHITECTURE = f"Genotype's name or JSON file, search folder, best.json; or: {CONFIG}"
 GRAPH = "or an exported graph's folder"
-ModelOption = Annotated[str, typer.Option("--model", "-m", help=f"{WEIGHTS}, {GRAPH}.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help=f"{WEIGHTS}, {GRAPH}.", autocompletion=model_names)]
+ConfigOption = Annotated[
+    str, typer.Option("--model", "-m", help=f"The architecture: {CONFIG}.", autocompletion=model_names)
+]
+WeightsArgument = Annotated[str, typer.Argument(help=f"{WEIGHTS}.", autocompletion=model_names)]
+ModelArgument = Annotated[str, typer.Argument(help=f"{WEIGHTS}, {GRAPH}.", autocompletion=model_names)]
+ArchitectureArgument = Annotated[str, typer.Argument(help=f"{ARCHITECTURE}.", autocompletion=architecture_names)]
 DeviceOption = Annotated[
     str | None, typer.Option(help="Where to run: cpu, cuda, ...; by default a GPU if there is one.")
 ]
@@ -54,6 +77,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
 
 
+def print_table(table: Table) -> None:
+    """Prints a table as wide as the screen, or whole where there is none."""
+    (console if console.is_terminal else Console(markup=False, width=1000)).print(table)
+
+
 def chosen_device(device: str | None) -> str:
     if device is None:
         import torch
@@ -81,8 +109,6 @@ def classifier(model: str, device: str | None):
 
 
 def progress_bar():
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from ..util.progress import Progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress()

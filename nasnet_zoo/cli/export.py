@@ -4,13 +4,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.export.providers import Provider
 
-from ..errors import ConfigError
-from .app import CONFIG, GRAPH, SHIPPED, WEIGHTS, JsonOption, app, console, print_json
+from ..errors import ConfigError, SessionError
+from ..util.files import check_replaceable
+from ..util.progress import stages
+from .app import (
+    CONFIG,
+    GRAPH,
+    SHIPPED,
+    JsonOption,
+    ModelArgument,
+    WeightsArgument,
+    app,
+    console,
+    model_names,
+    print_json,
+)
 
 
 def _size(text: str) -> Any:
@@ -42,7 +54,7 @@ ImagesOption = Annotated[
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help=f"{WEIGHTS}.")],
+    model: WeightsArgument,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The folder to write; by default NAME-PRECISION in this folder.")
     ] = None,
@@ -64,6 +76,8 @@ def export(
 
     Nothing is written unless onnxruntime's logits agree with torch's."""
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin, to_onnx
+    from nasnet_zoo.export.folder import OWN
+    from nasnet_zoo.export.triton import OWN as TRITON_OWN
     from nasnet_zoo.export.triton import check_triton_name, write_triton
 
     from ..weights.loading import load
@@ -76,22 +90,26 @@ def export(
     about = origin(model)
     if triton is not None:
         check_triton_name(about["name"])
+        check_replaceable(triton / about["name"], TRITON_OWN)
     out = out or Path(f"{about['name']}-{precision}")
-    with Console(stderr=True).status("loading") as status:
-        report = to_onnx(load(model), out, precision, **options, **about, on_stage=status.update)
+    check_replaceable(out, OWN)
+    with stages("loading") as stage:
+        report = to_onnx(load(model), out, precision, **options, **about, on_stage=stage)
     if as_json:
         from dataclasses import asdict
 
         print_json(asdict(report))
     else:
-        _print_report(report, out)
+        _print_report(report, out, images)
     if triton is not None:
         where = write_triton(out, triton)
         if not as_json:
             console.print(f"wrote {where}", soft_wrap=True)
 
 
-def _print_report(report: Any, out: Path) -> None:
+def _print_report(report: Any, out: Path, images: Path | None) -> None:
+    from nasnet_zoo.export.exporter import FEW
+
     precision = report.precision
     taken = "any size" if report.size is None else f"{report.size[0]} x {report.size[1]} px"
     made = f"{report.nodes} nodes, {report.bytes / 1e6:,.1f} MB, {report.seconds:.1f} s"
@@ -103,11 +121,23 @@ def _print_report(report: Any, out: Path) -> None:
             f"the same class for {check.top1_agreement:.0%} of {of}",
             soft_wrap=True,
         )
+    if report.calibrated:
+        worst = max(check.relative_error for check in report.before)
+        console.print(
+            f"{precision}: weights and maps are rounded within ranges that {report.calibrated} pictures of {images} "
+            f"gave; the same graph in float32 was verified before, within {worst:.1e} of torch's",
+            soft_wrap=True,
+        )
+        if report.calibrated < FEW:
+            console.print(
+                f"{report.calibrated} pictures are few: give about a hundred, of the kind that the graph will get",
+                soft_wrap=True,
+            )
 
 
 @app.command()
 def bench(
-    names: Annotated[list[str], typer.Argument(help=f"Each: {CONFIG}, {GRAPH}.")],
+    names: Annotated[list[str], typer.Argument(help=f"Each: {CONFIG}, {GRAPH}.", autocompletion=model_names)],
     provider: Annotated[Provider | None, typer.Option(help="Where to run; by default a GPU if there is one.")] = None,
     precision: OwnPrecisionOption = None,
     batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; can be given several times.")] = None,
@@ -135,19 +165,19 @@ def bench(
     for column in ("model", "batch", "what", "images/s", "ms p50", "ms p99", "MiB"):
         table.add_column(column, justify="left" if column in ("model", "what") else "right", no_wrap=True)
     records, failures = [], {}
-    with TemporaryDirectory(prefix="nasnet-zoo-bench-") as folder, Console(stderr=True).status("starting") as status:
+    with TemporaryDirectory(prefix="nasnet-zoo-bench-") as folder, stages("starting") as stage:
         for name in names:
             for size in batch or [1]:
                 where = providers[name], precisions[name]
-                rows, failed = bench(
-                    *(name, Path(folder), *where, size, rounds, only or CONTENDERS), on_round=status.update
-                )
+                rows, failed = bench(*(name, Path(folder), *where, size, rounds, only or CONTENDERS), on_round=stage)
                 failures |= {f"{name}, batch {size}, {contender}": reason for contender, reason in failed.items()}
                 for row in rows:
                     records.append({"model": name, "provider": where[0], "precision": where[1], **asdict(row)})
                     memory = "" if row.mebibytes is None else f"{row.mebibytes:,.0f}"
                     figures = (f"{row.images_per_second:,.1f}", f"{row.p50:,.2f}", f"{row.p99:,.2f}", memory)
                     table.add_row(name, str(size), row.contender, *figures)
+    if not records:
+        raise SessionError(f"nothing was measured: {'; '.join(f'{what}: {why}' for what, why in failures.items())}")
     if as_json:
         print_json({"rows": records, "left_out": failures})
         return
@@ -158,7 +188,7 @@ def bench(
 
 @app.command()
 def demo(
-    model: Annotated[str, typer.Argument(help=f"{WEIGHTS}, {GRAPH}.")] = SHIPPED,
+    model: ModelArgument = SHIPPED,
     build: Annotated[
         Path | None, typer.Option(help="Write the static site into this folder instead of serving it.")
     ] = None,
@@ -181,11 +211,14 @@ def demo(
 
     from nasnet_zoo.export.demo import serve
     from nasnet_zoo.export.demo.network import build_demo, build_graph_demo
+    from nasnet_zoo.export.demo.site import own_files
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin
 
     from ..lookup import identify
     from ..weights.loading import load
 
+    if build is not None:
+        check_replaceable(build, own_files())
     graph = identify(model).form == "export"
     calibration = _pictures(images, CALIBRATION) if images is not None else []
     if graph and (precision is not None or calibration):
@@ -195,7 +228,7 @@ def demo(
     shown = _pictures(examples, 12, "--examples") if examples is not None else None
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"
-        with Console(stderr=True).status("exporting"):
+        with stages("exporting"):
             if graph:
                 build_graph_demo(model, site, shown)
             else:

@@ -12,13 +12,16 @@ from ..arch.kinds import get_kind
 from ..lookup import CONFIG as CONFIG_FILE
 from ..lookup import Found, Named, find_architecture, find_config, identify
 from ..registry import ModelInfo, get_model, stated
-from .app import ARCHITECTURE, GRAPH, JsonOption, app, console, million, print_json
+from .app import ARCHITECTURE, GRAPH, JsonOption, app, architecture_names, console, million, print_json
 
 Rows = list[tuple[str, str]]
 
 
 @app.command()
-def info(what: Annotated[str, typer.Argument(help=f"{ARCHITECTURE}, {GRAPH}.")], as_json: JsonOption = False) -> None:
+def info(
+    what: Annotated[str, typer.Argument(help=f"{ARCHITECTURE}, {GRAPH}.", autocompletion=architecture_names)],
+    as_json: JsonOption = False,
+) -> None:
     """Show what is known of a model, a checkpoint, an architecture or a graph: its size, cost, figures and weights."""
     named = identify(what)
     if named.form in ("model", "weights"):

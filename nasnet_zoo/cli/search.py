@@ -15,7 +15,8 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
-from .app import ARCHITECTURE, DeviceOption, app, chosen_device, console, million, print_json, progress_bar
+from ..util.files import check_replaceable, check_run_folder
+from .app import ArchitectureArgument, DeviceOption, app, chosen_device, console, million, print_json, progress_bar
 
 
 class _WithTables(TyperCommand):
@@ -55,6 +56,7 @@ def search(
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
     from nasnet_zoo.search import run
+    from nasnet_zoo.search.folder import CONFIG, JOURNAL
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.progress import Progress
 
@@ -67,6 +69,7 @@ def search(
         if not equals:
             raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
         changes[key] = parsed(value)
+    check_run_folder(folder, (CONFIG, JOURNAL), "search")
     start = _start(folder, preset, config)
     try:
         with Progress() as progress:
@@ -130,7 +133,7 @@ def report(
 
 @app.command()
 def transfer(
-    source: Annotated[str, typer.Argument(help=f"{ARCHITECTURE}.")],
+    source: ArchitectureArgument,
     max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds: 600M, 2.5G.")] = None,
     params: Annotated[str | None, typer.Option(help="The most parameters: 5.3M.")] = None,
     cells: Annotated[int | None, typer.Option("-n", help="N, normal cells per stage.")] = None,
@@ -158,6 +161,10 @@ def transfer(
 
     from ..lookup import find_architecture
 
+    if out is not None:
+        from ..weights.checkpoint import OWN
+
+        check_replaceable(out, OWN)
     target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
     if rerank:
         fits = partial(check_target, target=target, stem=stem, size=size, num_classes=classes)
@@ -201,7 +208,7 @@ def _rerank(
         raise named.refused("and --rerank needs the run folder of a search", SearchError)
     folder = named.path
     with progress_bar() as progress:
-        task = progress.add_task("training the best for longer", total=count)
+        task = progress.add_task("training the best for longer", total=count, unit="children")
         result = reranked(
             folder,
             count,

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from .app import CONFIG, DeviceOption, app, chosen_device, console, progress_bar
+from .app import ConfigOption, DeviceOption, app, chosen_device, console, progress_bar
 
 
 @app.command()
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that it holds is resumed.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=f"The architecture: {CONFIG}.")],
+    model: ConfigOption,
     recipe: Annotated[str, typer.Option(help="The name of a recipe.")] = "cifar-quick",
     data: Annotated[str, typer.Option(help="cifar10, or a folder that holds it.")] = "cifar10",
     seed: Annotated[int, typer.Option(help="The seed of the first weights and of the augmentation.")] = 0,
@@ -22,7 +22,7 @@ def train(
     from ..training.run import train_cifar10
 
     with progress_bar() as progress:
-        task = progress.add_task("training", total=None)
+        task = progress.add_task("starting", total=None, unit="pictures")
 
         def on_step(done: int, total: int, note: str) -> None:
             progress.update(task, completed=done, total=total, description=note)

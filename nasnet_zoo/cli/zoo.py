@@ -9,11 +9,11 @@ import typer
 from rich.table import Table
 
 from ..errors import ZooError
-from ..registry import MODELS, list_models
+from ..registry import MODELS, ModelInfo, accuracy, list_models, stated
 from .app import (
-    ARCHITECTURE,
-    CONFIG,
     SHIPPED,
+    ArchitectureArgument,
+    ConfigOption,
     DeviceOption,
     JsonOption,
     ModelOption,
@@ -23,8 +23,11 @@ from .app import (
     loaded,
     million,
     print_json,
+    print_table,
     progress_bar,
 )
+
+DATA = {"imagenet-1k": "ImageNet", "cifar10": "CIFAR-10"}  # by the label set
 
 
 @app.command("list")
@@ -34,27 +37,55 @@ def list_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the models of the zoo."""
-    names = list_models(pattern, pretrained)
+    models = [MODELS[name] for name in list_models(pattern, pretrained)]
     if as_json:
-        print_json(names)
+        print_json([_row(model) for model in models])
         return
-    if not names:
+    if not models:
         raise ZooError(f"no model matches {pattern!r}; `nasnet-zoo list` shows them all")
-    table = Table(box=None)
-    for column in ("model", "px", "params", "madds", "top-1 %", "weights"):
-        table.add_column(column, no_wrap=True)
-    for name in names:
-        model = MODELS[name]
-        cost, size = model.cost, model.config.preprocess.size[0]
-        weights = ", ".join(source.tag for source in model.weights)
-        top1 = f"{model.published.top1:.2f}" if model.published.top1 else ""
-        table.add_row(name, str(size), million(cost.parameters), million(cost.multiply_adds), top1, weights)
-    console.print(table)
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "px", "params", "madds", "data", "top-1 %", "weights"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("px", "params", "madds") else "left")
+    top1 = {model.name: _top1(model) for model in models}
+    for model in models:
+        figures = (model.config.preprocess.size[0], million(model.cost.parameters), million(model.cost.multiply_adds))
+        tags = " ".join(f".{source.tag}" for source in model.weights)
+        table.add_row(model.name, *map(str, figures), DATA.get(model.config.labels, ""), top1[model.name], tags)
+    print_table(table)
+    if any("*" in text for text in top1.values()):
+        console.print("* measured here, of the weights; the others are the papers'", soft_wrap=True)
+    for model in [model for model in models if model.weights][:1]:
+        console.print(f"weights: {model.name}.{model.weights[0].tag} names those of one source", soft_wrap=True)
+
+
+def _top1(model: ModelInfo) -> str:
+    """The paper's, or with a star behind it that of the weights."""
+    if model.published.top1 is not None:
+        return f"{model.published.top1:6.2f}"
+    return next((f"{found[0]:6.2f}*" for found in map(accuracy, model.weights) if found), "")
+
+
+def _row(model: ModelInfo) -> dict[str, Any]:
+    """What `list` says of a model."""
+    figures = [(source, accuracy(source) or (None, None)) for source in model.weights]
+    return {
+        "name": model.name,
+        "labels": model.config.labels,
+        "classes": model.config.num_classes,
+        "px": model.config.preprocess.size,
+        "parameters": model.cost.parameters,
+        "multiply_adds": model.cost.multiply_adds,
+        "published": {"top1": model.published.top1, "top5": model.published.top5, "source": model.published.source},
+        "weights": [
+            {"name": f"{model.name}.{source.tag}", "top1": top1, "top5": top5, "source": stated(source)[2]}
+            for source, (top1, top5) in figures
+        ],
+    }
 
 
 @app.command()
 def draw(
-    what: Annotated[str, typer.Argument(help=f"{ARCHITECTURE}.")],
+    what: ArchitectureArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write: .svg or .png.")],
 ) -> None:
     """Draw the cells of an architecture."""
@@ -130,7 +161,7 @@ def eval_command(
 
     network = loaded(model, device)
     with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=None)
+        task = progress.add_task("evaluating", total=None, unit="pictures")
 
         def on_batch(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
@@ -152,14 +183,19 @@ def eval_command(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .pth or .safetensors.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .safetensors, .pth, .pth.tar, .pt, .ckpt."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint folder to write.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=f"The architecture: {CONFIG}.")],
+    model: ConfigOption,
     half: Annotated[bool, typer.Option("--float16", help="Store the weights as float16.")] = False,
 ) -> None:
-    """Convert foreign weights into a checkpoint folder."""
+    """Convert foreign weights, or the checkpoint of your own training, into a checkpoint folder."""
     from ..lookup import find_config
     from ..weights.foreign import convert_file
+    from ..weights.training_checkpoint import AVERAGED
 
-    convert_file(source, find_config(model), out, half)
-    console.print(f"wrote {out}", soft_wrap=True)
+    entry = convert_file(source, find_config(model), out, half)
+    what = "the averaged weights, " if entry in AVERAGED else ""
+    console.print(f"wrote {out}" + (f": {what}the file's {entry}" if entry else ""), soft_wrap=True)

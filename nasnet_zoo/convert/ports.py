@@ -13,14 +13,21 @@ from ..arch.config import NetworkConfig
 from ..arch.genotypes import NASNET_A
 from ..errors import ConversionError
 from ..networks.build import build
+from .keras_h5 import keras_tensors
 from .names import Source, keras_name, slim_sources, torch_name
 
 log = logging.getLogger("nasnet_zoo")
 
 EMA = "/ExponentialMovingAverage"
 SLIM_AXES = {"conv": (3, 2, 0, 1), "depthwise": (2, 3, 0, 1), "dense": (1, 0), "vector": None}
-MAX_TENSOR_BYTES = 1 << 30  # the largest tensor of the published networks has 16 MB
 SLIM_TRAINING = ("global_step", "/RMSProp", "/RMSProp_1", "/Momentum", "_RMSProp", "_RMSProp_1")
+
+
+def most_bytes(config: NetworkConfig) -> int:
+    """The size that no archive with weights of this network reaches: room for an optimiser's state, moving averages,
+    an auxiliary head and a graph beside them."""
+    values = sum(value.numel() for value in build(config, empty=True).state_dict().values())
+    return 16 * 4 * values + (64 << 20)
 
 
 def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[str, Tensor]:
@@ -31,7 +38,7 @@ def from_tf_slim(variables: Mapping[str, Any], config: NetworkConfig) -> dict[st
     the background class (row 0) is dropped.
 
     Args:
-        variables: arrays by TF-slim's names, for example from `tf_checkpoint.read`.
+        variables: arrays by TF-slim's names, for example from `tf_checkpoint.read` or `.opened`.
         config: a NASNet or PNASNet config.
 
     Returns:
@@ -61,7 +68,7 @@ def from_keras(weights: str | Path | Mapping[str, Any], config: NetworkConfig) -
     """Converts the weights of Keras's NASNet (ImageNet, with its top).
 
     Args:
-        weights: an `.h5` weight file, or its tensors as `read_keras` returns them.
+        weights: an `.h5` weight file, or its tensors by `layer/leaf`, as `keras_tensors` gives them.
         config: a config of NASNet-A with the ImageNet stem and no auxiliary head.
 
     Returns:
@@ -73,38 +80,13 @@ def from_keras(weights: str | Path | Mapping[str, Any], config: NetworkConfig) -
     """
     if config.architecture != NASNET_A or config.scale.stem != "imagenet" or config.scale.aux_size is not None:
         raise ConversionError("Keras has NASNet-A with the ImageNet stem and no auxiliary head only, not this config")
-    found = weights if isinstance(weights, Mapping) else read_keras(weights)
+    if not isinstance(weights, Mapping):
+        with keras_tensors(weights) as found:
+            return from_keras(found, config)
     stages = config.scale.stages
     return _collect(
-        slim_sources(config, False), found, config, lambda source: keras_name(source.name, stages), SLIM_AXES
+        slim_sources(config, False), weights, config, lambda source: keras_name(source.name, stages), SLIM_AXES
     )
-
-
-def read_keras(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a Keras `.h5` weight file by `layer/leaf`. Needs h5py. Raises ConversionError."""
-    try:
-        import h5py
-    except ImportError:
-        raise ConversionError("reading .h5 files needs h5py: pip install 'nasnet-zoo[convert]'") from None
-    found: dict[str, np.ndarray] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if name.split("/")[-2:-1] == ["vars"]:
-            raise ConversionError(
-                f"{path} is in Keras 3's .weights.h5 layout, which numbers tensors instead of naming them: give the "
-                f"published .h5, or one that tf_keras saved"
-            )
-        if isinstance(item, h5py.Dataset):  # .../layer/leaf:0, in groups that differ between Keras versions
-            if item.dtype.kind != "f" or item.nbytes > MAX_TENSOR_BYTES:  # a small file can claim any size
-                raise ConversionError(f"{path}: {name} ({item.dtype}, {item.nbytes} bytes) is no weight of a NASNet")
-            found["/".join(name.removesuffix(":0").split("/")[-2:])] = item[()]
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(visit)
-    except (OSError, RuntimeError, KeyError) as error:
-        raise ConversionError(f"{path} is not a readable HDF5 file: {error}") from error
-    return found
 
 
 def from_timm(state_dict: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
@@ -169,27 +151,37 @@ def _collect(
             f"the weights do not fit the config: {_listed(missing, 'missing')}; {_listed(unused, 'left over')}; "
             f"check that the config is the one these weights were trained with"
         )
-    state, wrong = {}, []
+    background, wrong = set(), []  # keys of classifiers with a row 0 that ImageNet's 1000 classes do not have
     for source in sources:
-        tensor = _tensor(found[names[source.key]], axes[source.layout])
-        background = source.key.split(".")[-2] == "classifier" and tensor.shape[0] == config.num_classes + 1 == 1001
-        tensor = tensor[1:] if background else tensor
-        if tuple(tensor.shape) == shapes[source.key]:
-            state[source.key] = tensor.contiguous()
-        else:
-            wrong.append(f"{names[source.key]} {tuple(tensor.shape)}, expected {shapes[source.key]}")
+        value, expected = found[names[source.key]], shapes[source.key]
+        shape = _transposed(np.shape(value), axes[source.layout])
+        if source.key.split(".")[-2] == "classifier" and shape[:1] == (1001,) and config.num_classes == 1000:
+            background.add(source.key)
+            shape = (1000, *shape[1:])
+        if shape != expected:
+            wrong.append(f"{names[source.key]} {shape}, expected {expected}")
+        elif isinstance(value, Tensor) and not _is_plain(value):
+            wrong.append(f"{names[source.key]} {value.dtype} in the layout {value.layout}, expected plain numbers")
     if wrong:
         raise ConversionError(f"the weights do not fit the config: {_listed(wrong, 'of another shape')}")
-    return {key: state[key] for key in shapes}
+    # Only now are values read, which may lie packed in a file. None is larger than the network's.
+    state = {source.key: _tensor(found[names[source.key]], axes[source.layout]) for source in sources}
+    return {key: (state[key][1:] if key in background else state[key]).contiguous() for key in shapes}
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
+
+
+def _transposed(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> tuple[int, ...]:
+    return tuple(shape) if axes is None or len(shape) != len(axes) else tuple(shape[axis] for axis in axes)
 
 
 def _tensor(value: Any, axes: tuple[int, ...] | None) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().float()
     array = np.asarray(value, dtype=np.float32)
-    if axes is not None and array.ndim == len(axes):
-        array = array.transpose(axes)
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    return torch.from_numpy(np.require(array if axes is None else array.transpose(axes), requirements=["C", "W"]))
 
 
 def _listed(names: list[str], what: str) -> str:

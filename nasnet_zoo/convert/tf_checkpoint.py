@@ -11,9 +11,9 @@ Nothing in a file is trusted: every size is checked against the actual bytes bef
 import math
 import os
 import re
-import shutil
-import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ import google_crc32c
 import numpy as np
 
 from ..errors import CheckpointError
+from .archive import unpack
 
 _PART = re.compile(r"(?P<prefix>(?:.*/)?(?!\._)[^/]+)\.(?:index|data-\d{5,}-of-\d{5,})")  # "._" files are macOS's own
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
@@ -30,7 +31,7 @@ _FOOTER = 48  # bytes: two block handles, padding, magic
 _TRAILER = 5  # bytes after each block: compression type, masked CRC-32C
 _MAX_INDEX = 4 << 20  # bytes, also when decompressed; NASNet-A large with all its optimizer slots needs less than 1 MB
 _MAX_RANK = 32
-_PIECE = 1 << 20  # bytes that are hashed or copied at a time
+_PIECE = 1 << 20  # bytes that are hashed at a time
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}  # tensorflow/core/framework/types.proto
@@ -47,32 +48,86 @@ class _Entry(NamedTuple):
     crc: int  # masked CRC-32C
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint by name, sorted, in the file's layout (HWIO convolutions) and dtype.
+@dataclass(frozen=True)
+class Variable:
+    """A tensor in a file of a checkpoint, in the file's layout (HWIO convolutions). `np.asarray` reads its values and
+    checks their CRC-32C; it raises CheckpointError if they are damaged."""
+
+    entry: _Entry
+    file: Path
+    at: str  # how errors call the file
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.entry.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        entry = self.entry
+        with _explained(self.at), _unreadable(self.file), open(self.file, "rb") as file:
+            array = np.empty(entry.shape, entry.dtype)
+            file.seek(entry.offset)
+            if file.readinto(array.reshape(-1).view(np.uint8)) != entry.size:
+                raise ValueError(f"tensor {entry.name!r} is cut off")
+            if masked_crc32c(array) != entry.crc:
+                raise ValueError(f"the checksum of tensor {entry.name!r} does not match")
+        return np.asarray(array, dtype)
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], most: int | None = None) -> Iterator[dict[str, Variable]]:
+    """The tensors of a checkpoint by name, sorted. They can be read as long as the block runs; none has been read when
+    it begins.
 
     `path` is a prefix (`.../model.ckpt`), its `.index` file, a folder that holds one checkpoint, or a tar archive of
-    one, compressed or not; an archive is unpacked to a temporary folder that is removed again. The CRC-32C of
-    the index's blocks and of every tensor are checked.
+    one, compressed or not; an archive is unpacked to a temporary folder that is removed again. An archive of more than
+    `most` bytes, unpacked, is refused before it has filled the disk.
     Raises CheckpointError if there is no checkpoint or more than one, a file is missing, damaged or cannot be read, or
     a tensor is sliced or of another dtype than float16/32/64 and int32/64.
     """
     path = Path(path)
     prefix = path.with_name(_prefix(path.name) or path.name) if path.name else path
+    with ExitStack() as stack:
+        with _unreadable(path):
+            if Path(f"{prefix}.index").is_file():
+                parts = _parts(prefix.parent)
+                found = _variables(prefix.parent, {n: p for n, p in parts.items() if _prefix(n) == prefix.name})
+            elif path.is_dir():
+                found = _variables(path, _parts(path))
+            elif path.is_file():
+                parts = unpack(path, stack.enter_context(TemporaryDirectory()), _prefix, most)
+                found = _variables(path, parts)
+            else:
+                raise CheckpointError(
+                    f"There is no checkpoint at {path}; give a prefix like model.ckpt, a folder or an archive."
+                )
+        yield found
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint by name, sorted; see `opened`."""
+    with opened(path) as variables:
+        return {name: np.asarray(variable) for name, variable in variables.items()}
+
+
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    """Raises CheckpointError for the system's own errors."""
     try:
-        if Path(f"{prefix}.index").is_file():
-            parts = _parts(prefix.parent)
-            return _read(prefix.parent, {n: p for n, p in parts.items() if _prefix(n) == prefix.name})
-        if path.is_dir():
-            return _read(path, _parts(path))
-        if path.is_file():
-            with TemporaryDirectory() as temporary:
-                return _read(path, _unpack(path, temporary))
+        yield
     except OSError as error:
         raise CheckpointError(
             f"{error.filename or path} cannot be read ({error.strerror or error}); "
             "check who may read it and that the temporary folder has space."
         ) from error
-    raise CheckpointError(f"There is no checkpoint at {path}; give a prefix like model.ckpt, a folder or an archive.")
+
+
+@contextmanager
+def _explained(at: str) -> Iterator[None]:
+    """Raises CheckpointError, naming the file, for the ValueErrors of damaged bytes."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{at} is damaged: {error}; download it again.") from error
 
 
 def masked_crc32c(data: bytes | memoryview | np.ndarray) -> int:
@@ -95,44 +150,26 @@ def _parts(folder: Path) -> dict[str, Path]:
     return {file.name: file for file in sorted(folder.iterdir()) if _prefix(file.name) and file.is_file()}
 
 
-def _unpack(archive: Path, folder: str) -> dict[str, Path]:
-    """Copies the archive's checkpoint files to `folder`, numbered: a member's own name could point anywhere."""
-    parts = {}
-    try:
-        with tarfile.open(archive) as tar:
-            for number, member in enumerate(tar):
-                if member.size < 0:
-                    raise ValueError("negative size")  # older versions of tarfile would loop endlessly
-                if member.isreg() and not member.issparse() and _prefix(member.name):
-                    parts[member.name] = Path(folder, str(number))
-                    with open(parts[member.name], "wb") as file:
-                        shutil.copyfileobj(tar.extractfile(member), file, _PIECE)
-    except Exception as error:  # tarfile and the decompressors raise ten different types on damaged files
-        if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the archive
-            raise
-        raise CheckpointError(f"{archive} is not a checkpoint, or a damaged archive; download it again.") from error
-    return parts
-
-
-def _read(where: Path, parts: dict[str, Path]) -> dict[str, np.ndarray]:
-    """Reads the one checkpoint among `parts` (name → file); errors call a file `where`/name."""
+def _variables(where: Path, parts: dict[str, Path]) -> dict[str, Variable]:
+    """The tensors of the one checkpoint among `parts` (name → file); errors call a file `where`/name."""
     indexes = [name for name in parts if name.endswith(".index")]
     if len(indexes) != 1:
         found = f"{len(indexes)} .index files ({', '.join(indexes[:4])})" if indexes else "no .index file"
         raise CheckpointError(f"{where} holds {found}; give the prefix of one checkpoint, like model.ckpt.")
     at = f"{where}/{indexes[0]}"  # a name in an archive may begin with "/"
-    try:
+    with _explained(at):
         num_shards, entries = _read_index(at, parts[indexes[0]])
-        tensors = {}
-        for shard, group in groupby(entries, key=lambda entry: entry.shard):
-            name = f"{_prefix(indexes[0])}.data-{shard:05d}-of-{num_shards:05d}"
-            at = f"{where}/{name}"
-            if name not in parts:
-                raise CheckpointError(f"{at} is missing; it belongs beside the checkpoint's .index file.")
-            tensors.update(_read_shard(parts[name], list(group)))
-    except ValueError as error:
-        raise CheckpointError(f"{at} is damaged: {error}; download it again.") from error
-    return dict(sorted(tensors.items()))
+    variables = {}
+    for shard, group in groupby(entries, key=lambda entry: entry.shard):
+        name = f"{_prefix(indexes[0])}.data-{shard:05d}-of-{num_shards:05d}"
+        at = f"{where}/{name}"
+        if name not in parts:
+            raise CheckpointError(f"{at} is missing; it belongs beside the checkpoint's .index file.")
+        members = list(group)
+        with _explained(at):
+            _check_places(members, parts[name].stat().st_size)
+        variables.update({entry.name: Variable(entry, parts[name], at) for entry in members})
+    return dict(sorted(variables.items()))
 
 
 def _read_index(at: str, file: Path) -> tuple[int, list[_Entry]]:
@@ -174,24 +211,16 @@ def _entry(at: str, name: str, fields: dict) -> _Entry:
     return _Entry(name, dtype, shape, shard, offset, size, _last(fields, 6, _FIXED32))
 
 
-def _read_shard(path: Path, entries: list[_Entry]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the tensors of one shard, `entries` in the order of their bytes. Raises ValueError if it is damaged."""
-    with open(path, "rb") as file:
-        length = os.fstat(file.fileno()).st_size
-        end = 0
-        for entry in entries:
-            if entry.offset < end:  # otherwise a small file could claim the same bytes for many large tensors
-                raise ValueError(f"tensor {entry.name!r} overlaps another one")
-            end = entry.offset + entry.size
-            if end > length:
-                raise ValueError(f"tensor {entry.name!r} should end at byte {end}, but the file has {length}")
-            array = np.empty(entry.shape, entry.dtype)
-            file.seek(entry.offset)
-            if file.readinto(array.reshape(-1).view(np.uint8)) != entry.size:
-                raise ValueError(f"tensor {entry.name!r} is cut off")
-            if masked_crc32c(array) != entry.crc:
-                raise ValueError(f"the checksum of tensor {entry.name!r} does not match")
-            yield entry.name, array
+def _check_places(entries: list[_Entry], length: int) -> None:
+    """Raises ValueError unless a shard of `length` bytes holds each of `entries`, which are in the order of their
+    bytes."""
+    end = 0
+    for entry in entries:
+        if entry.offset < end:  # otherwise a small file could claim the same bytes for many large tensors
+            raise ValueError(f"tensor {entry.name!r} overlaps another one")
+        end = entry.offset + entry.size
+        if end > length:
+            raise ValueError(f"tensor {entry.name!r} should end at byte {end}, but the file has {length}")
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:

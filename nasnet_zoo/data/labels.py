@@ -1,10 +1,13 @@
 """Class names. Imports no torch."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
 from ..arch.config import NetworkConfig
 from ..errors import ConfigError
+from ..util.arguments import check_type
 
 LABEL_SETS = ("imagenet-1k", "cifar10")
 
@@ -20,13 +23,36 @@ def label_set(name: str) -> tuple[str, ...]:
 
 
 def label_names(config: NetworkConfig) -> tuple[str, ...] | None:
-    """The names for a config's logits, or None if it has none. With one class more than the set has, the first is
-    the background class that TF-slim's ImageNet networks were trained with."""
-    names = label_set(config.labels) if isinstance(config.labels, str) else config.labels
-    if names is None:
-        return None
-    if config.num_classes == len(names) + 1:
+    """The names for a config's logits; None if it has none, or another number of them than of classes. With one class
+    more than a label set has, the first is the background class that TF-slim's ImageNet networks were trained with."""
+    named = isinstance(config.labels, str)
+    names = label_set(config.labels) if named else config.labels
+    if names is not None and named and config.num_classes == len(names) + 1:
         return ("background", *names)
-    if config.num_classes != len(names):
-        raise ConfigError(f"the config has {config.num_classes} classes but its labels have {len(names)} names")
-    return names
+    return names if names is not None and config.num_classes == len(names) else None
+
+
+def with_classes(
+    config: NetworkConfig, num_classes: int | None = None, labels: str | Iterable[str] | None = None
+) -> NetworkConfig:
+    """The config with another number of classes, with other labels (a label set's name, or the names in the order of
+    the logits), or with both. Without a number there are as many classes as labels; without labels, those that it has
+    are kept if the number stays the same. Raises ConfigError for labels that do not name the classes."""
+    check_type(num_classes, int | None, "num_classes")
+    if labels is None:
+        if num_classes is None or num_classes == config.num_classes:
+            return config
+        return replace(config, num_classes=num_classes, labels=None)
+    chosen = labels if isinstance(labels, str) else _checked(labels)
+    count = len(label_set(chosen) if isinstance(chosen, str) else chosen)
+    changed = replace(config, num_classes=count if num_classes is None else num_classes, labels=chosen)
+    if label_names(changed) is None:
+        raise ConfigError(f"there are {count} labels for {num_classes} classes: give each class one label")
+    return changed
+
+
+def _checked(labels: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(labels) if isinstance(labels, Iterable) and not isinstance(labels, (bytes, dict)) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"labels {str(labels)[:60]} are no list of names: give a text for each class, or a label set")
+    return tuple(map(str, names))

@@ -18,7 +18,8 @@ class AuxiliaryHead(nn.Module):
         self.pool = nn.AvgPool2d(5, 3)
         self.project = Chain((Conv("conv", channels, 128, (1, 1)), Norm("bn", 128), ReLU("relu")), eps)
         self.reduce = Chain((Conv("conv", 128, 768, kernel, valid=True), Norm("bn", 768), ReLU("relu")), eps)
-        self.classifier = nn.Linear(768, num_classes)
+        self.num_features = 768
+        self.classifier = nn.Linear(self.num_features, num_classes)
 
     def forward(self, state: State) -> Tensor:
         if state.relu.shape[2] < self.least[0] or state.relu.shape[3] < self.least[1]:

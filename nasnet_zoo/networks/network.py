@@ -1,17 +1,21 @@
 """What every network of the zoo can do, whatever its kind."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import RLock
+from typing import Any, Self, overload
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ..arch.config import NetworkConfig
 from ..data.images import ImageSource, Transform
-from ..data.labels import label_names
+from ..data.labels import label_names, with_classes
 from ..data.prediction import Prediction
 from ..errors import ConfigError
+from ..util.arguments import checked
 from .layers import initialize
 from .predict import predict
 
@@ -30,6 +34,16 @@ class Network(nn.Module):
         self.config = config
         self.register_buffer("progress", torch.ones((), device="cpu"), persistent=False)
 
+    def train(self, mode: bool = True) -> Self:
+        """torch's `train`. While `predict` or another user of `eval_mode` runs in any thread, it takes effect when the
+        last of them has ended."""
+        with _lock:
+            super().train(mode)
+            if self in _in_eval:
+                _in_eval[self].modes = _modes(self)
+                super().train(False)
+        return self
+
     def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
         """Sets what a recipe wants of the network itself; a network that has no such thing takes no notice."""
 
@@ -38,7 +52,7 @@ class ImageNetwork(Network):
     """A network that classifies pictures, and knows how they are prepared for it, and its labels.
 
     A subclass sets `classifier`, `aux` (a module with a `classifier`, or None), `num_features`, `feature_strides`,
-    `feature_channels` and `minimum_size`, and implements `forward` and `features`.
+    `feature_channels` and `minimum_size`, and implements `forward`, `forward_features`, `forward_head` and `features`.
     """
 
     classifier: nn.Linear
@@ -55,11 +69,23 @@ class ImageNetwork(Network):
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The class names in the order of the logits, or None if they are not known."""
-        return label_names(self.config)
+        """The class names in the order of the logits, or None if they are not known: another `classifier` put in place
+        of the network's may have other classes."""
+        names = label_names(self.config)
+        outputs = getattr(self.classifier, "out_features", None)
+        return names if names is not None and len(names) == outputs else None
 
+    @overload
     def predict(
-        self, images: ImageSource | list[ImageSource], k: int = 5, batch_size: int = 32
+        self, images: list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
+    ) -> list[list[Prediction]]: ...
+
+    @overload
+    def predict(self, images: ImageSource, k: int = 5, batch_size: int = 32) -> list[Prediction]: ...
+
+    @checked
+    def predict(
+        self, images: ImageSource | list[Any] | tuple[Any, ...], k: int = 5, batch_size: int = 32
     ) -> list[Prediction] | list[list[Prediction]]:
         """The k most probable classes of one image or of each in a list.
 
@@ -78,19 +104,71 @@ class ImageNetwork(Network):
         with eval_mode(self):
             return predict(self, self.transform, self.labels, images, k, batch_size)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """A new classifier for `num_classes` classes with fresh weights; the auxiliary head's too if there is one."""
-        self.config = dataclasses.replace(self.config, num_classes=num_classes, labels=None)
+    @checked
+    def reset_classifier(self, num_classes: int | None = None, *, labels: str | Sequence[str] | None = None) -> None:
+        """A new classifier with fresh weights; the auxiliary head's too if there is one.
+
+        Args:
+            num_classes: how many classes; as many as there are labels if None.
+            labels: the class names in the order of the logits, or the name of a label set; None if there are none.
+
+        Raises:
+            ConfigError: for an impossible number of classes, or labels of another number.
+        """
+        if num_classes is None and labels is None:
+            raise ConfigError("reset_classifier: give the number of classes, or their labels")
+        self.config = with_classes(replace(self.config, labels=None), num_classes, labels)
+        first = next(self.parameters())  # not the old classifier's, which may be anything by now
         for head in (self, self.aux):
             if head is not None:
-                old = head.classifier
-                options = dict(device=old.weight.device, dtype=old.weight.dtype)
-                head.classifier = nn.Linear(old.in_features, num_classes, **options)
+                options = dict(device=first.device, dtype=first.dtype)
+                head.classifier = nn.Linear(head.num_features, self.config.num_classes, **options)
+                head.classifier.train(head.training)
                 initialize(head.classifier)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The last map at each stride of `feature_strides`; `feature_channels` are their widths."""
+    def get_classifier(self) -> nn.Module:
+        """The layer that makes logits of `num_features` averages."""
+        return self.classifier
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map before it is averaged, (batch, num_features, height, width)."""
         raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """The logits of what `forward_features` gives, or with `pre_logits` what the classifier reads: the averages,
+        (batch, num_features)."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor, out_indices: Sequence[int] | None = None) -> list[Tensor]:
+        """The last map at each stride of `feature_strides`, before any ReLU; `feature_channels` are their widths.
+
+        A side of a map is that of the picture over the stride, rounded up. With the stem of the ImageNet networks of
+        NASNet, PNASNet and AmoebaNet, whose first convolution is not padded, it is that of the picture less 2 over the
+        stride: 111, 56, 28, 14 and 7 of 224.
+
+        Args:
+            x: a batch of pictures, as for `forward`.
+            out_indices: which maps, by their place in `feature_strides`, counted from the end if negative; all if None.
+                What comes after the last of them is not computed.
+
+        Returns:
+            The maps, in the order of `out_indices`.
+
+        Raises:
+            ConfigError: for a map that there is not, or pictures that the network cannot take.
+        """
+        raise NotImplementedError
+
+    def chosen(self, out_indices: Sequence[int] | None) -> list[int]:
+        """`out_indices` of `features`, counted from the beginning; raises ConfigError."""
+        places = range(len(self.feature_strides))
+        try:
+            return list(places if out_indices is None else [places[index] for index in out_indices])
+        except (IndexError, TypeError):
+            raise ConfigError(
+                f"out_indices {out_indices}: this network has {len(places)} feature maps, so give several of 0 to "
+                f"{places[-1]}"
+            ) from None
 
     def checked(self, x: Tensor) -> Tensor:
         """x, or a ConfigError if it is not a batch of maps that this network can take."""
@@ -103,13 +181,39 @@ class ImageNetwork(Network):
         return x
 
 
+@dataclass
+class _Use:
+    """How many are inside `eval_mode` of a network, and the modes that its modules will have after them."""
+
+    users: int
+    modes: dict[nn.Module, bool]
+
+
+_lock = RLock()  # held while modes change, never while a network computes
+_in_eval: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()  # not in the networks, which are copied and pickled
+
+
+def _modes(network: nn.Module) -> dict[nn.Module, bool]:
+    return {module: module.training for module in network.modules()}
+
+
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Everything in eval mode inside the block; afterwards each module is in the mode that it was in."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
+    """Everything in eval mode inside the block; afterwards each module is in the mode that it was in. Several threads
+    may be inside at once: the last one to leave puts the modes back."""
+    with _lock:
+        use = _in_eval.get(network)
+        if use is None:
+            use = _Use(0, _modes(network))
+            network.eval()
+            _in_eval[network] = use
+        use.users += 1
     try:
         yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        with _lock:
+            use.users -= 1
+            if not use.users:
+                del _in_eval[network]
+                for module, mode in use.modes.items():
+                    module.training = mode

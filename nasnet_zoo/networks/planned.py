@@ -97,7 +97,7 @@ class PlannedNetwork(ImageNetwork):
             state = State(getattr(*place)(state))
         return state if keep is None else State(drop_path(state.raw, keep))
 
-    def _checkpointed(self, x: Tensor, keep: Sequence[int]) -> Iterator[tuple[int, State]]:
+    def _checkpointed(self, x: Tensor, keep: Collection[int]) -> Iterator[tuple[int, State]]:
         """`maps`, of those steps only that are in `keep` or read outside their group: the others are computed a second
         time."""
         plan, states = self.plan, {PICTURE: State(x)}
@@ -122,32 +122,39 @@ class PlannedNetwork(ImageNetwork):
                 yield index, states[index]
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        plan = self.plan
-        auxiliary = plan.auxiliary.inputs if self.aux is not None and self.training else ()
-        again, wanted = self.checkpointing and self.training and torch.is_grad_enabled(), (plan.output, *auxiliary)
-        x = self.checked(x)
-        found = _kept(self._checkpointed(x, wanted) if again else self.maps(x), wanted)
-        logits = self.classify(found[plan.output])
-        return (logits, self.aux(_joined(found, auxiliary))) if auxiliary else logits
+        output, auxiliary = self.plan.output, self.plan.auxiliary
+        heard = auxiliary.inputs if auxiliary is not None and self.aux is not None and self.training else ()
+        found = self._found(x, (output, *heard))
+        logits = self.forward_head(found[output].raw)
+        return (logits, self.aux(_joined(found, heard))) if heard else logits
 
-    def classify(self, state: State) -> Tensor:
-        """The logits, from the map of the plan's output."""
-        return self.classifier(self.dropout(state.raw.mean((2, 3))))
+    def _found(self, x: Tensor, wanted: Collection[int]) -> dict[int, State]:
+        """The maps of the wanted steps, as `checkpointing` asks for."""
+        again, x = self.checkpointing and self.training and torch.is_grad_enabled(), self.checked(x)
+        return _kept(self._checkpointed(x, wanted) if again else self.maps(x), wanted)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The last map at each stride of `feature_strides`, before any ReLU; `feature_channels` are their widths."""
-        wanted = {read for group in self.plan.features for read in group}
-        found = _kept(self.maps(self.checked(x)), wanted)
-        return [_joined(found, group).raw for group in self.plan.features]
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self._found(x, (self.plan.output,))[self.plan.output].raw
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.dropout(x.mean((2, 3)))
+        return x if pre_logits else self.classifier(x)
+
+    def features(self, x: Tensor, out_indices: Sequence[int] | None = None) -> list[Tensor]:
+        groups = [self.plan.features[index] for index in self.chosen(out_indices)]
+        found = _kept(self.maps(self.checked(x)), {read for group in groups for read in group})
+        return [_joined(found, group).raw for group in groups]
 
 
 def _kept(maps: Iterator[tuple[int, State]], wanted: Collection[int]) -> dict[int, State]:
-    """The wanted ones of all maps; no other is held while the next is computed."""
-    found = {}
+    """The wanted ones of all maps; no other is held while the next is computed, and none after the last is computed."""
+    found, last = {}, max(wanted, default=PICTURE)
     for index, state in maps:
         if index in wanted:
             found[index] = state
         del state
+        if index == last:
+            break
     return found
 
 

@@ -1,6 +1,7 @@
 """The most probable classes of pictures."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ def predict(
     network: nn.Module,
     transform: Callable[[ImageSource], Tensor],
     labels: Sequence[str] | None,
-    images: ImageSource | list[ImageSource],
+    images: ImageSource | list[Any] | tuple[Any, ...],
     k: int,
     batch_size: int,
 ) -> list[Prediction] | list[list[Prediction]]:

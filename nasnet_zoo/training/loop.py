@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import TrainingError
 from ..networks.layers import Chain
 from ..networks.network import Network
+from ..util.arguments import checked
 from ..util.interrupts import deferred_interrupts
 from .optim import make_optimizer, schedule
 from .recipe import Recipe
@@ -25,6 +26,7 @@ CHECK_STEPS = 100  # between two looks at the loss, each of which waits for the 
 log = logging.getLogger("nasnet_zoo")
 
 
+@checked
 def train(
     network: Network,
     task: Task,

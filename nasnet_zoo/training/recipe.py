@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..arch.checks import check_choices
+from ..arch.checks import check_fields
 from ..errors import ConfigError
 
 
@@ -45,7 +45,7 @@ class Recipe:
     capture: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
-        check_choices(self, "recipe")
+        check_fields(self, "recipe")
         if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0:
             raise ConfigError("recipe: epochs must be at least 1, batch_size at least 2 and learning_rate above 0")
         if not 0 < self.drop_path_keep <= 1 or not 0 <= self.dropout < 1:

@@ -19,6 +19,7 @@ from ..util.files import atomic_file
 from ..weights.checkpoint import os_errors
 from .recipe import Recipe
 
+STATE = "state.safetensors"
 FORMAT_VERSION = 2  # 1 kept SGD's momenta alone, and epochs only
 KEEP_SECONDS = 300.0  # between two states within an epoch
 FREE = ("epochs", "separable", "capture")  # of a recipe: what a training may change when it goes on
@@ -48,7 +49,7 @@ class TrainingState:
         folder: str | Path | None,
     ) -> None:
         self.network, self.optimizer, self.recipe, self.seed = network, optimizer, recipe, seed
-        self.path = None if folder is None else Path(folder) / "state.safetensors"
+        self.path = None if folder is None else Path(folder) / STATE
         self.parameters = dict(network.named_parameters())
         self.device = next(network.parameters()).device
         self.history: list[Epoch] = []

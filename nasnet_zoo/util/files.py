@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from ..errors import BusyError, ZooError
 
 STALE_SECONDS = 24 * 3600  # no writer leaves its temporary untouched for a day
+LOGS = {".log", ".out", ".err", ".txt"}  # what a shell or SLURM may have begun in the folder of a run
 PATIENCE_SECONDS = 2.0  # a shorter wait for a lock needs no explanation
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a cache may be shared between hosts
@@ -51,16 +53,21 @@ _REASONS = {
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`; the file written there is renamed to `path` when the block succeeds.
 
-    When the block raises, Ctrl-C included, the temporary is removed and `path` is as it was before.
+    When the block raises, Ctrl-C included, the temporary is removed and `path` is as it was before. The file has the
+    permissions of a new one, whichever library wrote it and whatever was at `path`.
     Raises ZooError if the disk is full, the folder may not be written, or a folder has that name.
     """
     path = Path(path).absolute()
     with _explained(path):
+        if path.is_dir():  # before the block has worked
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         temporary = _beside(path, "tmp")
         try:
+            mode = _mode_of_new(temporary)
             yield temporary
+            _set_mode(temporary, mode)
             _sync(temporary)
             os.replace(temporary, path)
         finally:
@@ -74,23 +81,23 @@ def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> It
 
     When the block raises, Ctrl-C included, the temporary is removed and a folder that was at `path` is still there.
     A symbolic link at `path` is followed, not replaced. `own` are the names that a folder to be replaced may hold.
+    Everything in it has the permissions of new files and folders.
     Raises ZooError if there are others in it, the disk is full, the parent may not be written, or a file has that name.
     """
     path = Path(path).resolve()
+    check_replaceable(path, own)
     with _explained(path):
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own) if path.is_dir() else []
-        if foreign:
-            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: choose a new or an empty folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         temporary = _beside(path, "tmp")
         try:
             temporary.mkdir()
+            mode = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
             for folder, _, names in os.walk(temporary):
+                _set_mode(Path(folder), mode)
                 for name in names:
+                    _set_mode(Path(folder, name), mode & 0o666)
                     _sync(Path(folder, name))
                 _sync_entries(Path(folder))
             _swap(temporary, path)
@@ -99,26 +106,68 @@ def atomic_folder(path: str | os.PathLike[str], own: Collection[str] = ()) -> It
         _sync_entries(path.parent)
 
 
+def check_replaceable(path: str | os.PathLike[str], own: Collection[str] = ()) -> None:
+    """Raises the ZooErrors with which `atomic_folder` would begin, for work that takes long before it writes; changes
+    nothing."""
+    path = Path(path).resolve()
+    with _explained(path):
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own) if path.is_dir() else []
+        if foreign:
+            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: choose a new or an empty folder")
+        above = next((folder for folder in path.parents if folder.exists()), path.parent)
+        for place in (above, path):
+            if place.exists() and not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def check_run_folder(path: str | os.PathLike[str], own: Collection[str], what: str) -> None:
+    """Raises ZooError if there is something at `path` that is no run folder of ours: other files than logs, and none of
+    `own`. `what` is the word for what a run folder holds."""
+    path = Path(path)
+    with _explained(path):
+        if path.is_dir() and not any((path / name).exists() for name in own):
+            entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+            if foreign := [entry.name for entry in entries if entry.suffix not in LOGS]:
+                raise ZooError(f"{path} holds {foreign[0]} and no {what}: choose a new or an empty folder")
+
+
 @contextmanager
 def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterator[None]:
     """Holds a lock between processes (and threads) for the work on `path`, in a hidden file beside it.
 
     Waits at most `timeout` seconds, without limit if None, and says on stderr that it waits. Do not nest for one
-    `path`. Raises BusyError when the time is over, and ZooError if the lock file cannot be written.
+    `path`. When the block raises, a lock file and folders that were not there before are removed.
+    Raises BusyError when the time is over, and ZooError if the lock file cannot be written.
     """
     path = Path(path).absolute()
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        new = [place for place in (Path(lock.lock_file), *path.parents) if not place.exists()]
         try:
             _acquire(lock, path, timeout)
         except Timeout:
             since = f"has been working on {path} for more than {timeout:g} s" if timeout else f"is working on {path}"
             raise BusyError(f"Another process {since}; wait until it has finished, or end it, and try again.") from None
+    refused: list[Path] = []
     try:
         yield
+    except BaseException:
+        refused = new
+        if refused:
+            _discard(refused[0])  # while it is held: who waits for it sees that it has gone, and makes another one
+        raise
     finally:
         lock.release()
+        with suppress(OSError):
+            for folder in refused[1:]:
+                folder.rmdir()
+
+
+def is_web_page(start: bytes) -> bool:
+    """Whether a file that begins like this is HTML: what a proxy or a network's login page sends in place of a file."""
+    return re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", start[:1024], re.IGNORECASE) is not None
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
@@ -168,8 +217,8 @@ def _sweep(path: Path) -> None:
 
 
 def _is_stale(temporary: Path, host: str, pid: int) -> bool:
-    stat = temporary.stat()
-    touched = max(stat.st_mtime, stat.st_ctime)  # on POSIX a rename sets only ctime
+    status = temporary.stat()
+    touched = max(status.st_mtime, status.st_ctime)  # on POSIX a rename sets only ctime
     return time.time() - touched > STALE_SECONDS or (host == _HOST and not _is_running(pid))
 
 
@@ -208,6 +257,24 @@ def _discard(path: Path) -> None:
             path.unlink()
 
 
+def _mode_of_new(path: Path) -> int:
+    """The permissions that a new file gets here: what the umask and the folder's own rules leave. The file is made and
+    removed again, because Python reads the umask only by changing it for a moment, for all threads."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Sets permissions that some libraries narrow: safetensors writes files that only their owner may read."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        with suppress(OSError):  # some network file systems have none
+            path.chmod(mode)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows flushes only writable ones
     try:
@@ -224,10 +291,21 @@ def _sync_entries(folder: Path) -> None:
 
 def _acquire(lock: FileLock, path: Path, timeout: float | None) -> None:
     if timeout is not None and timeout <= PATIENCE_SECONDS:
-        lock.acquire(timeout=timeout)
+        _acquire_file(lock, timeout)
         return
     try:
-        lock.acquire(timeout=PATIENCE_SECONDS)
+        _acquire_file(lock, PATIENCE_SECONDS)
     except Timeout:
         print(f"Waiting for another process that is working on {path}", file=sys.stderr, flush=True)
-        lock.acquire(timeout=-1 if timeout is None else timeout - PATIENCE_SECONDS)
+        _acquire_file(lock, -1 if timeout is None else timeout - PATIENCE_SECONDS)
+
+
+def _acquire_file(lock: FileLock, timeout: float) -> None:
+    """Acquires the lock in a file that still has its name: a holder whose block raised may have removed it."""
+    file = Path(lock.lock_file)
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout)
+        if file.exists():
+            return
+        lock.release()

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from json import JSONDecodeError
 from pathlib import Path
 
 from ..errors import DownloadError, first_line
@@ -70,8 +71,11 @@ def _newest(repo: str, names: Sequence[str], revision: str | None, cached: Path 
         if cached is not None and _is_out_of_reach(error):
             log.info("%s from the cache, because the Hub cannot be reached: %s", what, error)
             return cached
+        reason = first_line(error)
+        if isinstance(error, JSONDecodeError):
+            reason = "it answers with something else than JSON, as a proxy or a login page does"
         raise DownloadError(
-            f"{what} cannot be had from the Hub ({first_line(error)}); check the name, the network, and for a private "
+            f"{what} cannot be had from the Hub ({reason}); check the name, the network, and for a private "
             f"repo your token"
         ) from error
     if absent:

@@ -5,6 +5,8 @@ An entry's settings are a frozen dataclass with a default for every field, in th
 torch, they are in `settings.py` beside it, so that a config can be read without torch.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import ConfigError
@@ -30,10 +32,17 @@ class Table(dict[str, Row], Generic[Row]):
     def row(self, name: str) -> Row:
         """The row of that name; raises ConfigError."""
         if name not in self:
-            raise ConfigError(f"there is no {self.what} {name!r}; there are {', '.join(self)}")
+            raise ConfigError(f"there is no {self.what} {name!r}; there are {', '.join(self)}{nearest(name, self)}")
         return self[name]
 
     def known(self, name: str) -> str:
         """The name, if it is a row's; raises ConfigError."""
         self.row(name)
         return name
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that does not exist: "; did you mean ...?" with the known ones that are most
+    like it, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.7)
+    return f"; did you mean {', '.join(near)}?" if near else ""

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,41 +21,59 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..arch.config import NetworkConfig, read_config
+from ..data.labels import with_classes
 from ..errors import CheckpointError, ConfigError
-from ..networks.build import build
-from ..networks.network import Network
+from ..networks.build import build, check_size
+from ..networks.network import ImageNetwork, Network
+from ..networks.plain import plain, without_counters
+from ..util.arguments import checked
 from ..util.environment import check_device
 from ..util.files import atomic_folder, sha256_file
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
+OWN = (CONFIG, WEIGHTS, *PUBLISHED)  # what a folder that is replaced may hold
+FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the dtypes that weights may have
 ALWAYS_HASHED_BYTES = 64 << 20  # files up to this size are hashed at every load, because it takes so little time
 
 
-def save(network: Network, folder: str | Path, dtype: torch.dtype | None = None, **metadata: Any) -> None:
+@checked
+def save(network: nn.Module, folder: str | Path, dtype: torch.dtype | str | None = None, **metadata: Any) -> None:
     """Writes a network as a checkpoint folder.
 
     An older checkpoint in the folder is replaced. Its README.md, .gitattributes and onnx/, which a folder from the Hub
     may have, are kept.
 
     Args:
-        network: the network to write.
+        network: the network to write, which stays as it is. The wrappers of torch.compile, DataParallel,
+            DistributedDataParallel and AveragedModel are left out; pruned and parametrised weights are written as
+            what they come to.
         folder: the checkpoint folder.
-        dtype: the type in which the floating-point weights are stored; as they are if None. `load` returns float32
+        dtype: the type in which the weights are stored, or its name; as they are if None. `load` returns float32
             whatever the stored type, unless it is given a dtype.
         **metadata: values for config.json's "weights"; they must fit into JSON.
 
     Raises:
         CheckpointError: for weights that the dtype cannot hold.
+        ConfigError: for a network that was changed so that `load` could not give it back, or metadata that are no JSON.
         ZooError: if the folder cannot be written, or holds other files, which would be lost.
     """
-    write_checkpoint(network.state_dict(), network.config, folder, dtype, **metadata)
+    dtype = floating(dtype)
+    described = plain(network)
+    write_checkpoint(described.state_dict(), described.config, folder, dtype, **metadata)
 
 
 def write_checkpoint(
     state: dict[str, Tensor], config: NetworkConfig, folder: str | Path, dtype: torch.dtype | None = None, **metadata
 ) -> None:
     """`save` for a state_dict and its config."""
+    for name, value in metadata.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"save: {name} does not fit into JSON ({error}): give texts, numbers, lists and dicts"
+            ) from error
     state = without_counters(state)
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     for key, value in tensors.items():
@@ -63,7 +81,7 @@ def write_checkpoint(
             raise CheckpointError(
                 f"{key} reaches {float(state[key].abs().max()):.3g}, which {dtype} cannot hold: save it as float32"
             )
-    with atomic_folder(folder, (CONFIG, WEIGHTS, *PUBLISHED)) as temporary:
+    with atomic_folder(folder, OWN) as temporary:
         for name in PUBLISHED:
             kept = Path(folder) / name
             if kept.is_dir():
@@ -92,16 +110,16 @@ def load_folder(
     folder: str | Path,
     *,
     num_classes: int | None = None,
+    labels: str | Sequence[str] | None = None,
     in_channels: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     verify: bool = False,
-) -> Network:
+) -> ImageNetwork:
     """The network of a checkpoint folder, in eval mode; see nasnet_zoo.load for the options and errors."""
     if in_channels is not None and in_channels < 1:
         raise ConfigError(f"in_channels {in_channels} must be at least 1")
-    if dtype is not None and not dtype.is_floating_point:
-        raise ConfigError(f"weights are floating-point numbers, not {dtype}: give torch.float32, float16 or bfloat16")
+    dtype = floating(dtype) or torch.float32
     if device is not None:
         check_device(str(device))
     folder = Path(folder)
@@ -110,6 +128,9 @@ def load_folder(
         if not needed.is_file():
             raise CheckpointError(f"{folder} is not a checkpoint folder: it has no {needed.name}")
     config, recorded = read_config(folder / CONFIG)
+    asked = {"num_classes": num_classes, "in_channels": in_channels}
+    if asked := {name: value for name, value in asked.items() if value is not None}:
+        check_size(dataclasses.replace(config, **asked))
     expected = recorded.get("sha256")
     if expected is not None and (verify or path.stat().st_size <= ALWAYS_HASHED_BYTES):
         found = sha256_file(path)
@@ -118,18 +139,29 @@ def load_folder(
                 f"{path} is damaged: its SHA-256 is {found[:16]}..., {CONFIG} says {str(expected)[:16]}...; "
                 f"delete the folder, then fetch or convert it again"
             )
+    wanted = with_classes(config, num_classes, labels)
     with _collector_paused():
         state = without_counters(read_weights(path))
         network = build(config, empty=True)
         check_state(state, network, path)
-        assign(network, {key: value.to(dtype or torch.float32) for key, value in state.items()})
+        assign(network, {key: value.to(dtype) for key, value in state.items()})
     if device is not None:
         network.to(device)
-    if num_classes is not None and num_classes != config.num_classes:
-        network.reset_classifier(num_classes)
+    if wanted.num_classes != config.num_classes:
+        network.reset_classifier(wanted.num_classes)
+    network.config = wanted
     if in_channels is not None and in_channels != config.in_channels:
         adapt_input(network, in_channels)
     return network.eval()
+
+
+def floating(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """The dtype of weights, which may be given by its name; ConfigError if it is not one of FLOATING."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found is not None and found in FLOATING or dtype is None:
+        return found
+    names = ", ".join(str(each).removeprefix("torch.") for each in FLOATING)
+    raise ConfigError(f"weights are floating-point numbers, not {dtype}: give a dtype or its name, one of {names}")
 
 
 @contextmanager
@@ -154,12 +186,6 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}): fetch or convert it again"
         ) from error
-
-
-def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state_dict without the batch counters of norms that are not ours, such as SyncBatchNorm: they are no
-    weights."""
-    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> None:

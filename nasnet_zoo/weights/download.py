@@ -4,21 +4,22 @@ import logging
 import os
 import re
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpx2
 
 from ..errors import DownloadError
 from ..util.environment import offline
-from ..util.files import atomic_file, md5_file, sha256_file
+from ..util.files import atomic_file, is_web_page, md5_file, sha256_file
+from . import pace
 
 TIMEOUT = httpx2.Timeout(10.0, read=30.0)  # seconds; `read` is between two pieces, not for the whole file
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0  # before the second attempt; twice that before the third, and so on
+MOST_BYTES = 8 << 30  # the largest original has 1 GB; a server that never stops would fill the disk
 
 _BUSY = {408, 429, 500, 502, 503, 504}  # answers after which another attempt may succeed
 _ELSEWHERE = "or set NASNET_ZOO_CACHE to a cache that has the file already"
@@ -34,7 +35,7 @@ def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, lab
 
     `md5` (hex) is the hash that the file must have; a file with another one is downloaded once more from the start. A
     connection is tried ATTEMPTS times and continues where the last one stopped, if the server can do that. `label`
-    names the file in the progress bar if stderr is a terminal, else in two lines of the log "nasnet_zoo".
+    names the file in the progress on stderr and in the log "nasnet_zoo".
 
     Raises DownloadError if the host cannot be reached, refuses, loses the connection, or sends another file than
     expected, and at once when `offline()`; ZooError if the file cannot be written. Nothing is left behind then.
@@ -43,6 +44,8 @@ def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, lab
         raise DownloadError(
             f"{url} is not downloaded because HF_HUB_OFFLINE or NASNET_ZOO_OFFLINE is set; unset it, {_ELSEWHERE}."
         )
+    if not url.isprintable():  # from the environment, in which names need not be UTF-8
+        raise DownloadError(f"{url!a} is not an http or https address (it has bytes that are no text); check it.")
     name = label or url.partition("?")[0].rpartition("/")[2] or url
     with _client(url) as client, atomic_file(path) as part, _meter(name) as show:
         for _ in range(2):
@@ -80,7 +83,7 @@ class _Transfer:
                 if isinstance(error, _UNREACHABLE) and not self.file.tell():
                     raise DownloadError(_explanation(self.url, error)) from error
                 trouble = error
-            except (httpx2.RequestError, httpx2.InvalidURL) as error:
+            except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:  # UnicodeError: of a host's name
                 raise DownloadError(_explanation(self.url, error)) from error
         raise DownloadError(
             f"{self.url} could not be downloaded in {ATTEMPTS} attempts ({_reason(trouble)}, "
@@ -89,25 +92,43 @@ class _Transfer:
 
     def _receive(self, client: httpx2.Client) -> None:
         """Asks for what is missing and writes it. Raises httpx2's errors, _Interrupted and DownloadError."""
+        with pace.Pace() as watch:
+            try:
+                self._ask(client, watch)
+            except httpx2.TransportError:
+                if not watch.slow:
+                    raise
+        if watch.slow:
+            raise _Interrupted(f"less than {pace.LEAST_BYTES} bytes in {pace.SECONDS:g} seconds arrived")
+
+    def _ask(self, client: httpx2.Client, watch: pace.Pace) -> None:
         headers = {"Accept-Encoding": "identity"}  # or the byte counts would be those of the compressed file
         if done := self.file.tell():
             headers["Range"] = f"bytes={done}-"
             if self.validator:
                 headers["If-Range"] = self.validator
-        with client.stream("GET", self.url, headers=headers) as response:
+        with client.stream("GET", self.url, headers=headers, extensions={"trace": watch.trace}) as response:
             if response.status_code in _BUSY:
                 raise _Interrupted(f"the server answers {response.status_code}")
             if not self._continues(response, done):
                 self._restart(response)
             for piece in response.iter_raw():
+                if not self.file.tell() and is_web_page(piece):
+                    raise DownloadError(
+                        f"{self.url} is answered with a web page instead of the file, as a proxy or the login page of "
+                        f"a network does: log in with a browser or use another network, {_ELSEWHERE}."
+                    )
+                if max(self.total or 0, self.file.tell() + len(piece)) > MOST_BYTES:
+                    raise DownloadError(f"{self.url} is larger than {MOST_BYTES >> 20} MiB, which no weights are.")
                 self.file.write(piece)
+                watch.received += len(piece)
                 self.show(self.file.tell(), self.total)
         if self.total is not None and self.file.tell() != self.total:
             raise _Interrupted("the connection was closed early")
 
     def _continues(self, response: httpx2.Response, done: int) -> bool:
         """Whether the answer is the rest of the same file."""
-        rest = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        rest = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)", response.headers.get("Content-Range", ""))
         return (
             done > 0
             and response.status_code == 206
@@ -128,7 +149,7 @@ class _Transfer:
             raise DownloadError(_refusal(self.url, response.status_code))
         self.validator = _validator(response.headers)
         length = response.headers.get("Content-Length", "")
-        self.total = int(length) if length.isdecimal() else None
+        self.total = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
 
 
 def _validator(headers: httpx2.Headers) -> str | None:
@@ -138,8 +159,16 @@ def _validator(headers: httpx2.Headers) -> str | None:
 
 
 def _client(url: str) -> httpx2.Client:
+    def check(request: httpx2.Request) -> None:
+        if url.startswith("https:") and request.url.scheme == "http":
+            raise DownloadError(
+                f"{url} leads to {request.url}, where anyone on the way can change the file: try another network."
+            )
+
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [check]}
+    limits = httpx2.Limits(max_keepalive_connections=0)  # each request has a connection of its own, which Pace watches
     try:
-        return httpx2.Client(follow_redirects=True, timeout=TIMEOUT)
+        return httpx2.Client(follow_redirects=True, timeout=TIMEOUT, limits=limits, event_hooks=hooks)
     except OSError as error:
         raise DownloadError(
             f"The certificates for {url} cannot be read ({error}); check SSL_CERT_FILE and SSL_CERT_DIR."
@@ -152,7 +181,7 @@ def _client(url: str) -> httpx2.Client:
 
 def _explanation(url: str, error: Exception) -> str:
     match error:
-        case httpx2.UnsupportedProtocol() | httpx2.InvalidURL():
+        case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | UnicodeError():
             return f"{url} is not an http or https address ({_reason(error)}); check it."
         case httpx2.ProxyError():
             return f"The proxy refuses {url} ({_reason(error)}); check HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
@@ -188,17 +217,13 @@ def _is_tls(error: BaseException | None) -> bool:
 
 @contextmanager
 def _meter(name: str) -> Iterator[_Show]:
-    """Yields a function that shows the progress of the download: as a bar on a terminal, else only in the log."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    """Yields a function that shows the progress of the download on stderr."""
+    from ..util.progress import Progress
 
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(name, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-    else:
-        start = time.monotonic()
-        _log.info("Downloading %s", name)
-        yield lambda done, total: None
-        _log.info("Downloaded %s in %.1f s", name, time.monotonic() - start)
+    start = time.monotonic()
+    _log.info("Downloading %s", name)
+    with Progress() as bar:
+        bar.say(f"downloading {name}")
+        task = bar.add_task(name, total=None, unit="MB")
+        yield lambda done, total: bar.update(task, completed=done / 1e6, total=total and total / 1e6)
+    _log.info("Downloaded %s in %.1f s", name, time.monotonic() - start)

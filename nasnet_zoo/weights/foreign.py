@@ -1,57 +1,122 @@
 """Foreign weight files to checkpoint folders."""
 
+import logging
+import re
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
 
 from ..arch.config import NetworkConfig
-from ..convert.ports import from_cadene, from_keras, from_tf_slim, from_timm
-from ..convert.tf_checkpoint import read as read_tf_checkpoint
+from ..convert.ports import from_cadene, from_keras, from_tf_slim, from_timm, most_bytes
+from ..convert.tf_checkpoint import opened
+from ..data.labels import with_classes
 from ..errors import CheckpointError, ConversionError
-from ..util.files import sha256_file
-from .checkpoint import read_weights, write_checkpoint
+from ..networks.build import build
+from ..networks.plain import without_counters
+from ..util.files import check_replaceable, is_web_page, sha256_file
+from .checkpoint import OWN, check_state, read_weights, write_checkpoint
+from .training_checkpoint import passing_over, unwrapped, weights_in
+
+log = logging.getLogger("nasnet_zoo")
 
 
-def convert_file(source: str | Path, config: NetworkConfig, out: str | Path, half: bool = False) -> None:
+def convert_file(source: str | Path, config: NetworkConfig, out: str | Path, half: bool = False) -> str | None:
     """Writes the checkpoint folder `out` from a TF-slim checkpoint (a prefix, `.index`, folder or tar), a Keras `.h5`,
-    or a `.pth` or `.safetensors` of timm or Cadene. Its config records the file's name and SHA-256.
+    or a `.safetensors` or torch file of timm, Cadene or a training of this package. Its config records the file's name
+    and SHA-256.
 
-    Raises ConversionError or CheckpointError.
+    Returns the name of the entry that was taken, if the file is a training's checkpoint of several. Raises
+    ConversionError, CheckpointError, or ZooError where the folder cannot be written or holds other files.
     """
+    check_replaceable(out, OWN)
     source = Path(source).resolve()
-    form, state = _converted(source, config)
+    if source.is_file():
+        with open(source, "rb") as file:
+            if is_web_page(file.read(1024)):
+                raise ConversionError(
+                    f"{source} is a web page, not weights: download the file again, past the login page or the preview"
+                )
+    form, state, config, entry = _converted(source, config)
     hashed = source if source.is_file() else source.with_name(source.name + ".index")
     origin = {"origin": source.name, "origin_form": form}
+    if entry is not None:
+        origin["origin_entry"] = entry
+        log.info("%s: the weights are its %s", source, entry)
     if hashed.is_file():
         origin["origin_sha256"] = sha256_file(hashed)
     write_checkpoint(state, config, out, torch.float16 if half else None, **origin)
+    return entry
 
 
-def _converted(source: Path, config: NetworkConfig) -> tuple[str, dict[str, Tensor]]:
+def _converted(source: Path, config: NetworkConfig) -> tuple[str, dict[str, Tensor], NetworkConfig, str | None]:
+    """The form of the file, the weights, their config, and the entry that they were in."""
     suffix = source.suffix.lower()
     if suffix in (".h5", ".hdf5"):
-        return "keras", from_keras(source, config)
-    if suffix not in (".pth", ".pt", ".bin", ".safetensors"):
-        return "tf-slim", from_tf_slim(read_tf_checkpoint(source), config)
-    state = read_weights(source) if suffix == ".safetensors" else read_pth(source)
+        return "keras", from_keras(source, config), config, None
+    if suffix == ".safetensors":
+        state, entry = unwrapped(read_weights(source)), None
+    elif _is_torchs(source):
+        state, entry = read_pth(source)
+    else:
+        with opened(source, most_bytes(config)) as variables:
+            return "tf-slim", from_tf_slim(variables, config), config, None
+    if state.keys() & build(config, empty=True).state_dict().keys():
+        return "nasnet_zoo", *_own(state, config, source), entry
     try:
-        return "timm", from_timm(state, config)
+        return "timm", from_timm(state, config), config, entry
     except ConversionError:
-        return "cadene", from_cadene(state, config)  # another cell numbering or 1001 classes
+        return "cadene", from_cadene(state, config), config, entry  # another cell numbering or 1001 classes
 
 
-def read_pth(path: Path) -> dict[str, Tensor]:
-    """The state_dict in a `.pth`, read without unpickling anything but tensors. Raises CheckpointError."""
+def _own(state: dict[str, Tensor], config: NetworkConfig, source: Path) -> tuple[dict[str, Tensor], NetworkConfig]:
+    """The weights of one of this package's networks, whose classifier says how many classes there are. An auxiliary
+    head that the config has not was for the training alone."""
+    state = without_counters(state)
+    if config.plan.auxiliary is None:
+        state = {key: value for key, value in state.items() if not key.startswith("aux.")}
+    head = state.get("classifier.weight")
+    if head is not None and head.dim() == 2:
+        config = with_classes(config, head.shape[0])
+    check_state(state, build(config, empty=True), source)
+    return {key: value.float() for key, value in state.items()}, config
+
+
+def _is_torchs(source: Path) -> bool:
+    """Whether torch.save wrote the file, by its name or its first bytes: `.ckpt` and `.tar` may be TensorFlow's too."""
+    if {".pth", ".pt", ".bin"} & {suffix.lower() for suffix in source.suffixes[-2:]}:
+        return True
+    if not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
+
+
+def read_pth(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The state_dict in a file that torch.save wrote, and the entry that it was in; see weights_in. Nothing but tensors
+    is unpickled. Raises CheckpointError."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        _check_zip(path)
+        with passing_over():
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors here, and advises to read it unsafely
-        reason = getattr(error, "strerror", None) or "it is damaged, or holds other objects than tensors"
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        objects = f"it holds {found[1]}, which is not read" if found else "it is damaged, or holds other objects"
+        reason = getattr(error, "strerror", None) or objects
         raise CheckpointError(
             f"{path} is not a state_dict that can be read safely ({reason}): download it again, or save the state_dict "
             f"alone"
         ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} does not hold a state_dict of tensors")
-    return state
+    return weights_in(content, path)
+
+
+def _check_zip(path: Path) -> None:
+    """Raises BadZipFile if a `.pth` is a zip file, as torch writes it, that unpacks to more than its own size: torch
+    stores tensors as they are."""
+    with open(path, "rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"
+    if is_zip:
+        with ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise BadZipFile("it unpacks to more than its own size")

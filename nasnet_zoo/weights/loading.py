@@ -1,31 +1,36 @@
 """`load` and `create`: from a name, folder, repo or config to a network."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..arch.config import NetworkConfig
+from ..data.labels import with_classes
 from ..errors import CheckpointError, ConfigError
 from ..lookup import identify, repo_files
 from ..networks.build import build
-from ..networks.network import Network
+from ..networks.network import ImageNetwork
 from ..registry import get_model
+from ..util.arguments import checked
 from .checkpoint import CONFIG, WEIGHTS, load_folder
 from .pretrained import pretrained_folder
 
 
+@checked
 def load(
     source: str | Path,
     *,
     num_classes: int | None = None,
+    labels: str | Sequence[str] | None = None,
     in_channels: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     local_files_only: bool = False,
     verify: bool = False,
-) -> Network:
+) -> ImageNetwork:
     """Loads a trained network.
 
     Hashes are checked when weights are fetched or converted; `verify` checks them again. With HF_HUB_OFFLINE set no
@@ -35,9 +40,11 @@ def load(
         source: a zoo name ("nasnet-a-mobile"), a name and a tag ("nasnet-a-mobile.keras") that selects one source of
             its weights, a Hub repo ("org/repo" or "org/repo@revision"), a checkpoint folder, or the run folder of a
             training, whose checkpoint is loaded.
-        num_classes: with another number than its own, the network gets a new classifier with fresh weights.
+        num_classes: with another number than its own, the network gets a new classifier with fresh weights; as many as
+            there are labels if None.
+        labels: other class names in the order of the logits, or the name of a label set.
         in_channels: with another number than its own, the network's first filters are averaged over the channels.
-        dtype: of the weights; float32 if None.
+        dtype: of the weights, or its name, such as "float16"; float32 if None.
         device: where the network is put; the CPU if None.
         local_files_only: use only files that are on this machine, and open no connection.
         verify: check the hash of the weights again.
@@ -54,8 +61,8 @@ def load(
         ZooError: for a device that is not there.
     """
     folder = checkpoint_folder(source, local_files_only=local_files_only)
-    options = dict(num_classes=num_classes, in_channels=in_channels, dtype=dtype, device=device, verify=verify)
-    return load_folder(folder, **options)
+    options = dict(in_channels=in_channels, dtype=dtype, device=device, verify=verify)
+    return load_folder(folder, num_classes=num_classes, labels=labels, **options)
 
 
 def checkpoint_folder(source: str | Path, *, local_files_only: bool = False) -> Path:
@@ -71,13 +78,14 @@ def checkpoint_folder(source: str | Path, *, local_files_only: bool = False) -> 
     raise named.refused(f"and a checkpoint ({CONFIG} and {WEIGHTS}) is needed here", CheckpointError)
 
 
-def create(name_or_config: str | NetworkConfig, **scale: Any) -> Network:
+@checked
+def create(name_or_config: str | NetworkConfig, **scale: Any) -> ImageNetwork:
     """Creates a network with fresh weights, which are drawn from torch's global generator.
 
     Args:
         name_or_config: a zoo name or a config.
         **scale: other values for fields of the config's scale (filters=32, stages=(2, 2, 2), aux_size=(14, 14), ...),
-            for num_classes or for in_channels.
+            for num_classes, labels or in_channels.
 
     Returns:
         The network, in training mode.
@@ -87,13 +95,13 @@ def create(name_or_config: str | NetworkConfig, **scale: Any) -> Network:
         ConfigError: for a field that the scale does not have, or a value that is impossible.
     """
     config = name_or_config if isinstance(name_or_config, NetworkConfig) else get_model(name_or_config).config
-    own = {key: scale.pop(key) for key in ("num_classes", "in_channels") if key in scale}
-    if own.get("num_classes", config.num_classes) != config.num_classes:
-        own["labels"] = None
+    config = with_classes(config, scale.pop("num_classes", None), scale.pop("labels", None))
+    if "in_channels" in scale:
+        config = dataclasses.replace(config, in_channels=scale.pop("in_channels"))
     fields = [field.name for field in dataclasses.fields(config.scale)]
     unknown = sorted(set(scale) - set(fields))
     if unknown:
         raise ConfigError(
-            f"create: unknown {', '.join(unknown)}; it takes num_classes, in_channels, {', '.join(fields)}"
+            f"create: unknown {', '.join(unknown)}; it takes num_classes, labels, in_channels, {', '.join(fields)}"
         )
-    return build(dataclasses.replace(config, scale=dataclasses.replace(config.scale, **scale), **own))
+    return build(dataclasses.replace(config, scale=dataclasses.replace(config.scale, **scale)))

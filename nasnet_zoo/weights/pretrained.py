@@ -11,12 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
 from torch import Tensor
 
 from ..convert import from_keras, from_tf_slim, from_timm
-from ..convert.ports import read_keras
-from ..convert.tf_checkpoint import masked_crc32c
-from ..convert.tf_checkpoint import read as read_tf_checkpoint
+from ..convert.keras_h5 import keras_tensors
+from ..convert.ports import most_bytes
+from ..convert.tf_checkpoint import masked_crc32c, opened
 from ..errors import CheckpointError, ConversionError, DownloadError, UnknownModelError
 from ..registry import ModelInfo, WeightSource
 from ..util.environment import cache_root
@@ -26,6 +27,7 @@ from .checkpoint import CONFIG, WEIGHTS, read_weights, write_checkpoint
 
 log = logging.getLogger("nasnet_zoo")
 
+HUB = "https://huggingface.co"
 ZOO = "zoo"  # the tag of the zoo's own Hub repos
 
 
@@ -35,11 +37,17 @@ def hub_owner() -> str:
 
 
 def mirrored(url: str) -> str:
-    """`url` on the server NASNET_ZOO_MIRROR (scheme://host[:port]) if that is set; the path stays."""
+    """`url` on the server NASNET_ZOO_MIRROR (scheme://host[:port]) if that is set; the path stays. Raises DownloadError
+    if it is no address."""
     mirror = os.environ.get("NASNET_ZOO_MIRROR")
     if not mirror:
         return url
-    place, original = urlsplit(mirror), urlsplit(url)
+    try:
+        place, original = urlsplit(mirror), urlsplit(url)
+    except ValueError as error:
+        raise DownloadError(
+            f"NASNET_ZOO_MIRROR={mirror!a} is no address ({error}): give scheme://host[:port]"
+        ) from error
     return urlunsplit((place.scheme, place.netloc, place.path.rstrip("/") + original.path, original.query, ""))
 
 
@@ -82,7 +90,20 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
             log.info("%s from %s: %s", model.name, source.address, error)
             said.append(f"{source.tag}: {error}")
     what = "is not in the cache" if local_files_only else "could not be had from any of its sources"
-    raise DownloadError(f"{model.name} {what}. {' | '.join(said)}")
+    raise DownloadError(f"{model.name} {what}. {' | '.join(said)}{_by_hand(model, sources)}")
+
+
+def _by_hand(model: ModelInfo, sources: list[WeightSource]) -> str:
+    """How to use a file that was fetched in another way."""
+    public = [source for source in sources if source.form != "hub"]
+    if not public:
+        return ""
+    first = public[0]
+    where = f"{HUB}/{first.address}/resolve/{first.revision}/{WEIGHTS}" if first.form == "timm" else first.address
+    return (
+        f" | A file that was fetched by hand, from {where}, can be used too: `nasnet-zoo convert FILE -m {model.name} "
+        f"-o FOLDER`, then name FOLDER in place of {model.name}"
+    )
 
 
 def hub_folder(repo: str, revision: str | None = None, *, local_files_only: bool = False) -> Path:
@@ -145,18 +166,26 @@ def published_checksums(model: ModelInfo) -> dict[str, int] | None:
     return json.loads(known.read_text(encoding="utf-8")) if known.is_file() else None
 
 
+def _from_published_tf_slim(path: Path, model: ModelInfo) -> dict[str, Tensor]:
+    with opened(path, most_bytes(model.config)) as variables:
+        return from_tf_slim(variables, model.config)
+
+
 def _from_published_keras(path: Path, model: ModelInfo) -> dict[str, Tensor]:
-    variables, checksums = read_keras(path), published_checksums(model)
-    if checksums is not None:
-        wrong = sorted(set(checksums) ^ set(variables))
-        wrong += [name for name, value in variables.items() if masked_crc32c(value) != checksums.get(name)]
-        if wrong:
-            raise ConversionError(f"{len(wrong)} tensors are not the published ones, the first being {wrong[0]}")
-    return from_keras(variables, model.config)
+    with keras_tensors(path) as variables:
+        state, checksums = from_keras(variables, model.config), published_checksums(model)
+        if checksums is not None:
+            wrong = sorted(set(checksums) ^ set(variables))
+            wrong += [
+                name for name, value in variables.items() if masked_crc32c(np.asarray(value)) != checksums.get(name)
+            ]
+            if wrong:
+                raise ConversionError(f"{len(wrong)} tensors are not the published ones, the first being {wrong[0]}")
+    return state
 
 
 CONVERTERS: dict[str, Callable[[Path, ModelInfo], dict[str, Tensor]]] = {
-    "tf-slim": lambda path, model: from_tf_slim(read_tf_checkpoint(path), model.config),
+    "tf-slim": _from_published_tf_slim,
     "keras": _from_published_keras,
     "timm": lambda path, model: from_timm(read_weights(path), model.config),
 }

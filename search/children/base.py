@@ -9,7 +9,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nasnet_zoo.arch.checks import check_choices
+from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SearchError, ZooError, out_of_memory
 
@@ -38,7 +38,7 @@ class BaseChildSettings:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        check_choices(self, "child")
+        check_fields(self, "child")
         if self.seconds is not None and self.seconds <= 0:
             raise ConfigError("child: seconds must be above 0")
 

@@ -18,9 +18,10 @@ from scipy.stats import spearmanr
 
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.util.files import atomic_file
+from nasnet_zoo.util.progress import duration
 
 from ..folder import REPORT
-from ..history import History, duration
+from ..history import History
 from ..records import Record
 from ..rows import cost_of
 from ..spaces.base import FixedSpace, Space

@@ -3,6 +3,8 @@
 import base64
 import http.client
 import json
+import socket
+import struct
 import threading
 import time
 import webbrowser
@@ -23,7 +25,7 @@ from nasnet_zoo.errors import ConfigError, ImageError, ZooError
 from nasnet_zoo.export import to_onnx
 from nasnet_zoo.export.demo import build_site, serve
 from nasnet_zoo.export.demo.network import build_graph_demo
-from nasnet_zoo.export.demo.server import CONTENT_SECURITY_POLICY, SiteServer, site_server
+from nasnet_zoo.export.demo.server import CONTENT_SECURITY_POLICY, SiteServer, _Handler, site_server
 
 IMAGES = Path(__file__).parents[1] / "images"
 CAPTION = "document.getElementById('seen-caption').textContent"
@@ -380,6 +382,27 @@ def test_the_server_sends_the_headers_that_threads_need(site, address):
         assert headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
         assert headers["Content-Encoding"] is None
     assert f'content="{CONTENT_SECURITY_POLICY}"' in (site / "index.html").read_text()
+
+
+def test_a_browser_that_goes_away_is_no_error(tmp_path, capsys, monkeypatch):
+    """Others print their traceback as before."""
+    (tmp_path / "index.html").write_bytes(bytes(1 << 24))  # more than a socket's buffer
+    ended = threading.Semaphore(0)
+    finish = SiteServer.shutdown_request
+    monkeypatch.setattr(SiteServer, "shutdown_request", lambda *request: (finish(*request), ended.release()))
+    with serving(tmp_path) as address:
+        for _ in range(3):
+            with socket.create_connection((urlsplit(address).hostname, urlsplit(address).port)) as gone:
+                gone.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert gone.recv(100)
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no farewell
+            assert ended.acquire(timeout=PATIENCE)
+        assert capsys.readouterr() == ("", "")
+        monkeypatch.setattr(_Handler, "send_head", lambda handler: 1 / 0)
+        with suppress(OSError, http.client.HTTPException):
+            request(address, "/")
+        assert ended.acquire(timeout=PATIENCE)
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_serve_says_where_and_ends_with_ctrl_c(site, capsys, monkeypatch):

@@ -56,6 +56,7 @@ def test_export_takes_its_options(run):
     code, out, _ = run("export", SHIPPED, *options, "--json")
     report = json.loads(out)
     assert code == 0 and (report["precision"], report["size"], report["pixels"]) == ("int8", [40, 48], True)
+    assert report["calibrated"] == len(list(IMAGES.glob("*.png"))) and report["before"][0]["relative_error"] < 1e-5
     data = Session("graph").metadata
     assert (data.name, data.license, data.top, data.preprocess.size) == (SHIPPED, "apache-2.0", 3, (40, 48))
     assert data.source == f"nasnet_zoo.load('{SHIPPED}')"
@@ -122,6 +123,31 @@ def test_bench_of_what_is_not_there(tmp_path, run):
     for wrong in (dict(provider="tpu"), dict(precision="int4"), dict(batch=0), dict(contenders=["tvm"])):
         with pytest.raises(ConfigError):
             bench(SHIPPED, tmp_path, **wrong)
+
+
+def test_int8_says_what_it_is(run):
+    code, out, err = run("export", SHIPPED, "--precision", "int8", "--images", IMAGES, "-o", "graph")
+    count = len(list(IMAGES.glob("*.png")))
+    assert code == 0, err
+    for said in (
+        f"within ranges that {count} pictures of {IMAGES} gave; the same graph in float32 was verified before",
+        f"{count} pictures are few: give about a hundred",
+        f"of {count} pictures\n",
+    ):
+        assert said in out
+    for stage in ("verifying before int8", f"calibrating: picture 1 of {count}", "rounding to int8", "verifying"):
+        assert stage in err.splitlines()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_bench_of_nothing_is_an_error_with_the_reasons(run, options):
+    code, out, err = run("bench", SHIPPED, "--provider", "cpu", "--only", "timm", *options)
+    assert (
+        code == 2
+        and not out
+        and err.splitlines()[-1]
+        == (f"nasnet-zoo: nothing was measured: {SHIPPED}, batch 1, timm: timm has no {SHIPPED}")
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")

@@ -226,7 +226,8 @@ def test_another_fixed_size(tiny, tmp_path):
 def test_stages_are_announced(tiny, tmp_path):
     stages = []
     to_onnx(tiny, tmp_path / "out", "int8", images=IMAGES, on_stage=stages.append)
-    assert stages == ["verifying before int8", "fusing", "writing", "calibrating on 8 pictures", "verifying"]
+    each = [f"calibrating: picture {number} of 8" for number in range(1, 9)]
+    assert stages == ["verifying before int8", "fusing", "writing", *each, "rounding to int8", "verifying"]
 
 
 def test_the_network_is_left_as_it_was(tmp_path):

@@ -1,23 +1,32 @@
 """Session: torch's predictions without torch, arrays, memory, providers, and graphs that are not ours."""
 
+import copy
+import multiprocessing
+import pickle
 import re
+import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx.helper import make_node, make_tensor_value_info
+from onnx.numpy_helper import from_array
 from PIL import Image
 from random_networks import random_network
 
 import nasnet_zoo
 from nasnet_zoo.arch.genotypes import GENOTYPES
-from nasnet_zoo.errors import ImageError, SessionError
+from nasnet_zoo.errors import ConfigError, ExportError, ImageError, SessionError
 from nasnet_zoo.export import Session, providers, to_onnx
+from nasnet_zoo.export import session as session_module
 from nasnet_zoo.export.folder import MODEL
 
 IMAGES = sorted((Path(__file__).parents[1] / "images").glob("*.png"))
@@ -147,6 +156,46 @@ def test_two_threads_at_once(session):
     assert not wrong and not np.allclose(*expected)
 
 
+# Copies and other processes
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda session: pickle.loads(pickle.dumps(session))])
+def test_a_copy_is_made_anew(again, session):
+    other = again(session)
+    assert type(other) is Session and other._session is not session._session
+    assert other.provider == "cpu" and other.metadata == session.metadata
+    assert other.predict(IMAGES[2]) == session.predict(IMAGES[2])
+
+
+def test_a_copy_asks_for_the_same_providers_in_any_folder(folder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(session_module, "choose", lambda providers, precision: asked.append(providers) or [CPU])
+    pickled = pickle.dumps(Session("image", ["cuda", "cpu"]))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickled).folder.model == folder / "image" / MODEL
+    assert asked == [["cuda", "cpu"]] * 2
+
+
+@pytest.mark.parametrize("method", sorted({"spawn", "forkserver"} & {*multiprocessing.get_all_start_methods()}))
+def test_another_process_makes_it_anew(method, session):
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        assert pool.submit(session.predict, str(IMAGES[2])).result() == session.predict(IMAGES[2])
+
+
+def test_a_copy_whose_graph_has_gone_is_one_sentence(folder, tmp_path):
+    shutil.copytree(folder / "image", tmp_path / "graph")
+    pickled = pickle.dumps(Session(tmp_path / "graph", ["cpu"]))
+    shutil.rmtree(tmp_path / "graph")
+    said = sentence(ExportError, pickle.loads, pickled)
+    assert str(tmp_path / "graph") in said and "nasnet-zoo export" in said
+
+
+def test_it_is_shown_as_one_line(folder, session):
+    assert repr(session) == f"Session(small fp32, 32 x 32 px, on cpu, from {folder / 'image' / MODEL})"
+    assert "any size" in repr(Session(folder / "any", ["cpu"]))
+
+
 def test_no_torch_is_imported(folder):
     code = """
 import sys
@@ -246,6 +295,99 @@ def test_a_batch_larger_than_memory_is_one_sentence(folder):
     assert done.stderr == ""
 
 
+# Graphs that are not ours
+
+
+def disguised(folder, out, change):
+    """A folder that claims to be an export of ours, with another graph."""
+    out.mkdir()
+    model = onnx.load(folder / "image" / MODEL)
+    change(model.graph)
+    onnx.save(model, out / MODEL)
+    return out
+
+
+def giving(*shape):
+    """Puts a graph in place whose logits have this shape, which nobody can tell before it runs."""
+
+    def change(graph):
+        del graph.node[:], graph.initializer[:]
+        sizes = np.array([*shape, *[-1] * (4 - len(shape))], np.int64)
+        graph.initializer.extend([from_array(sizes, "sizes"), from_array(np.int64(0), "zero")])
+        for op, inputs, output in (
+            ("ReduceSum", ["image"], "sum"),
+            ("Cast", ["sum"], "whole"),
+            ("Mul", ["whole", "zero"], "nothing"),
+            ("Add", ["sizes", "nothing"], "unknown"),
+            ("GreaterOrEqual", ["unknown", "zero"], "wanted"),
+            ("Compress", ["sizes", "wanted"], "shape"),
+            ("ConstantOfShape", ["shape"], "logits"),
+        ):
+            options = {"to": 7} if op == "Cast" else {"keepdims": 0} if op == "ReduceSum" else {}
+            graph.node.append(make_node(op, inputs, [output], **options))
+
+    return change
+
+
+@pytest.mark.parametrize("shape", [(), (10,), (1, 10, 1, 1), (1, 0), (0, 10), (1, 7), (2, 10)], ids=str)
+def test_logits_of_another_shape_than_promised(folder, tmp_path, shape):
+    session = Session(disguised(folder, tmp_path / "out", giving(*shape)), ["cpu"])
+    said = f"gives logits of shape {shape}, not (1, 10): export it again"
+    assert said in sentence(SessionError, session.predict, IMAGES[0])
+    assert said in sentence(SessionError, session.run, np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_the_shape_that_is_promised(folder, tmp_path):
+    session = Session(disguised(folder, tmp_path / "out", giving(1, 10)), ["cpu"])
+    assert len(session.predict(IMAGES[0])) == 5
+
+
+def renamed(graph):
+    graph.output[0].name = graph.node[-1].output[0] = "scores"
+
+
+def scalar(graph):
+    del graph.output[0].type.tensor_type.shape.dim[:]
+
+
+def another_input(graph):
+    graph.input.append(make_tensor_value_info("more", 1, (1,)))
+
+
+def text(graph):
+    graph.input[0].type.tensor_type.elem_type = 8
+
+
+def unknown(graph):
+    graph.output[0].type.tensor_type.elem_type = 99
+
+
+def size(graph):
+    graph.input[0].type.tensor_type.shape.dim[2].dim_value = 64
+
+
+def one_picture(graph):
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def sequence(graph):
+    graph.output[0].type.sequence_type.elem_type.tensor_type.elem_type = 1
+
+
+def nothing(graph):
+    del graph.node[:], graph.output[:], graph.input[:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [renamed, scalar, another_input, text, unknown, size, one_picture, sequence, nothing],
+    ids=lambda change: change.__name__,
+)
+def test_a_graph_that_declares_something_else_is_refused(folder, tmp_path, change):
+    said = sentence(ExportError, Session, disguised(folder, tmp_path / "out", change), ["cpu"])
+    assert "does not take pictures and give logits as its metadata says" in said
+
+
 # Providers
 
 
@@ -271,7 +413,11 @@ def test_the_best_that_may_work_is_chosen_in_silence(folder, capfd):
     assert capfd.readouterr() == ("", "") or providers._has_nvidia_gpu()
 
 
-@pytest.mark.parametrize(("asked", "said"), [(["gpu"], "'gpu'"), ("", "no provider"), ([], "no provider"), ([3], "3")])
+def test_a_provider_that_is_no_name(folder):
+    assert sentence(ConfigError, Session, folder / "image", [3]).startswith("Session: providers is [3]")
+
+
+@pytest.mark.parametrize(("asked", "said"), [(["gpu"], "'gpu'"), ("", "no provider"), ([], "no provider")])
 def test_a_provider_that_there_is_not(folder, asked, said):
     message = sentence(SessionError, Session, folder / "image", asked)
     assert said in message and "tensorrt, cuda, cpu" in message

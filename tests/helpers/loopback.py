@@ -35,6 +35,8 @@ class Fault:
     redirect: str | None = None
     stall: float = 0.0
     ignore_range: bool = False
+    raw: bytes | None = None
+    drip: bytes = b""
     times: int | None = None
 
 
@@ -62,7 +64,7 @@ class Server:
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}{path}"
 
-    def fault(self, path: str, **fault: int | float | str | bool | None) -> None:
+    def fault(self, path: str, **fault: int | float | str | bytes | bool | None) -> None:
         """Makes `path` misbehave, `times` times (always if left out), in one of these ways or several together:
 
         cut=n            close the connection after n bytes of the body
@@ -71,6 +73,8 @@ class Server:
         redirect=target  answer with 302 to a path or a URL
         stall=seconds    wait before the first byte of the body
         ignore_range     send the whole file whatever was asked
+        raw=bytes        answer with these bytes, status line and headers included
+        drip=bytes       and then with these, again and again, until the client leaves
         """
         self._faults[path] = Fault(**fault)
 
@@ -124,6 +128,12 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.served.requests.append(Request(self.command, path, self.headers.get("Range")))
         fault, data = self.served._next_fault(path), self.served._read(path)
+        if fault.raw is not None:
+            self.close_connection = True
+            self.wfile.write(fault.raw)
+            while fault.drip and not self.served._closing.wait(0.01):
+                self.wfile.write(fault.drip)
+            return
         if fault.status or data is None and not fault.redirect:
             return self._answer(fault.status or 404, b"no file here")
         if fault.redirect:

@@ -28,12 +28,13 @@ from nasnet_zoo.search import (
     watch,
 )
 from nasnet_zoo.search.children.base import ChildFailure
-from nasnet_zoo.search.history import duration, read_history
+from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.report import charts, render, report
 from nasnet_zoo.search.report.compare import beats
 from nasnet_zoo.search.report.report import op_places, op_shares, write_report
 from nasnet_zoo.search.spaces.base import Choice, FixedSpace
+from nasnet_zoo.util.progress import duration
 
 VOID = {"meta", "br", "img", "link", "input"}
 HOSTILE = """</code><script>alert("x")</script>&'"><img src=http://evil.example/x onerror=alert(1)>"""

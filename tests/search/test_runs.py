@@ -925,7 +925,11 @@ def test_a_space_that_does_not_exist(tmp_path):
         ("[" * 100_000, "is not valid JSON"),
         ("[]", "a search config is a JSON object"),
         ("{}", "search config, folder: Field required"),
-        ('{"folder": "x", "chidren": 3}', "search config, chidren: Extra inputs are not permitted"),
+        (
+            '{"folder": "x", "child": {"task": "cifar10", "recipe": {"epochs": 1, "batchsize": 9}}}',
+            "search config, child.recipe.batchsize: there is no such field; did you mean batch_size",
+        ),
+        ('{"folder": "x", "chidren": 3}', "search config, chidren: there is no such field; did you mean children"),
         ('{"folder": "x", "space": {"block": 3}}', "search config, space.block: "),
         ('{"folder": "x", "controller": {"units": 3}}', "search config, controller.units: "),
         ('{"folder": "x", "evolution": {"size": 3}}', "search config, evolution.size: "),

@@ -72,6 +72,9 @@ def test_settings_from_the_command_line(tmp_path, table):
     [
         (["--preset", "no"], "there is no preset 'no'"),
         (["--set", "child.nothing=1"], "no setting 'child.nothing'"),
+        (["--set", "controller.learning_rte=1"], r"did you mean controller\.learning_rate"),
+        (["--set", "chidren=1"], r"did you mean children"),
+        (["--preset", "quik"], r"there are nasnet, .*; did you mean quick\?"),
         (["--set", "child"], "write a setting's name"),
         (["--set", "child.cells=many"], "child.cells"),
         (["--workers", "0"], "at least one"),

@@ -115,7 +115,7 @@ LATER = {
     ),
     "event": (lambda folder: execute(folder, "INSERT INTO events VALUES (1000, 0, 'cloned', 3, '{}')"), "cloned"),
     "config": (lambda folder: rewrite_config(folder, format_version=2, novelty=3), "format_version 2, this"),
-    "field": (lambda folder: rewrite_config(folder, novelty={"weight": 3}), "config, novelty: Extra"),
+    "field": (lambda folder: rewrite_config(folder, novelty={"weight": 3}), "config, novelty: there is no such field"),
     "searcher": (lambda folder: rewrite_config(folder, searcher="oracle"), "no searcher 'oracle'"),
 }
 
@@ -150,7 +150,7 @@ def test_a_later_versions_identity_is_refused(golden, tmp_path):
     shutil.copytree(golden / "v1" / "search-nds", folder)
     rewrite_identity(folder, **{"evolution.crossover": 0.5})
     with pytest.raises(
-        JournalError, match="journal.sqlite is of another nasnet_zoo .*evolution.crossover: Unexpected .*use the"
+        JournalError, match="journal.sqlite is of another nasnet_zoo .*evolution.crossover: there is no .*use the"
     ):
         gone_on_with(folder)
 

@@ -1,5 +1,6 @@
 """The command line: what it prints, and that whatever goes wrong is one sentence and leaves nothing behind."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -60,8 +61,43 @@ def test_an_error_is_one_sentence_and_exit_code_2(tmp_path):
 def test_list(run):
     code, out, _ = run("list")
     assert code == 0 and all(name in out for name in MODELS)
-    code, out, _ = run("list", "nasnet-a-*", "--pretrained", "--json")
-    assert {"nasnet-a-mobile", "nasnet-a-large"} <= set(json.loads(out)) <= set(nasnet_zoo.list_models("nasnet-a-*"))
+    assert run("list", "no-such-*")[0] == 2 and json.loads(run("list", "no-such-*", "--json")[1]) == []
+
+
+def test_list_has_a_row_for_each_model_with_numbers_below_each_other(run):
+    heading, *rows, star, tags = run("list")[1].splitlines()
+    assert [row.split()[0] for row in rows] == nasnet_zoo.list_models() and max(map(len, (heading, *rows))) <= 80
+    for column in ("px", "params", "madds"):  # the numbers end where their heading ends
+        end = heading.index(column) + len(column)
+        assert all(row[end - 1] != " " and row[end] == " " for row in rows)
+    found = {row.split()[0]: row for row in rows}
+    assert "82.94*" in found[cli.SHIPPED] and "CIFAR-10" in found[cli.SHIPPED] and "measured here" in star
+    assert found["nasnet-a-large"].split()[-5:] == ["ImageNet", "82.70", ".tf", ".keras", ".timm"]
+    assert len({row.index(".", heading.index("top-1")) for row in rows}) == 1  # the decimal points
+    assert nasnet_zoo.registry.MODELS[tags.split()[1].rpartition(".")[0]].weights
+    assert "*" not in run("list", "nasnet-a-large")[1]
+
+
+def test_list_is_whole_where_no_screen_limits_it(run, monkeypatch):
+    name = "nasnet-a-" + 12 * "very-" + "long"
+    monkeypatch.setitem(MODELS, name, dataclasses.replace(MODELS["nasnet-a-large"], name=name))
+    assert f"{name} " in run("list")[1]
+
+
+def test_list_as_json_has_a_record_for_each_model(run):
+    rows = {row["name"]: row for row in json.loads(run("list", "--json")[1])}
+    assert list(rows) == nasnet_zoo.list_models()
+    large, shipped = rows["nasnet-a-large"], rows[cli.SHIPPED]
+    assert (large["labels"], large["classes"], large["px"]) == ("imagenet-1k", 1000, [331, 331])
+    assert (large["parameters"], large["multiply_adds"]) == (88_753_150, MODELS["nasnet-a-large"].cost.multiply_adds)
+    assert (large["published"]["top1"], large["published"]["top5"]) == (82.7, 96.2)
+    tags = [f"nasnet-a-large.{source.tag}" for source in MODELS["nasnet-a-large"].weights]
+    assert [weights["name"] for weights in large["weights"]] == tags
+    assert [weights["top1"] for weights in large["weights"]] == [82.7, None, 82.638]
+    assert shipped["published"]["top1"] is None and shipped["weights"][0]["top1"] == pytest.approx(82.94)
+    assert shipped["weights"][0]["top5"] == pytest.approx(99.20) and "measured" in shipped["weights"][0]["source"]
+    pretrained = json.loads(run("list", "nasnet-a-*", "--pretrained", "--json")[1])
+    assert [row["name"] for row in pretrained] == nasnet_zoo.list_models("nasnet-a-*", pretrained=True)
 
 
 def test_info(run):

@@ -4,11 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nasnet_zoo import create, load
 from nasnet_zoo.arch.cells import CellScale
 from nasnet_zoo.arch.config import NetworkConfig, read_config
+from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import DARTS_V2, GENOTYPES, NASNET_A
 from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.errors import ConfigError, GenotypeError, ZooError
+from nasnet_zoo.networks import layers
 from nasnet_zoo.networks.build import build
 
 PREPROCESS = Preprocess((32, 40))
@@ -121,6 +124,7 @@ REFUSED = [
     (("scale", "bn_eps"), float("nan"), ["scale", "bn_eps"]),
     (("scale", "aux_size"), [4, 14], ["scale", "auxiliary", "5x5"]),
     (("scale", "aux_size"), [14], ["scale", "aux_size"]),
+    (("scale", "aux_size"), [14, 1 << 20], ["scale", "auxiliary", "256x256"]),
     (("scale", "depth"), 3, ["scale", "depth"]),
     (("preprocess",), 3, ["preprocess"]),
     (("preprocess", "size"), 32, ["preprocess", "size"]),
@@ -194,6 +198,36 @@ def test_a_scale_is_refused_or_can_be_built(name, style, filters):
         assert filters < 8
     else:
         assert build(config).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+LARGE = NetworkConfig(NASNET_A, CellScale("imagenet", 96, 168, (6, 6, 6)), Preprocess((331, 331)), 1000)
+CHAIN = Cell(tuple(Block(Edge(i, "sep_conv_7x7"), Edge(i + 1, "sep_conv_7x7")) for i in range(64)), (65,))
+TOO_LARGE = {
+    "filters": (replace(LARGE, scale=replace(LARGE.scale, filters=1 << 16)), "12639.9 billion parameters"),
+    "classes": (replace(LARGE, num_classes=1 << 20), "4.3 billion parameters"),
+    "blocks": (
+        replace(LARGE, architecture=Genotype(CHAIN, CHAIN), scale=replace(LARGE.scale, stages=(1000,))),
+        "1002 cells of 64 blocks are more than 8192 steps",
+    ),
+}
+
+
+@pytest.mark.parametrize("config, words", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_network_that_no_machine_holds_is_refused_before_it_is_built(config, words, tmp_path, monkeypatch):
+    """Each number is allowed by itself."""
+    monkeypatch.setattr(layers.Chain, "__init__", None)  # nothing is built
+    record = {"network": json.loads(json.dumps(config.to_json()))}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    (tmp_path / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"{}")  # no tensors
+    for make in (lambda: create(read_config(tmp_path / "config.json")[0]), lambda: load(tmp_path)):
+        with pytest.raises(ConfigError, match=words):
+            make()
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 1 << 30}, {"in_channels": 10**9}, {"in_channels": 1025}])
+def test_options_of_load_that_no_machine_holds_are_refused(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        load("nasnet-a-cifar-small", **options)
 
 
 BAD_FILES = {

@@ -5,10 +5,13 @@ import logging
 import multiprocessing
 import os
 import random
+import re
 import socket
 import ssl
+import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -17,7 +20,7 @@ from loopback import Server
 from nasnet_zoo.errors import DownloadError, ZooError
 from nasnet_zoo.util.environment import offline
 from nasnet_zoo.util.files import locked
-from nasnet_zoo.weights import download
+from nasnet_zoo.weights import download, pace
 from nasnet_zoo.weights.download import fetch
 
 DATA = random.Random(0).randbytes(300_000)
@@ -166,10 +169,112 @@ def test_a_closed_port_is_an_error(target):
     assert left(target) == []
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/a", "nonsense", "http://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://127.0.0.1/a", "nonsense", "http://[::1", "http://" + "a" * 64 + ".example/a", "http://a..b/a"),
+        *("http://host\udcff/a", "http://127.0.0.1/\udcff", "http://127.0.0.1/\0"),
+    ],
+)
 def test_an_address_that_is_none_is_an_error(target, url):
-    with pytest.raises(DownloadError, match="not an http or https address"):
+    with pytest.raises(DownloadError, match="not an http or https address") as caught:
         fetch(url, target)
+    assert str(caught.value).encode()
+    assert left(target) == []
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+ENDLESS = {
+    "status": (b"HTTP/1.1 2", b"0"),
+    "headers": (OK + b"X: ", b"x"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (OK + b"Content-Length: 300000\r\n\r\n", b"x"),
+    "body of no length": (OK + b"\r\n", b"x"),
+    "chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    "trailer": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"x"),
+}
+
+
+@pytest.mark.parametrize(("raw", "drip"), ENDLESS.values(), ids=ENDLESS)
+def test_a_server_that_drips_fails(server, target, monkeypatch, raw, drip):
+    monkeypatch.setattr(pace, "SECONDS", 0.2)
+    server.fault("/a.bin", raw=raw, drip=drip)
+    assert "less than 60000 bytes in 0.2 seconds arrived" in refused(server, target)
+    assert len(server.requests) == 3
+
+
+def test_a_secure_connection_that_drips_fails(target, monkeypatch):
+    monkeypatch.setattr(pace, "SECONDS", 0.2)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip():
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03")  # a long hello
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.01)
+
+        threading.Thread(target=drip, daemon=True).start()
+        with pytest.raises(DownloadError, match="less than 60000 bytes in 0.2 seconds arrived"):
+            fetch(f"https://127.0.0.1:{listening.getsockname()[1]}/a.bin", target)
+
+
+def test_a_server_that_dripped_once_goes_on(server, target, monkeypatch):
+    monkeypatch.setattr(pace, "SECONDS", 1.0)
+    server.files["/a.bin"] = data = bytes(300_000)
+    head = OK + f'Content-Length: 300000\r\nETag: "{hashlib.sha256(data).hexdigest()[:16]}"\r\n\r\n'.encode()
+    server.fault("/a.bin", raw=head + data[:1000], drip=b"\0", times=1)
+    assert fetch(server.url("/a.bin"), target) == hashlib.sha256(data).hexdigest()
+    assert len(ranges(server)) == 2 and re.fullmatch(r"bytes=1\d\d\d-", ranges(server)[1])
+
+
+def test_a_slow_line_is_fast_enough(server, target, monkeypatch):
+    monkeypatch.setattr(pace, "SECONDS", 1.0)
+    monkeypatch.setattr(pace, "LEAST_BYTES", 1)
+    server.fault("/a.bin", raw=OK + b"Content-Length: 300000\r\n\r\n", drip=bytes(2000))
+    assert fetch(server.url("/a.bin"), target) == hashlib.sha256(bytes(300_000)).hexdigest()
+
+
+def test_a_file_that_never_ends_is_refused(server, target, monkeypatch):
+    monkeypatch.setattr(download, "MOST_BYTES", 1 << 20)
+    server.fault("/a.bin", raw=OK + b"\r\n", drip=bytes(1 << 16))
+    assert "larger than 1 MiB" in refused(server, target) and len(server.requests) == 1
+    server.fault("/a.bin", raw=OK + b"Content-Length: 1048577\r\n\r\nabc")
+    assert "larger than 1 MiB" in refused(server, target)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3", "0x10"])
+def test_a_length_that_is_no_number(server, target, length):
+    server.fault("/a.bin", raw=OK + f"Content-Length: {length}\r\n\r\nabc".encode())
+    assert "3 attempts" in refused(server, target)
+
+
+@pytest.mark.parametrize("rest", ["9" * 5000 + "-9/9", "100000-299999/" + "9" * 5000, "\xb2-9/9"])
+def test_a_range_that_is_no_number(server, target, monkeypatch, rest):
+    part = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1\r\nContent-Range: bytes " + rest.encode("latin1")
+    faults = iter([lambda: server.fault("/a.bin", raw=part + b"\r\n\r\nx", times=1), lambda: None])
+    monkeypatch.setattr(time, "sleep", lambda seconds: next(faults)())
+    server.fault("/a.bin", cut=100_000, times=1)
+    assert fetch(server.url("/a.bin"), target) == SHA256
+    assert ranges(server) == [None, "bytes=100000-", None]  # what came instead of the rest is not used
+
+
+@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://x/y", "http://" + "a" * 64 + ".example/", "data:,x"])
+def test_a_redirect_to_what_is_no_address(server, target, to):
+    server.fault("/a.bin", redirect=to)
+    assert refused(server, target)
+
+
+def test_a_secure_address_leads_to_no_insecure_one(target, monkeypatch):
+    def answer(transport, request):
+        location = {"Location": "http://127.0.0.1/a.bin"}
+        return httpx2.Response(302, headers=location) if request.url.scheme == "https" else httpx2.Response(200)
+
+    monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", answer)
+    with pytest.raises(DownloadError, match="https://127.0.0.1/a.bin leads to http://127.0.0.1/a.bin"):
+        fetch("https://127.0.0.1/a.bin", target)
     assert left(target) == []
 
 
@@ -221,14 +326,24 @@ def test_ctrl_c_leaves_nothing(server, target, monkeypatch):
     assert left(target) == []
 
 
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Log in</title>", "\ufeff\n<html>", "<HTML lang='en'>"])
+def test_a_login_page_is_not_the_file(server, target, page):
+    """A proxy answers with one, and with status 200; another attempt would get it again."""
+    server.files["/a.bin"] = page.encode()
+    for expected in ({}, {"md5": MD5}):
+        server.requests.clear()
+        assert "web page instead of the file" in refused(server, target, **expected)
+        assert len(server.requests) == 1
+
+
 def test_progress(server, target, monkeypatch, caplog, capsys):
     caplog.set_level(logging.INFO, "nasnet_zoo")
     fetch(server.url("/a.bin"), target, label="weights")
     assert [message.split(" in ")[0] for message in caplog.messages] == ["Downloading weights", "Downloaded weights"]
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "downloading weights\n")  # a log has no terminal's bar
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     fetch(server.url("/a.bin"), target, label="[weights]")
-    assert "[weights]" in capsys.readouterr().err and len(caplog.messages) == 2
+    assert "[weights]" in capsys.readouterr().err
 
 
 def test_validator_prefers_a_strong_etag():

@@ -1,13 +1,16 @@
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from nasnet_zoo.errors import ZooError
 from nasnet_zoo.util import files
@@ -22,6 +25,10 @@ def raiser(error):
     return fail
 
 
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -32,6 +39,33 @@ def test_atomic_file_appears_only_when_complete(tmp_path):
         part.write_bytes(b"new")
         assert not target.exists() and part.parent == target.parent
     assert target.read_bytes() == b"new" and names(target.parent) == ["a.bin"]
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o002])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("library", [save_file, lambda tensors, path: path.write_bytes(b"new")])
+def test_files_have_the_permissions_of_new_ones(tmp_path, umask, library):
+    """safetensors alone would write files that nobody but their owner may read."""
+    tensors = {"a": np.zeros(3, np.float32)}
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "old").chmod(0o600)
+    for name in ("new", "old"):
+        with atomic_file(tmp_path / name) as part:
+            library(tensors, part)
+        assert mode(tmp_path / name) == 0o666 & ~umask
+    with atomic_folder(tmp_path / "folder") as part:
+        library(tensors, part / "a")
+        (part / "deep").mkdir(0o700)
+        library(tensors, part / "deep" / "b")
+    assert [mode(tmp_path / "folder" / name) for name in ("a", "deep/b")] == [0o666 & ~umask] * 2
+    assert [mode(tmp_path / "folder" / name) for name in (".", "deep")] == [0o777 & ~umask] * 2
+    assert names(tmp_path) == ["folder", "new", "old"]
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
@@ -216,6 +250,45 @@ def test_a_lock_says_that_it_waits(tmp_path, monkeypatch, capsys):
         pass
     thread.join()
     assert capsys.readouterr().err == f"Waiting for another process that is working on {tmp_path / 'a'}\n"
+
+
+def test_a_block_that_raises_leaves_no_new_lock(tmp_path):
+    for path in (tmp_path / "new" / "deep" / "a", tmp_path / "a"):
+        with pytest.raises(ValueError), locked(path):
+            raise ValueError
+    assert names(tmp_path) == []
+    with locked(tmp_path / "a"):
+        pass
+    with pytest.raises(ValueError), locked(tmp_path / "a"):
+        raise ValueError
+    assert os.name == "nt" or names(tmp_path) == [".a.lock"]  # there it may be another process's
+    with pytest.raises(ValueError), locked(tmp_path / "new" / "b"):
+        (tmp_path / "new" / "kept").touch()
+        raise ValueError
+    assert names(tmp_path / "new") == ["kept"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a file that is in use")
+def test_who_waits_for_a_lock_that_is_removed_gets_the_next_one(tmp_path, monkeypatch):
+    """The lock that it gets first is of a file without a name, which nobody else would see."""
+    path, acquire = tmp_path / "a", files.FileLock.acquire
+    files_seen = []
+
+    def overtaken(lock, *arguments, **options):
+        result = acquire(lock, *arguments, **options)
+        files_seen.append(Path(lock.lock_file).stat().st_ino)
+        if len(files_seen) == 1:
+            Path(lock.lock_file).unlink()
+        return result
+
+    monkeypatch.setattr(files.FileLock, "acquire", overtaken)
+    with locked(path):
+        assert (tmp_path / ".a.lock").is_file() and len(files_seen) == 2
+
+
+def test_a_folder_in_the_way_is_told_before_the_work(tmp_path):
+    with pytest.raises(ZooError, match="something else has this name"), atomic_file(tmp_path):
+        pytest.fail("it began")
 
 
 def test_digests(tmp_path):

@@ -66,6 +66,8 @@ def test_it_is_created_counted_and_resized(plain):
     assert set(network.state_dict()) >= {"body.0.down.conv.weight", "body.1.residual_1.cross.bias", "classifier.bias"}
     assert (network.feature_strides, network.feature_channels) == ((2, 4), (8, 8))
     assert [tuple(m.shape[1:]) for m in network.features(torch.zeros(1, 3, 32, 40))] == [(8, 16, 20), (8, 8, 10)]
+    x = torch.randn(2, 3, 32, 40)
+    assert torch.equal(network.forward_head(network.forward_features(x)), network(x))
     with pytest.raises(ConfigError, match="8 x 8"):
         network(torch.zeros(1, 3, 7, 8))
     network.reset_classifier(3)

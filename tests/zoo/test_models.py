@@ -1,6 +1,8 @@
 """Every model of the table: builds, counts, shapes, features, saves, loads, compiles and exports."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,6 +41,62 @@ def test_full_size_shapes_and_parameters(name):
     expected = (2, 4, 8, 16, 32) if model.config.scale.stem == "imagenet" else None
     assert network.feature_strides == (expected or {"cifar": (1, 2, 4)}.get(model.config.scale.stem, (4, 8, 16, 32)))
     assert sum(p.numel() for p in network.parameters()) == model.cost.parameters
+
+
+def test_the_sides_of_the_feature_maps_are_those_that_the_docs_state():
+    text = (Path(__file__).parents[2] / "docs" / "use.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+) \| (\d+) \| ([\d, ]+) \| ([\d, ]+) \|$", text, re.MULTILINE)
+    named = {name: row for row in rows for name in row[0].split(", ")}
+    cifar = named.pop("all for CIFAR-10")
+    named |= {name: cifar for name, model in MODELS.items() if model.config.labels == "cifar10"}
+    assert set(named) == set(MODELS)
+    for name, (_, side, strides, sides) in named.items():
+        network = build(MODELS[name].config, empty=True).eval()
+        assert MODELS[name].config.preprocess.size == (int(side), int(side))
+        maps = network.features(torch.empty(1, 3, int(side), int(side), device="meta"))
+        assert ", ".join(map(str, network.feature_strides)) == strides
+        assert ", ".join(str(m.shape[2]) for m in maps) == ", ".join(str(m.shape[3]) for m in maps) == sides, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_the_head_of_the_features_is_the_network(name):
+    network = narrow(name)
+    x = small_picture(network)
+    maps, logits = network.forward_features(x), network(x)
+    assert maps.shape[:2] == (2, network.num_features)
+    assert torch.equal(network.forward_head(maps), logits)
+    averages = network.forward_head(maps, pre_logits=True)
+    assert averages.shape == (2, network.num_features)
+    assert torch.equal(network.get_classifier()(averages), logits)
+
+
+@pytest.mark.parametrize("name", ONE_A_STEM)
+@torch.no_grad()
+def test_features_are_chosen_as_in_timm_and_nothing_more_is_computed(name):
+    network = narrow(name)
+    x, count = small_picture(network), len(network.feature_strides)
+    every = network.features(x)
+    for places in [(0,), (count - 1,), (-1,), (1, 0), [-2, 1], range(count), ()]:
+        chosen = network.features(x, out_indices=places)
+        assert len(chosen) == len(places)
+        assert all(torch.equal(map, every[place]) for map, place in zip(chosen, places))
+    steps = []
+    network._step, step = lambda index, *rest: steps.append(index) or step(index, *rest), network._step
+    network.features(x, [0])
+    assert steps[-1] in network.plan.features[0]
+    for wrong in [(count,), (-count - 1,), 2, ["0"]]:
+        with pytest.raises(ConfigError, match=f"{count} feature maps, so give several of 0 to {count - 1}"):
+            network.features(x, out_indices=wrong)
+
+
+def test_the_head_reads_features_in_training_too():
+    network = nasnet_zoo.create("nasnet-a-cifar", filters=8, stem_channels=8, stages=(1, 1, 1), aux_size=(8, 8))
+    network.checkpointing = True
+    logits = network.forward_head(network.forward_features(torch.randn(2, 3, 32, 32)))
+    logits.sum().backward()  # without the auxiliary head's
+    assert logits.shape == (2, 10) and network.classifier.weight.grad is not None
+    assert network.cells.normal_0.blocks["0"].left[1].weight.grad is not None
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,9 +194,18 @@ def test_unknown_names_get_the_nearest():
         nasnet_zoo.info("zzzz")
 
 
-@pytest.mark.parametrize("wrong", [dict(filters="16"), dict(stages=3), dict(stages=(1, 2.0)), dict(stages=None)])
-def test_create_rejects_scales_of_other_kinds(wrong):
-    with pytest.raises(ConfigError, match="scale: filters and stem_channels are whole numbers, and stages several"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (dict(filters="16"), "scale: filters is '16', and has to be a whole number"),
+        (dict(stages=3), "scale: stages is 3, and has to be several, each a whole number"),
+        (dict(stages=(1, 2.0)), r"scale: stages is \(1, 2.0\), and has to be several, each a whole number"),
+        (dict(stages=None), "scale: stages is None"),
+        (dict(aux_size=16), "scale: aux_size is 16, and has to be None or several, each a whole number"),
+    ],
+)
+def test_create_rejects_scales_of_other_kinds(wrong, said):
+    with pytest.raises(ConfigError, match=said):
         nasnet_zoo.create("nasnet-a-cifar", **wrong)
 
 

@@ -38,8 +38,8 @@ from nasnet_zoo.arch.cells import CellScale
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.preprocess import Preprocess
+from nasnet_zoo.convert.keras_h5 import keras_tensors
 from nasnet_zoo.convert.names import keras_name, slim_sources, torch_name
-from nasnet_zoo.convert.ports import read_keras
 from nasnet_zoo.convert.tf_checkpoint import masked_crc32c
 from nasnet_zoo.errors import CheckpointError, ConfigError, ConversionError, DownloadError, UnknownModelError, ZooError
 from nasnet_zoo.models import KERAS_URL, SLIM_URL
@@ -252,6 +252,34 @@ def refused(source, error=DownloadError, **options):
     return str(caught.value)
 
 
+def test_a_login_page_at_every_address_is_told(server, tmp_path):
+    for path in (*SOURCES.values(), TIMM_FILE):
+        server.files[path] = b"<!DOCTYPE html><html>Please log in</html>"
+    said = refused("tiny")
+    assert said.count("login page") == 5 and "damaged" not in said and cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("tag", ["tf", "keras", "timm"])
+def test_a_failed_download_says_how_to_use_a_file_fetched_by_hand(server, tmp_path, tag, run):
+    files = dict(server.files)
+    for path in SOURCES.values():
+        server.fault(path, status=404)
+    said = refused(f"tiny.{tag}")
+    where = {"tf": TF, "keras": KERAS, "timm": f"https://huggingface.co/{TIMM}/resolve/{COMMIT}/model.safetensors"}[tag]
+    assert f"from {where}, can" in said and "`nasnet-zoo convert FILE -m tiny -o FOLDER`" in said
+    file = tmp_path / where.rsplit("/", 1)[1]
+    file.write_bytes(files[TIMM_FILE if tag == "timm" else SOURCES[tag]])
+    code, _, err = run("convert", file, "-m", "tiny", "-o", tmp_path / "folder")
+    assert code == 0 and has_weights(nasnet_zoo.load(tmp_path / "folder"), TINY), err
+
+
+@pytest.mark.parametrize("name", ["tiny.tar.gz", "tiny.h5", "tiny.pth", "tiny.safetensors"])
+def test_a_page_that_was_saved_as_a_file_is_told(tmp_path, run, name):
+    (tmp_path / name).write_text("<!doctype html><html>Log in</html>")
+    code, _, err = run("convert", tmp_path / name, "-m", "nasnet-a-mobile", "-o", tmp_path / "folder")
+    assert code == 2 and "is a web page, not weights" in err and not (tmp_path / "folder").exists()
+
+
 # Sources
 
 
@@ -322,6 +350,12 @@ def test_with_no_network_at_all_it_is_one_error_at_once(server, tmp_path, monkey
         sentence = refused("tiny")
     assert "check the network" in sentence and all(f"{tag}: " in sentence for tag in SOURCES)
     assert not pauses and not server.requests and cached(tmp_path) == []
+
+
+def test_a_mirror_that_is_no_address(server, tmp_path, monkeypatch):
+    for mirror in ("http://[::1", "http://h\udcff", "nonsense", "http://" + "a" * 64):
+        monkeypatch.setenv("NASNET_ZOO_MIRROR", mirror)
+        assert "address" in refused("tiny.tf")
 
 
 def test_an_unknown_tag_names_those_there_are(server):
@@ -583,7 +617,8 @@ def test_the_real_mobile_network_from_each_kind_of_server(server, tmp_path, monk
     monkeypatch.setitem(MODELS, model.name, dataclasses.replace(model, weights=sources))
     assert "tensors are not the published ones" in refused("nasnet-a-mobile.keras")
     (tmp_path / "weights.h5").write_bytes(server.files[keras])
-    ours = {name: masked_crc32c(value) for name, value in read_keras(tmp_path / "weights.h5").items()}
+    with keras_tensors(tmp_path / "weights.h5") as variables:
+        ours = {name: masked_crc32c(np.asarray(value)) for name, value in variables.items()}
     assert ours.keys() == pretrained.published_checksums(model).keys()
     monkeypatch.setattr(pretrained, "published_checksums", lambda model: ours)
     from_keras = nasnet_zoo.load("nasnet-a-mobile.keras").state_dict()
@@ -829,7 +864,7 @@ def test_a_save_onto_a_full_disk_leaves_the_old_folder(folder, monkeypatch, erro
 
 
 def test_metadata_that_is_not_json_leaves_the_old_folder(folder):
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match="when does not fit into JSON"):
         nasnet_zoo.save(build(CIFAR), folder, when=object())
     assert has_weights(nasnet_zoo.load(folder), CIFAR)
 

@@ -1,6 +1,7 @@
 import io
 import os
 import random
+import shutil
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -154,8 +155,8 @@ def test_archive_names_go_nowhere(prefix, tmp_path, monkeypatch, folder):
     monkeypatch.setattr("tempfile.tempdir", str(inside))
     path = pack(prefix.parent / "a.tgz", {folder + name: data for name, data in files_of(prefix).items()})
     written = []
-    copy = tf_checkpoint.shutil.copyfileobj
-    monkeypatch.setattr(tf_checkpoint.shutil, "copyfileobj", lambda s, t, n: (written.append(t.name), copy(s, t, n)))
+    copy = shutil.copyfileobj
+    monkeypatch.setattr(shutil, "copyfileobj", lambda s, t, n: (written.append(t.name), copy(s, t, n)))
     assert same(read(path), small())
     assert len(written) == 2 and all(Path(file).resolve().is_relative_to(inside) for file in written)
     assert list(inside.iterdir()) == [] and not os.path.exists("/evil")
@@ -290,7 +291,7 @@ def test_full_disk(prefix, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tf_checkpoint.shutil, "copyfileobj", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(CheckpointError, match=r"a\.tgz cannot be read \(No space left.*temporary folder"):
         read(path)
 

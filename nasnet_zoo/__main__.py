@@ -1,0 +1,5 @@
+"""`python -m nasnet_zoo`: the command line."""
+
+from .cli import main
+
+main()
