@@ -29,6 +29,7 @@ from .fleet.base import FleetSettings
 from .fleet.table import FLEETS
 from .reranking import Reranked, rerank
 from .rewards import REWARDS
+from .rows import read_children
 from .runner import SearchResult, run
 from .scaling import Target, transfer
 from .searchers.evolution import EvolutionSettings
@@ -55,6 +56,7 @@ __all__ = [
     "SpaceSettings",
     "Target",
     "get_space",
+    "read_children",
     "read_search_config",
     "rerank",
     "run",

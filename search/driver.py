@@ -59,6 +59,7 @@ class Driver:
         self.best: Record | None = None
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
+        self.begun = False  # whether this driver has written anything that a later one must know
         self.proposed = Proposed(space)
         self._resume()
 
@@ -71,6 +72,7 @@ class Driver:
                     self._record(results)
                 self.on_change(self)
         except BrokenDevice:
+            self.begun = True
             raise  # raised because of the child: it counts as if the driver had died
         except BaseException:
             with suppress(JournalError), self.journal.transaction() as journal:
@@ -104,7 +106,8 @@ class Driver:
                 fleet.submit(task)
 
     def _propose(self) -> None:
-        n = min(self.searcher.batch, self.config.children - len(self.records))
+        batch, known = self.searcher.batch, len(self.records)
+        n = min(batch - known % batch, self.config.children - known)  # completes a batch that a shorter search began
         proposals = self.searcher.propose(n)
         with self.journal.transaction() as journal:
             for position, proposal in enumerate(proposals):
@@ -174,7 +177,7 @@ class Driver:
             body["worker"] = result.worker
         if served is not None:
             body["served"] = served
-        record.time = time.time()
+        record.time, self.begun = time.time(), True
         journal.add("finished", record.child, **body)
         self._entered(record, body)
 

@@ -2,8 +2,9 @@
 
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,39 @@ def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str,
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Locks the run folder, so that no second driver can use it."""
-    with ExitStack() as stack:
+def alone(folder: Path, begun: Callable[[], bool]) -> Iterator[None]:
+    """Locks the run folder, so that no second driver can use it. If the block raises an Exception before `begun()`, the
+    folder is then as it was before, except that a journal that it held has one more session."""
+    folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    lock = [path for path in [folder / f".{JOURNAL}.lock"] if not path.exists()]
+    with ExitStack() as after, ExitStack() as stack:
         try:
             stack.enter_context(locked(folder / JOURNAL, timeout=1.0))
         except BusyError:
             raise JournalError(f"another process is running the search in {folder}: wait for it, or end it") from None
-        yield
+        config = (folder / CONFIG).read_bytes() if (folder / CONFIG).is_file() else None
+        new = [path for path in (folder / name for name in (CONFIG, BEST, REPORT, EVENTS)) if not path.exists()]
+        if not (folder / JOURNAL).exists():  # else the files beside it may hold a part of it
+            new += [folder / f"{JOURNAL}{end}" for end in ("", "-wal", "-shm")]
+        try:
+            yield
+        except Exception:
+            if not begun():
+                _remove(new)
+                if config is not None:
+                    with atomic_file(folder / CONFIG) as temporary:
+                        temporary.write_bytes(config)
+                after.callback(_remove, [*lock, *folders])  # Windows does not remove a lock that is held
+            raise
+
+
+def _remove(paths: list[Path]) -> None:
+    """Removes what is there of run files and run folders; a folder of something else's files stays."""
+    for path in paths:
+        with suppress(OSError):
+            if path.name == EVENTS:
+                shutil.rmtree(path)
+            elif path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()

@@ -62,9 +62,9 @@ def _enter(history: History, events: list[Event]) -> None:
             record = records[event.child]
             record.status, record.reward, record.metrics = body["status"], body["reward"], body["metrics"]
             record.message, record.seconds, record.served = body.get("message", ""), body["seconds"], body.get("served")
-            record.time = event.time
+            record.time, record.worker = event.time, body.get("worker", "")
             history.finished.append(record)
-            busy[_device(body.get("worker", ""))].append((event.time - record.seconds, event.time))
+            busy[_device(record.worker)].append((event.time - record.seconds, event.time))
         elif event.kind == "updated":
             history.updates.append((len(history.finished), body["statistics"]))
         last = event.time

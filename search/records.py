@@ -22,6 +22,7 @@ class Record:
     message: str = ""
     seconds: float = 0.0
     served: int | None = None  # the child whose metrics it got
+    worker: str = field(default="", compare=False)  # host:process:device
     time: float = field(default=0.0, compare=False)  # when it finished, in seconds since 1970
 
     @property

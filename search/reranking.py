@@ -41,6 +41,7 @@ def rerank(
     data: str | None = None,
     device: str = "cpu",
     child: Child | None = None,
+    check: Callable[[Any], None] = lambda architecture: None,
     on_child: Callable[[int, int], None] = lambda done, of: None,
 ) -> Reranked:
     """Trains the best distinct architectures of a finished or running search for longer.
@@ -56,13 +57,15 @@ def rerank(
         data: the folder that holds CIFAR-10; the search's own if None.
         device: where the children are trained.
         child: used instead of the search's child.
+        check: called with each architecture before the first is trained; what it raises ends the call, because it is
+            not known yet which will be the best.
         on_child: called with (children done, children in all).
 
     Returns:
         The children in their new order, and how well it agrees with the order in the search.
 
     Raises:
-        SearchError: if there are fewer than two architectures to compare, or the search's children are not trained.
+        SearchError: if the search has fewer architectures with a result than `count`, or does not train its children.
         JournalError: if the folder holds no search that can be read.
         DataError: if CIFAR-10 or an earlier result cannot be read.
         ZooError: if another process is reranking the same search.
@@ -72,12 +75,17 @@ def rerank(
     folder = Path(folder)
     history = read_history(folder)
     best = distinct_best(history.finished, count)
-    if len(best) < 2:
-        raise SearchError(f"{folder} has {len(best)} distinct cells with a result; to rerank takes at least two")
+    if len(best) < count:
+        raise SearchError(
+            f"{folder} has {len(best)} distinct cells with a result, fewer than the {count} to rerank: take at most "
+            f"that many, at least two, or let the search run longer"
+        )
     settings = history.config.child
     if not isinstance(settings, CifarChildSettings):
         raise SearchError(f"the children of {folder} were {settings.summary()}, so none of them can be trained longer")
     longer = replace(settings, data=data or settings.data, seconds=None, recipe=replace(settings.recipe, epochs=epochs))
+    for record in best:
+        check(history.space.decode(record.tokens))
     child = child or make_child(longer, history.space)
     child.prepare(device)
     path, failed = folder / RERANK.format(epochs), {}

@@ -75,7 +75,8 @@ def run(
     reporter = Reporter(folder, baseline)
     context = context_of(child)
     refuse_newer(folder)  # before the lock, which is a file in it
-    with alone(folder):
+    driver: Driver | None = None
+    with alone(folder, lambda: driver is not None and driver.begun):
         journal = open_journal(config, context)
         try:
             searcher = make_searcher(config, space)

@@ -118,14 +118,7 @@ def ladder(
     num_classes: int | None = None,
 ) -> list[Variant]:
     """The widest variant within the target, for every number of cells N; raises SearchError if there is none."""
-    sized = get_kind(kind or kind_of(architecture)).sized
-
-    def variant(cells: int, filters: int) -> Variant:
-        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", size, num_classes)
-        return Variant(sized(architecture, sizing), cells, filters)
-
-    narrowest = _narrowest(variant)
-    _check_size(variant(1, narrowest).config, stem)
+    variant, narrowest = _variants(architecture, target, kind, stem, size, num_classes)
     if target.penultimate is not None and target.cells is not None:
         return [variant(target.cells, _filters_of(target.penultimate, variant, narrowest))]
     rungs, guess = [], FIRST_GUESS
@@ -138,13 +131,43 @@ def ladder(
             guess = int(guess / share**0.5)  # the cost grows about as F squared
         if low >= narrowest:
             rungs.append(variant(cells, low))
-    if not rungs:
-        least = variant(target.cells or 1, narrowest).cost
+    return rungs
+
+
+def check_target(
+    architecture: Any,
+    target: Target,
+    *,
+    kind: str | None = None,
+    stem: Literal["imagenet", "cifar"] = "imagenet",
+    size: int | None = None,
+    num_classes: int | None = None,
+) -> None:
+    """Raises the SearchError of `transfer` if no variant of the architecture fits, without looking for the best."""
+    _variants(architecture, target, kind, stem, size, num_classes)
+
+
+def _variants(
+    architecture: Any, target: Target, kind: str | None, stem: Literal["imagenet", "cifar"], *scale: int | None
+) -> tuple[Callable[[int, int], Variant], int]:
+    """What makes a variant of N and F, and the least F; raises SearchError if no variant fits the target."""
+    sized = get_kind(kind or kind_of(architecture)).sized
+
+    def variant(cells: int, filters: int) -> Variant:
+        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", *scale)
+        return Variant(sized(architecture, sizing), cells, filters)
+
+    narrowest = _narrowest(variant)
+    _check_size(variant(1, narrowest).config, stem)
+    if target.penultimate is not None:
+        _filters_of(target.penultimate, variant, narrowest)
+    least = variant(target.cells or 1, narrowest).cost
+    if max(_shares(least, target)) > 1:
         raise SearchError(
             f"transfer: no network of this cell fits; the smallest has {least.parameters:,} parameters and "
             f"{least.multiply_adds:,} multiply-adds"
         )
-    return rungs
+    return variant, narrowest
 
 
 def _narrowest(variant: Callable[[int, int], Variant]) -> int:

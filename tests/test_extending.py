@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, as they stand."""
+"""The examples of docs/extending.md and docs/search.md, as they stand."""
 
 import json
 import re
@@ -13,8 +13,10 @@ from nasnet_zoo.export.precisions import PRECISIONS
 from nasnet_zoo.registry import MODELS
 from nasnet_zoo.search import CHILDREN, FLEETS, SEARCHERS, SPACES, FleetSettings, SearchConfig, SpaceSettings
 from nasnet_zoo.search import run as search
+from nasnet_zoo.search.rows import ChildRow
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+SEARCH = (Path(__file__).resolve().parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## An? (\w+)\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE))
 
 
@@ -88,3 +90,20 @@ def test_a_precision(run, capsys):
     example("precision")
     assert "fp16-strict" in Path("strict/export.json").read_text()
     assert run("export", "nasnet-a-cifar-small", "--precision", "fp16-strict", "-o", "again")[0] == 0
+
+
+def test_the_examples_of_the_search(capsys):
+    """A child of one's own first, then the reader of its search."""
+    reader, own = re.findall(r"```python\n(.*?)```", SEARCH, re.DOTALL)
+    exec(compile(own, "docs/search.md", "exec"), {"__name__": "example_search"})
+    assert "Genotype" in capsys.readouterr().out
+    Path("runs/cheapest").rename("runs/first")
+    exec(compile(reader, "docs/search.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 20 and all(line.split()[1] == "done" for line in said)
+
+
+def test_the_columns_of_read_children_are_documented():
+    columns = SEARCH.partition("| columns |")[2].partition("\n\n")[0]
+    named = {name for row in columns.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(ChildRow.__annotations__)

@@ -4,8 +4,10 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from click import Context, HelpFormatter
@@ -110,11 +112,23 @@ def report(
     baseline: Annotated[
         list[Path] | None, typer.Option(help="Run folders of random searches, to compare with.")
     ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print a row for each child instead of writing the report.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same rows as JSON.")] = False,
 ) -> None:
-    """Write the report.html of a search again."""
+    """Write the report.html of a search again, or print all its children."""
     from nasnet_zoo.search.report.report import write_report
+    from nasnet_zoo.search.rows import read_children, strict, write_csv
 
-    console.print(f"wrote {write_report(folder, baseline or ())}", soft_wrap=True)
+    if as_csv + as_json + bool(baseline) > 1:
+        raise ConfigError("report: give --csv, --json or --baseline; --baseline is for report.html")
+    if as_csv:
+        write_csv(read_children(folder), sys.stdout)
+    elif as_json:
+        print_json(strict(read_children(folder)))
+    else:
+        console.print(f"wrote {write_report(folder, baseline or ())}", soft_wrap=True)
 
 
 @app.command()
@@ -143,7 +157,7 @@ def transfer(
     as_json: Annotated[bool, typer.Option("--json", help="Print the network's config as JSON.")] = False,
 ) -> None:
     """Build a network of a given size from a found cell."""
-    from nasnet_zoo.search.scaling import Target, best_of, ladder
+    from nasnet_zoo.search.scaling import Target, best_of, check_target, ladder
 
     from ..lookup import find_architecture
 
@@ -151,10 +165,11 @@ def transfer(
         from ..weights.checkpoint import OWN
 
         check_replaceable(out, OWN)
-    if rerank:
-        source = _rerank(source, rerank, epochs, data, device)
-    found = find_architecture(source)
     target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
+    if rerank:
+        fits = partial(check_target, target=target, stem=stem, size=size, num_classes=classes)
+        source = _rerank(source, rerank, epochs, data, device, fits)
+    found = find_architecture(source)
     rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
     best = best_of(rungs, target)
     if out is not None:
@@ -179,7 +194,9 @@ def transfer(
         console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
 
 
-def _rerank(source: str, count: int, epochs: int, data: str | None, device: str | None) -> str:
+def _rerank(
+    source: str, count: int, epochs: int, data: str | None, device: str | None, check: Callable[[Any], None]
+) -> str:
     """Trains a search's best cells for longer, prints how well the short training ranked them, and returns the best."""
     from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
     from nasnet_zoo.search.reranking import rerank as reranked
@@ -198,6 +215,7 @@ def _rerank(source: str, count: int, epochs: int, data: str | None, device: str 
             epochs=epochs,
             data=data,
             device=chosen_device(device),
+            check=check,
             on_child=lambda done, of: progress.update(task, completed=done, total=of),
         )
     table = Table(box=None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nasnet_zoo.arch.checks import check_fields
+from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SearchError, ZooError, out_of_memory
 
 FAILURES = ("nan", "oom", "timeout", "error", "lost")
@@ -40,6 +41,10 @@ class BaseChildSettings:
         check_fields(self, "child")
         if self.seconds is not None and self.seconds <= 0:
             raise ConfigError("child: seconds must be above 0")
+
+    def network(self, architecture: Any, kind: str | None) -> NetworkConfig | None:
+        """The network that a child of this architecture is, of which reports give the cost; None if it is none."""
+        return None
 
     def summary(self) -> str:
         """What is done with a child, in a report's words: "trained on ..."."""

@@ -1,15 +1,12 @@
 """The child that is trained: a small network of the proposed cells on a part of CIFAR-10's training pictures
 (NASNet paper, section 3.2 and appendix A.2)."""
 
-import dataclasses
 import time
 from typing import Any
 
 import torch
 
 from nasnet_zoo.arch.config import NetworkConfig
-from nasnet_zoo.arch.kinds import Sizing, get_kind
-from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.cifar import Pictures, cifar10_pictures
 from nasnet_zoo.errors import TrainingError
 from nasnet_zoo.networks.build import build
@@ -30,11 +27,7 @@ class CifarChild:
 
     def config(self, architecture: Any) -> NetworkConfig:
         """The network of an architecture at the child's scale."""
-        settings = self.settings
-        sizing = Sizing(settings.cells, settings.filters, "cifar10", settings.side, stem=settings.stem)
-        config = get_kind(self.kind).sized(architecture, sizing)
-        whitened = Preprocess(config.preprocess.size, per_image=True)
-        return dataclasses.replace(config, preprocess=whitened) if settings.whiten else config
+        return self.settings.network(architecture, self.kind)
 
     def prepare(self, device: str) -> None:
         """Puts the pictures on the device, as bytes; raises DataError."""

@@ -1,9 +1,12 @@
 """The settings of children whose own file imports torch."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from nasnet_zoo.arch.checks import MAX_CHANNELS
+from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.kinds import Sizing, get_kind, kind_of
+from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
 
@@ -45,6 +48,12 @@ class CifarChildSettings(BaseChildSettings):
             )
         if self.calibration < 0:
             raise ConfigError("child: calibration must not be negative")
+
+    def network(self, architecture: Any, kind: str | None) -> NetworkConfig:
+        sizing = Sizing(self.cells, self.filters, "cifar10", self.side, stem=self.stem)
+        config: NetworkConfig = get_kind(kind or kind_of(architecture)).sized(architecture, sizing)
+        whitened = Preprocess(config.preprocess.size, per_image=True)
+        return replace(config, preprocess=whitened) if self.whiten else config
 
     def summary(self) -> str:
         epochs = f"{self.recipe.epochs} epochs" if self.recipe.epochs > 1 else "one epoch"

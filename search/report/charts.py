@@ -5,12 +5,14 @@ Imports no torch.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
 
 import matplotlib.style
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
@@ -55,8 +57,39 @@ STYLE = {
     "ytick.color": MUTED,
 }
 DASHED = (0, (4, 2))
-HALF = (440, 320)  # CSS pixels of a chart that stands beside another, or alone on a phone
+# CSS pixels of a chart that stands beside another, and of the two of one that stands alone: one of them is seen,
+# depending on the screen's width.
+HALF, WIDE, NARROW = (440, 320), (928, 340), (400, 300)
 MANY_POINTS = 2000  # from here on a cloud of points is a picture of pixels, which is smaller
+FEW_POINTS = 20  # up to here a line shows its points
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart that is not drawn yet: see `chart`."""
+
+    name: str
+    alt: str
+    paint: Callable[[Axes], None]
+    right: int = 14
+
+
+def row(*plots: Plot) -> list[Markup]:
+    """The charts, two beside each other. What would be alone in its row fills it."""
+    pairs = len(plots) // 2 * 2
+    return [*(_drawn(plot, HALF) for plot in plots[:pairs]), *map(alone, plots[pairs:])]
+
+
+def alone(plot: Plot) -> Markup:
+    """A chart as wide as the page, and its narrow twin for a phone."""
+    wide, narrow = (
+        _drawn(replace(plot, name=f"{plot.name}-{width}"), size) for width, size in (("wide", WIDE), ("narrow", NARROW))
+    )
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
+
+
+def _drawn(plot: Plot, size: tuple[int, int]) -> Markup:
+    return chart(plot.name, plot.alt, size, plot.paint, plot.right)
 
 
 def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], None], right: int = 14) -> Markup:
@@ -68,9 +101,9 @@ def chart(name: str, alt: str, size: tuple[int, int], paint: Callable[[Axes], No
         figure = Figure(figsize=(width / 72, height / 72), facecolor="none")  # a CSS pixel is a point of matplotlib's
         inner = left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
         axes = figure.add_axes(inner, facecolor="none")
-        paint(axes)
         axes.xaxis.get_major_locator().set_params(nbins=max(width // 75, 4))
         axes.xaxis.set_major_formatter("{x:,.6g}")
+        paint(axes)
         text = StringIO()
         figure.savefig(text, format="svg", dpi=144, metadata={"Date": None})
     return inline_svg(text.getvalue(), name, alt, {light: f"var(--{key})" for key, (light, _) in COLOURS.items()})
@@ -118,8 +151,7 @@ def reward_chart(
     limits: tuple[float, float],
 ) -> None:
     """Rewards (place, reward) against the number of children finished: points, running means, the best so far."""
-    many = len(points) > MANY_POINTS
-    axes.plot(*points.T, "o", ms=2 if many else 3, mew=0, alpha=0.45, color=SEARCH, rasterized=many, zorder=1)
+    _dots(axes, *points.T)
     for (places, rewards), colour in [*((other.T, BASELINE) for other in baselines), (points.T, SEARCH)]:
         if len(rewards) >= window:
             axes.plot(places[window - 1 :], running_mean(rewards, window), color=colour, lw=2)
@@ -128,8 +160,22 @@ def reward_chart(
         axes.plot(
             failed, np.full(len(failed), 0.02), "|", ms=8, mew=1.2, color=FAILED, transform=axes.get_xaxis_transform()
         )
-    axes.set(ylim=limits, xlabel="children finished", ylabel="reward")
-    axes.margins(x=0.01)
+    last = max(place for each in (points[:, 0], failed, *(other[:, 0] for other in baselines)) for place in each)
+    room = max(0.5, 0.01 * last)
+    axes.set(xlim=(1 - room, last + room), ylim=limits, xlabel="children finished", ylabel="reward")
+    _count(axes.xaxis)
+
+
+def _dots(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """A point for each child: the fewer, the larger."""
+    many = len(x) > MANY_POINTS
+    size = min(max(60 / len(x) ** 0.5, 2), 7)
+    axes.plot(x, y, "o", ms=size, mew=0, alpha=0.45, color=SEARCH, rasterized=many, zorder=1)
+
+
+def _count(axis: Axis) -> None:
+    """The axis counts something: no fractions."""
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, str]], limits: tuple[float, float]):
@@ -144,14 +190,27 @@ def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, 
 def entropy_chart(axes: Axes, children: Sequence[int], entropy: Sequence[float], uniform: float) -> None:
     """The policy's entropy per decision, under the line of a policy that has no preference."""
     axes.axhline(uniform, color=MUTED, lw=1, ls=DASHED)
-    axes.plot(children, entropy, color=SEARCH, lw=2)
+    axes.plot(children, entropy, color=SEARCH, lw=2, marker="o" if len(children) <= FEW_POINTS else "")
     axes.set(ylim=(0, uniform * 1.06), xlabel="children finished", ylabel="nats per decision")
+    _count(axes.xaxis)
 
 
 def cost_chart(axes: Axes, seconds: Sequence[float]) -> None:
     """How long children took."""
-    axes.hist(seconds, bins=30, color=SEARCH, edgecolor=SURFACE, linewidth=0.5)
+    bins = min(int(2 * len(seconds) ** 0.5) + 1, 30)
+    axes.hist(seconds, bins=bins, color=SEARCH, edgecolor=SURFACE, linewidth=0.5)
     axes.set(xlabel="seconds per child", ylabel="children")
+    _count(axes.yaxis)
+
+
+def size_chart(axes: Axes, parameters: Sequence[int], accuracies: Sequence[float]) -> None:
+    """How accurate children are against how large; the best has a ring."""
+    unit, word = (1e6, "million") if max(parameters) >= 1e6 else (1e3, "thousand")
+    x = np.divide(parameters, unit)
+    _dots(axes, x, accuracies)
+    best = int(np.argmax(accuracies))
+    axes.plot(x[best], accuracies[best], "o", ms=11, mew=1.5, mfc="none", mec=SEARCH)
+    axes.set(ylim=usual_range(accuracies), xlabel=f"{word} parameters", ylabel="accuracy")
 
 
 def op_colours(ops: Sequence[str]) -> dict[str, str]:
@@ -172,12 +231,14 @@ def ops_chart(axes: Axes, x: Sequence[float], shares: dict[str, Sequence[float]]
     colours = op_colours(tuple(shares))
     axes.stackplot(x, *shares.values(), colors=[colours[op] for op in shares], edgecolor=SURFACE, linewidth=0.6)
     axes.set(xlim=(x[0], x[-1]), ylim=(0, 1), xlabel="child", ylabel="share of the ops")
+    _count(axes.xaxis)
     last = np.array([values[-1] for values in shares.values()])
     middles = np.cumsum(last) - last / 2
+    beside = 1 + 18 / (72 * axes.figure.get_figwidth() * axes.get_position().width)  # 18 pixels to the right
     style = {"xycoords": "axes fraction", "textcoords": "axes fraction", "va": "center", "fontsize": 11, "color": INK}
     for op, share, middle, at in zip(shares, last, middles, apart(middles, 0.062)):
         line = {"arrowstyle": "-", "color": colours[op], "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0}
-        axes.annotate(f"{label(op)} {share:.0%}", (1, middle), (1.07, at), arrowprops=line, **style)
+        axes.annotate(f"{label(op)} {share:.0%}", (1, middle), (beside, at), arrowprops=line, **style)
 
 
 def label(op: str) -> str:

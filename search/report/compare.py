@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from scipy.stats import mannwhitneyu
 
 from ..history import History, read_history
@@ -60,15 +59,19 @@ def results(search: Search, others: list[Search]) -> dict[str, Any] | None:
     window = charts.window(len(rewards))
     baselines = [other.points for other in others]
     paint = partial(charts.reward_chart, points=search.points, failed=failed, baselines=baselines)
-    paint = partial(paint, window=window, limits=limits)
-    sizes = {"wide": (928, 360), "narrow": (400, 300)}  # one of them is seen, depending on the screen's width
+    over_time = charts.Plot("reward", alt, partial(paint, window=window, limits=limits))
 
-    curves = [(rewards, charts.SEARCH, "-"), (recent, charts.SEARCH, charts.DASHED)]
+    curves = [(rewards, charts.SEARCH, "-")]
+    curves += [(recent, charts.SEARCH, charts.DASHED)] if len(rewards) > LAST else []  # else the same line again
     curves += [(other.rewards, charts.BASELINE, "-") for other in others]
     medians = f"Distribution of rewards. The median is {number(np.median(rewards))} for {name}" + (
         f" and {number(np.median(pooled))} for {versus}." if others else "."
     )
-    distribution = partial(charts.distribution_chart, curves=curves, limits=limits)
+    distribution = charts.Plot(
+        "distribution", medians, partial(charts.distribution_chart, curves=curves, limits=limits)
+    )
+    entropy = _entropy(search.history)
+    drawn, *rest = charts.row(distribution, *([entropy] if entropy else []))
     return {
         "name": name,
         "versus": versus,
@@ -78,11 +81,24 @@ def results(search: Search, others: list[Search]) -> dict[str, Any] | None:
         "last": LAST,
         "failed": len(failed),
         "below": int((rewards < limits[0]).sum()),
-        "over_time": {key: charts.chart(key, alt, size, paint) for key, size in sizes.items()},
-        "distribution": charts.chart("distribution", medians, charts.HALF, distribution),
+        "over_time": charts.alone(over_time),
+        "legend": legend(name, len(rewards), versus, [len(other) for other in baselines], window, len(failed)),
+        "distribution": drawn,
         "chance": beats(recent, pooled) if others else None,
-        "entropy": _entropy(search.history),
+        "entropy": rest[0] if rest else None,
     } | _comparison(search, others)
+
+
+def legend(name: str, children: int, versus: str, others: list[int], window: int, failed: int) -> list[tuple[str, str]]:
+    """The signs in the picture of rewards over time and what they mean; of lines, those that are long enough to see.
+    `children` and `others` are how many children with rewards the search and each of its baselines have."""
+    entries = [("dot search", f"a child of {name}", True)]
+    lines = [("search", "", children), ("baseline", f"{versus}, ", max(others, default=0))]
+    for whose, prefix, length in lines:
+        entries.append((f"line {whose}", f"{prefix}mean of {window}", length > window))
+        entries.append((f"dash {whose}", f"{prefix}best so far", length > 1))
+    entries.append(("tick failed", "failed; counted in no mean", failed > 0))
+    return [(sign, text) for sign, text, there in entries if there]
 
 
 def together(others: list[Search]) -> str:
@@ -91,7 +107,7 @@ def together(others: list[Search]) -> str:
     return names.pop() if len(names) == 1 else "the baselines" if names else ""
 
 
-def _entropy(history: History) -> Markup | None:
+def _entropy(history: History) -> charts.Plot | None:
     points = [(place, values["policy/entropy"]) for place, values in history.updates if "policy/entropy" in values]
     if not points or not isinstance(history.space, FixedSpace):
         return None
@@ -99,7 +115,7 @@ def _entropy(history: History) -> Markup | None:
     uniform = float(np.mean([np.log(decision.outcomes) for decision in history.space.decisions]))
     alt = f"The policy's entropy goes from {number(entropy[0])} to {number(entropy[-1])} nats per decision."
     paint = partial(charts.entropy_chart, children=children, entropy=entropy, uniform=uniform)
-    return charts.chart("entropy", alt, charts.HALF, paint)
+    return charts.Plot("entropy", alt, paint)
 
 
 def _comparison(search: Search, others: list[Search]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.util.files import atomic_file
@@ -22,13 +23,16 @@ from nasnet_zoo.util.progress import duration
 from ..folder import REPORT
 from ..history import History
 from ..records import Record
+from ..rows import cost_of
 from ..spaces.base import FixedSpace, Space
 from . import charts
 from .compare import LAST, Search, conditions, results, together
 from .render import number, render
 
 WINDOWS, LEAST = 40, 20  # for the shares of ops: at most 40 windows, of at least 20 children each
-TOP, DRAWN = 10, 3  # cells in the table, and how many of these are drawn
+TOP, DRAWN = 10, 6  # cells in the table, and how many of these are drawn
+SIZED = 500  # children in the chart of sizes
+RELOAD_SECONDS = 60  # the page of a running search; it is not written more often
 
 
 def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.PathLike[str]] = ()) -> Path:
@@ -50,6 +54,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
         cost=_cost(history),
         failures=_failures(history),
         settings=json.dumps(config.to_json(), indent=1),
+        reload=None if len(history.finished) >= config.children else RELOAD_SECONDS,
         written=time.strftime("%Y-%m-%d at %H:%M %Z"),
     )
     path = Path(folder) / REPORT
@@ -75,7 +80,10 @@ def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
     sessions = f" in {history.sessions} sessions" if history.sessions > 1 else ""
     tiles.append(("time", duration(history.seconds), per_hour + sessions))
     hours = history.device_seconds / 3600
-    tiles.append(("cost", f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}", "device-hours"))
+    if hours >= 0.1:
+        tiles.append(("cost", f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}", "device-hours"))
+    else:
+        tiles.append(("cost", duration(history.device_seconds), "of a device's time"))
     kinds = Counter(record.status for record in history.finished if record.status != "done")
     said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     tiles.append(("failed", f"{kinds.total():,}", said))
@@ -102,7 +110,7 @@ def _tried(history: History) -> dict[str, Any] | None:
     edges = np.linspace(0, len(tokens), windows + 1).astype(int)
     families = list(charts.FAMILIES)
     order = sorted(range(len(space.ops)), key=lambda op: families.index(charts.op_label(space.ops[op])[1]))
-    pictures, rows = {}, []
+    plots, rows = {}, []
     for index, (cell, decisions) in enumerate(places.items()):
         counted = op_shares(tokens[:, decisions], edges, len(space.ops))
         shares = {space.ops[op]: counted[:, op] for op in order}
@@ -110,8 +118,9 @@ def _tried(history: History) -> dict[str, Any] | None:
         top = ", ".join(f"{op} {shares[op][-1]:.0%}" for op in commonest[:3])
         alt = f"{cell}: at the end the commonest ops are {top}; the table below has all of them."
         paint = partial(charts.ops_chart, x=(edges[1:] + edges[:-1]) / 2, shares=shares)
-        pictures[cell] = charts.chart(f"ops{index}", alt, charts.HALF, paint, right=130)
+        plots[cell] = charts.Plot(f"ops{index}", alt, paint, right=130)
         rows += [(cell, op, shares[op][0], shares[op][-1]) for op in commonest]
+    pictures = dict(zip(plots, charts.row(*plots.values())))
     return {"window": len(tokens) // windows, "charts": pictures, "shares": rows}
 
 
@@ -152,43 +161,74 @@ def _best(history: History) -> dict[str, Any] | None:
             "alike": len(alike[record.hash]),
             "mean": np.mean([like.reward for like in alike[record.hash]]),
             "metrics": [record.metrics.get(key) for key in metrics],
-            "cell": " ".join(map(str, record.tokens)) if space.kind else str(space.decode(record.tokens)),
-            "hash": record.hash[:16],
+            "cell": None if space.kind else str(space.decode(record.tokens)),
         }
         for record in leaders
     ]
     drawings = [_drawing(space, record, place) for place, record in enumerate(leaders[:DRAWN], 1)] if space.kind else []
-    return {"metrics": metrics, "cell_is": "tokens" if space.kind else "cell", "leaders": rows, "drawings": drawings}
+    return {"metrics": metrics, "leaders": rows, "drawings": drawings}
 
 
 def _drawing(space: Space, record: Record, place: int) -> dict[str, Any]:
+    """A cell's picture, which is None if its kind draws none, and how else it is written."""
     architecture = space.decode(record.tokens)
+    label = f"Drawing of the cells of child {record.child}"
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "cell.svg"
         get_kind(space.kind).draw(architecture, picture)
-        text = picture.read_text(encoding="utf-8")
-    label = f"Drawing of the cells of child {record.child}"
+        text = picture.read_text(encoding="utf-8") if picture.exists() else None
     return {
         "child": record.child,
         "reward": record.reward,
-        "label": label,
-        "svg": charts.inline_svg(text, f"cell{place}", f"{label}; the JSON below says the same.", {}),
+        "svg": text and charts.inline_svg(text, f"cell{place}", f"{label}; the JSON below says the same.", {}),
+        "tokens": " ".join(map(str, record.tokens)),
+        "hash": record.hash,
         "json": json.dumps(space.to_json(architecture), indent=1),
     }
 
 
 def _cost(history: History) -> dict[str, Any] | None:
-    """How long children took: a sentence, and a chart if it was long enough to tell."""
+    """How long children took, as a sentence and a chart if it was long enough to tell, and how large they are."""
     seconds = [r.seconds for r in history.finished if r.status == "done" and r.served is None]
     if not seconds:
         return None
-    if max(seconds) < 0.1:
-        return {"text": "No child took more than 0.1 s.", "chart": None}
-    middle, most = np.quantile(seconds, [0.5, 0.95])
-    text = f"Half of the children with metrics took up to {duration(middle)}, 95 % up to {duration(most)}."
-    again = sum(max(record.attempts - 1, 0) for record in history.records)
-    text += f" {again:,} further attempts were lost or failed." if again else ""
-    return {"text": text, "chart": charts.chart("cost", text, charts.HALF, partial(charts.cost_chart, seconds=seconds))}
+    text, plots = "No child took more than 0.1 s.", []
+    if max(seconds) >= 0.1:
+        middle, most = np.quantile(seconds, [0.5, 0.95])
+        text = f"Half of the children with metrics took up to {duration(middle)}, 95 % up to {duration(most)}."
+        again = sum(max(record.attempts - 1, 0) for record in history.records)
+        text += f" {again:,} further attempts were lost or failed." if again else ""
+        plots.append(charts.Plot("cost", text, partial(charts.cost_chart, seconds=seconds)))
+    size = _size(history)
+    pictures = charts.row(*plots, *([size] if size else []))
+    return {"text": text, "chart": pictures[0] if plots else None, "size": (size.alt, pictures[-1]) if size else None}
+
+
+def _size(history: History) -> charts.Plot | None:
+    """Accuracies against parameters, of the last children if there are many: to count a child's takes milliseconds."""
+    done = [record for record in history.finished if record.status == "done"][-SIZED:]
+    pairs = [(_parameters(history, record), record.metrics.get("accuracy")) for record in done]
+    pairs = [(size, accuracy) for size, accuracy in pairs if _finite(size) and _finite(accuracy)]
+    if len({size for size, _ in pairs}) < 2:
+        return None
+    parameters, accuracies = zip(*pairs)
+    paint = partial(charts.size_chart, parameters=parameters, accuracies=accuracies)
+    which = "the last " if len(done) < len(history.finished) and len(done) == SIZED else ""
+    text = f"Accuracy against parameters of {which}{len(pairs):,} children; the ring is the best."
+    if len(set(accuracies)) > 1:
+        text += f" Spearman's rank correlation is {spearmanr(parameters, accuracies).statistic:.2f}."
+    return charts.Plot("size", text, paint)
+
+
+def _parameters(history: History, record: Record) -> Any:
+    if "parameters" in record.metrics:
+        return record.metrics["parameters"]
+    cost = cost_of(history.config, history.space, record)
+    return cost and cost.parameters
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
 def _failures(history: History) -> list[dict[str, Any]] | None:

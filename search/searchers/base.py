@@ -39,7 +39,9 @@ class Searcher(Protocol):
 
     batch: int
 
-    def propose(self, n: int) -> list[Proposal]: ...
+    def propose(self, n: int) -> list[Proposal]:
+        """The next `n` proposals. They do not depend on how many are asked for at a time, so that searches that differ
+        in the number of children alone begin with the same ones."""
 
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
         """Learns; returns statistics for the log."""

@@ -42,13 +42,19 @@ class Controller:
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
         self.baseline: float | None = None
         self.proposed = 0
+        self.left: list[Proposal] = []  # sampled, and not yet asked for
 
     @_one_thread()
     def propose(self, n: int) -> list[Proposal]:
-        stages = [self.space.stage(self.proposed + place) for place in range(n)]
-        self.proposed += n
-        rows = zip(*self.policy.sample(stages), stages)
-        return [Proposal(tokens, {"log_probability": value, **stage_note(stage)}) for tokens, value, stage in rows]
+        """Samples whole batches: their random numbers depend on the size, and a search that ends within a batch must
+        begin like a longer one."""
+        while len(self.left) < n:
+            stages = [self.space.stage(self.proposed + place) for place in range(self.batch)]
+            self.proposed += self.batch
+            rows = zip(*self.policy.sample(stages), stages)
+            self.left += [Proposal(tokens, {"log_probability": p, **stage_note(stage)}) for tokens, p, stage in rows]
+        taken, self.left = self.left[:n], self.left[n:]
+        return taken
 
     @_one_thread()
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
@@ -99,6 +105,7 @@ class Controller:
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"rng": self.generator.get_state(), "baseline": self.baseline}
         state |= {"proposed": self.proposed, "decisions": list(self.policy.rows)}
+        state["left"] = [[list(proposal.tokens), proposal.notes] for proposal in self.left]
         for name, parameter in self.parameters.items():
             state[f"policy.{name}"] = parameter.detach().clone()
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -108,8 +115,9 @@ class Controller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["rng"])
         self.baseline = state["baseline"]
-        # Both are missing in the states of the first version, whose spaces had neither stages nor changing decisions.
+        # Missing in the first version's states, whose spaces had neither stages nor changing decisions, as is "left".
         self.proposed = state.get("proposed", 0)
+        self.left = [Proposal(tuple(tokens), notes) for tokens, notes in state.get("left", ())]
         self.policy.rows = {name: row for row, name in enumerate(state.get("decisions", self.policy.rows))}
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items():

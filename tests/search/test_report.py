@@ -4,13 +4,16 @@ import re
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from nasnet_zoo.arch.kinds import KINDS
 from nasnet_zoo.errors import ConfigError, JournalError, SearchError
 from nasnet_zoo.search import (
     ChildSettings,
@@ -127,6 +130,18 @@ def searched(tmp_path_factory):
     return folder / "ppo"
 
 
+def legends(page: Page) -> list[str]:
+    """The signs of the legends, in order."""
+    return [a["class"] for a in page.all("i")]
+
+
+def drawn(paint, *arguments, **options):
+    """The axes into which a chart was painted."""
+    axes = Figure().add_axes((0, 0, 1, 1))
+    paint(axes, *arguments, **options)
+    return axes
+
+
 @pytest.fixture(scope="module")
 def page(searched):
     return Page(searched / "report.html")
@@ -139,7 +154,7 @@ def test_a_search_leaves_a_report_with_all_its_parts(page):
     assert not page.open
     pictures = [svg["aria-label"] for svg in page.all("svg")]
     starts = ["Reward", "Reward", "Distribution", "The policy's entropy", "Normal cell", "Reduction cell"]
-    starts += ["Drawing of the cells"] * 3
+    starts += ["Drawing of the cells"] * 6 + ["Accuracy against parameters"] * 2
     assert [start for start, label in zip(starts, pictures) if label.startswith(start)] == starts
     assert all(svg["role"] == "img" for svg in page.all("svg"))
     assert "60 of 60; 60 distinct" in page.text()
@@ -236,6 +251,100 @@ def test_a_search_whose_children_all_fail(tmp_path):
     children = [{"status": "error", "reward": 0.0, "metrics": {}, "message": "first line\nlast line"}] * 30
     page = Page(write_report(write_folder(tmp_path, SearchConfig("s", **TABLE), children)))
     assert "error 30 100.0% 29 last line first line last line" in page.text("failures")
+    assert "None of the children that ended has a result." in page.text("reward")
+
+
+def test_a_legend_has_no_lines_that_are_not_there(tmp_path):
+    few, some, many = (
+        Page(write_report(write_folder(tmp_path / str(n), SearchConfig("s", **TABLE), done(*np.linspace(0.1, 0.9, n)))))
+        for n in (1, 3, 150)
+    )
+    own = ["dot search", "line search"]  # of the rewards, of their distribution
+    assert legends(few) == own
+    assert legends(some) == ["dot search", "dash search", "line search"]
+    assert legends(many) == ["dot search", "line search", "dash search", "line search", "dash search"]
+    assert "the last" not in some.text("reward") and "PPO, the last 100" in many.text("reward")
+    other = write_folder(tmp_path / "r", SearchConfig("r", searcher="random", **TABLE), done(*np.linspace(0, 1, 30)))
+    with_other = Page(write_report(tmp_path / "3", [other]))
+    assert legends(with_other)[:4] == ["dot search", "dash search", "line baseline", "dash baseline"]
+    assert "random search, mean of 20" in with_other.text("reward")
+
+
+def test_a_few_children_are_seen(tmp_path):
+    def size(children: int) -> float:
+        points = np.column_stack([np.arange(1, children + 1), np.linspace(0.1, 0.9, children)])
+        axes = drawn(charts.reward_chart, points, [], [], 20, (0, 1))
+        assert axes.get_xlim()[0] < 1 and axes.get_xlim()[1] > children
+        return axes.lines[0].get_markersize()
+
+    sizes = [size(children) for children in (1, 3, 45, 320, 3000)]
+    assert sizes[0] == sizes[1] >= 6 and sizes == sorted(sizes, reverse=True) and sizes[-1] >= 2
+    (line,) = (line for line in drawn(charts.entropy_chart, [20], [1.0], 1.6).lines if line.get_xdata()[0] == 20)
+    assert line.get_marker() == "o"
+
+
+@pytest.mark.parametrize("children", [1, 2, 3, 7, 40, 1000])
+def test_axes_that_count_have_no_fractions(children):
+    points = np.column_stack([np.arange(1, children + 1), np.full(children, 0.5)])
+    painted = [
+        (charts.reward_chart, (points, [], [], 20, (0, 1)), "xaxis"),
+        (charts.cost_chart, ([1.0, 2.0, 3.0][:children],), "yaxis"),
+        (charts.entropy_chart, ([children, children + 1], [1.0, 1.0], 1.6), "xaxis"),
+        (charts.ops_chart, ([0, children], {"identity": [1.0, 1.0]}), "xaxis"),
+    ]
+    for paint, arguments, name in painted:
+        ticks = getattr(drawn(paint, *arguments), name).get_major_locator()()
+        assert all(tick == round(tick) for tick in ticks), paint
+
+
+def test_no_half_of_the_page_is_blank(tmp_path, page):
+    """What has nothing beside it is as wide as the page, and narrow on a phone."""
+    alone = Page(write_report(write_folder(tmp_path / "s", SearchConfig("s", **TABLE), done(*np.linspace(0, 1, 50)))))
+    for made, names in ((alone, ["reward", "distribution", "ops0", "cost"]), (page, ["reward", "size"])):
+        wide = [int(width) for width in re.findall(r'<div class="wide"><svg.*?max-width:(\d+)', made.source)]
+        narrow = [int(width) for width in re.findall(r'<div class="narrow"><svg.*?max-width:(\d+)', made.source)]
+        assert wide == [charts.WIDE[0]] * len(names) and narrow == [charts.NARROW[0]] * len(names)
+
+
+def test_the_best_cells_are_drawn_small_instead_of_tokens_and_hashes(page, tmp_path):
+    text = page.text("best-cells")
+    assert "tokens" not in text[text.index("The best 10 cells") :] and len(page.all("article")) == 6
+    assert re.findall(r"(\d)\. Child \d+, reward 0\.\d+ ", text) == list("123456")
+    assert len(re.findall(r"Larger, and as JSON Hash \w+, tokens \d+ ", text)) == 6
+    cells = get_space("nds-enas", blocks=1)
+    config = small(tmp_path, space=SpaceSettings("nds-enas", blocks=1))
+    (folder := tmp_path / "undrawn").mkdir()
+    write_folder(folder, config, [dict(done(0.5)[0], tokens=(0,) * len(cells.decisions))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "cell", replace(KINDS["cell"], draw=lambda architecture, path, **options: None))
+        undrawn = Page(write_report(folder))
+    assert not any(svg["aria-label"].startswith("Drawing") for svg in undrawn.all("svg"))
+    assert "tokens 0 0 0" in undrawn.text("best-cells")
+
+
+def test_accuracy_against_parameters(tmp_path):
+    space = SearchConfig("s").space.space()
+    rng = random.Random(0)
+    children = [dict(child, tokens=space.sample(rng)) for child in done(*np.linspace(0.1, 0.9, 9))]
+    counted = Page(write_report(write_folder(tmp_path / "counted", SearchConfig("s"), children)))
+    assert "Accuracy against parameters of 9 children; the ring is the best. Spearman's" in counted.text("cost")
+    for place, child in enumerate(children):
+        child["metrics"] = {"accuracy": child["reward"], "parameters": 10 - place}
+    said = Page(write_report(write_folder(tmp_path / "said", SearchConfig("s"), children)))
+    assert "Spearman's rank correlation is -1.00." in said.text("cost")
+    children[0]["metrics"], children[1]["metrics"] = {"accuracy": "no", "parameters": "many"}, {}
+    odd = Page(write_report(write_folder(tmp_path / "odd", SearchConfig("s"), children)))
+    assert "parameters of 7 children" in odd.text("cost")
+    looked_up = Page(write_report(write_folder(tmp_path / "table", SearchConfig("s", **TABLE), done(0.1, 0.2))))
+    assert "parameters" not in looked_up.text("cost")
+
+
+def test_the_page_of_a_running_search_reloads(tmp_path, page):
+    def refresh(made):
+        return [a["content"] for a in made.all("meta") if a.get("http-equiv") == "refresh"]
+
+    running = Page(write_report(write_folder(tmp_path, SearchConfig("s", children=3, **TABLE), done(0.1, 0.2))))
+    assert refresh(running) == ["60"] and refresh(page) == []
 
 
 def test_hostile_text_stays_text(tmp_path):

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toy_children import DatalessChild
 
 from nasnet_zoo.errors import ConfigError, DataError, JournalError, SearchError
 from nasnet_zoo.search import (
@@ -36,6 +37,7 @@ from nasnet_zoo.search import (
 from nasnet_zoo.search.children.base import BrokenDevice, ChildFailure, Result, Task, run_task
 from nasnet_zoo.search.driver import Driver, child_seed
 from nasnet_zoo.search.fleet.base import Fleet
+from nasnet_zoo.search.fleet.table import make_fleet
 from nasnet_zoo.search.journal import Journal, pack_state, read_events
 from nasnet_zoo.search.searchers.table import SEARCHERS, make_searcher
 from nasnet_zoo.util.files import locked
@@ -232,6 +234,62 @@ def test_a_finished_search_can_be_given_more_children(tmp_path, searcher):
     assert read_search_config(tmp_path / "config.json").children == 45
 
 
+# What a search leaves that fails before its first child
+
+
+def files(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder, hidden files too: what is in each file, None for a folder."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+class Broken(Child):
+    def prepare(self, device: str) -> None:
+        raise DataError("there are no data here: fetch them")
+
+
+@pytest.mark.parametrize("before", [{}, {"runs": None}, {"runs": None, "runs/a": None, "runs/a/notes.txt": b"mine"}])
+@pytest.mark.parametrize("child", [Broken(), Child({1: "no metrics"}), Child({1: DataError("gone")})])
+def test_a_search_that_fails_before_its_first_child_leaves_nothing(tmp_path, child, before):
+    for name, content in before.items():
+        (tmp_path / name).mkdir() if content is None else (tmp_path / name).write_bytes(content)
+    child.calls.clear()
+    with pytest.raises((DataError, SearchError)):
+        run(config(tmp_path / "runs" / "a"), child=child)
+    assert files(tmp_path) == before
+
+
+def test_workers_that_cannot_begin_leave_nothing(tmp_path):
+    fleet = make_fleet(FleetSettings("processes", ("cpu",)), DatalessChild(str(tmp_path)))
+    with pytest.raises(DataError, match="no data"):
+        run(config(tmp_path / "runs" / "a"), child=Untouched(), fleet=fleet)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_search_that_cannot_be_resumed_is_left_as_it_was(tmp_path, table):
+    configured = config(tmp_path, child=ChildSettings("nasbench201", table), children=5)
+    run(configured)
+    before, records = files(tmp_path), read_events(tmp_path / "journal.sqlite")[1]
+    elsewhere = ChildSettings("nasbench201", str(tmp_path / "nowhere.csv"))
+    with pytest.raises(DataError, match="nowhere"):
+        run(replace(configured, child=elsewhere, children=9))
+    after = files(tmp_path)
+    assert {name for name in after if "tfevents" not in name} == {name for name in before if "tfevents" not in name}
+    assert all(after[name] == before[name] for name in ("config.json", "best.json"))
+    assert [event for event in read_events(tmp_path / "journal.sqlite")[1] if event.kind == "finished"] == [
+        event for event in records if event.kind == "finished"
+    ]
+    assert run(replace(configured, children=9)).children == 9
+
+
+def test_a_search_that_is_interrupted_or_fails_later_is_kept(tmp_path):
+    for folder, calls, error, finished in (("a", 1, KeyboardInterrupt(), 0), ("b", 2, DataError("gone"), 1)):
+        with pytest.raises(type(error)):
+            run(config(tmp_path / folder), child=Child({calls: error}))
+        assert len(events(tmp_path / folder, "finished")) == finished
+        assert run(read_search_config(tmp_path / folder / "config.json"), child=Child()).children == 30
+
+
 # The same search, whatever happens
 
 
@@ -243,6 +301,18 @@ def test_the_same_seed_gives_the_same_search(tmp_path, searcher):
     assert again.calls == child.calls
     assert history(searched(config(tmp_path / "c", searcher=searcher, seed=4), other)) != history(first)
     assert [seed for _, seed in child.calls] == [child_seed(3, i) for i in range(30)]
+
+
+@ANY_SEARCHER
+def test_the_first_children_do_not_depend_on_how_many_there_are(tmp_path, searcher):
+    """Neither in a search of its own nor in one that is given more later; no number but 30 fills its last batch."""
+    whole = searched(config(tmp_path / "whole", searcher=searcher))
+    for children in (1, 7, 20):
+        configured = config(tmp_path / f"{children}", searcher=searcher, children=children)
+        assert history(searched(configured)) == history(whole)[:children]
+        longer = searched(replace(configured, children=30))
+        assert history(longer) == history(whole)
+        assert pack_state(longer.searcher.state_dict()) == pack_state(whole.searcher.state_dict())
 
 
 @ANY_SEARCHER
@@ -915,7 +985,7 @@ def test_pictures_that_are_not_there(tmp_path, wrong):
     configured = replace(configured, child=ChildSettings(data=str(folder)))
     with pytest.raises(DataError, match=r"cifar-10-python.tar.gz.*download=True"):
         run(configured)
-    assert events(tmp_path / "run", "finished") == []
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,31 @@ def test_transfer_says_what_cannot_be_reranked(tmp_path):
         call("transfer", "NASNet-A", "--rerank", 3, "--params", "1M")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "give --max-madds"),
+        (["--params", "lots"], "write a number"),
+        (["--params", "10"], "no network of this cell fits; the smallest has"),
+        (["--max-madds", "600M", "--size", 20], "at least 32 pixels, not 20"),
+        (["-n", 2, "-p", 7], "which is never 7"),
+        (["-n", 99, "-p", 480], "more than the 12"),
+        (["--params", "1M", "--rerank", 9], "fewer than the 9"),
+        (["--params", "1M", "--rerank", 1], "at least two"),
+        (["--params", "1M", "--device", "moon"], "moon"),
+    ],
+)
+def test_what_transfer_cannot_do_is_said_before_cells_are_trained(tmp_path, monkeypatch, options, said):
+    class Untouched:
+        def prepare(self, device):
+            raise AssertionError("it began to train")
+
+    monkeypatch.setattr("nasnet_zoo.search.reranking.make_child", lambda *arguments: Untouched())
+    toy_run(tmp_path / "run", 3, keep_distinct=True)
+    with pytest.raises(ZooError, match=said):
+        call("transfer", tmp_path / "run", "--rerank", 3, *options)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_whole_configs(name):
     config = preset(name)

@@ -168,6 +168,30 @@ def test_rerank_of_too_little(tmp_path):
         rerank(tmp_path / "run", 3, epochs=1, child=Longer(1))
 
 
+def test_rerank_of_more_than_there_are(tmp_path):
+    toy_run(tmp_path / "run", 4, keep_distinct=True)
+    child = Longer(1)
+    with pytest.raises(SearchError, match="has 4 distinct cells with a result, fewer than the 5"):
+        rerank(tmp_path / "run", 5, epochs=1, child=child)
+    assert child.calls == 0
+
+
+def test_every_cell_is_checked_before_the_first_is_trained(tmp_path):
+    toy_run(tmp_path / "run", 10, keep_distinct=True)
+    child, checked = Longer(1), []
+
+    def check(architecture):
+        checked.append(architecture)
+        if len(checked) == 3:
+            raise SearchError("the third does not fit")
+
+    with pytest.raises(SearchError, match="the third"):
+        rerank(tmp_path / "run", 3, epochs=1, child=child, check=check)
+    assert child.calls == 0
+    assert rerank(tmp_path / "run", 3, epochs=1, child=child, check=checked.append).children
+    assert len(checked) == 6 and child.calls == 3
+
+
 def test_distinct_best_takes_each_architecture_once(tmp_path):
     from nasnet_zoo.search.history import read_history
 
