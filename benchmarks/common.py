@@ -1,23 +1,49 @@
-"""What the benchmark scripts share: where results go, the machine's name, and interleaved timing."""
+"""What the benchmark scripts share: their options, where results go, the machine's name, and interleaved timing."""
 
+import argparse
 import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+from nasnet_zoo.util.files import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
+REHEARSAL = Path(os.environ.get("REHEARSAL", Path(__file__).parents[1] / "runs" / "rehearsal"))
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that benchmarks/gpu.py gives to every part."""
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after that time")
+    parser.add_argument("--rehearse", action="store_true", help="tiny, to see that it runs; writes to runs/rehearsal")
+
+
+class Clock:
+    """The time that a script has, from now on."""
+
+    def __init__(self, minutes: float) -> None:
+        self.end = time.monotonic() + 60 * minutes
+
+    @property
+    def left(self) -> float:
+        """Seconds; below 0 when the time is over."""
+        return self.end - time.monotonic()
+
+
+@cache
 def machine() -> str:
-    """The processor with the instruction sets that make a difference (and the GPU if one is used), cores, and torch's
-    version."""
+    """The processor with the instruction sets that make a difference, cores, the GPU if there is one with its driver
+    and CUDA's version, and the versions of torch and onnxruntime."""
+    import onnxruntime
+    import torch
+
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -25,19 +51,38 @@ def machine() -> str:
         name = said.get("model name", name)
         sets = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
         name += "".join(f" {sets[flag]}" for flag in sets if flag in said.get("flags", "").split())
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
+    gpu = ""
+    if torch.cuda.is_available():
+        gpu = f", {torch.cuda.get_device_name()}, driver {driver()}, CUDA {torch.version.cuda}"
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+    return f"{name}, {os.cpu_count()} cores{gpu}, {versions}"
 
 
-def write(name: str, record: dict[str, Any]) -> None:
-    """Writes results/NAME.json with the machine beside the figures."""
-    RESULTS.mkdir(exist_ok=True)
+def driver() -> str:
+    """The version of the GPU's driver; "unknown" where nvidia-smi does not say it."""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return "unknown"
+
+
+def results(rehearse: bool = False) -> Path:
+    """Where JSON files go: a rehearsal's figures say nothing, and are never mixed with the others."""
+    return REHEARSAL if rehearse else RESULTS
+
+
+def write(name: str, record: dict[str, Any], rehearse: bool = False) -> None:
+    """Writes NAME.json, whole or not at all, with the machine beside the figures."""
     text = json.dumps({"machine": machine(), **record}, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    with atomic_file(results(rehearse) / f"{name}.json") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Median seconds of each function, one call of each in turn, after a call of each to warm up."""
+    import torch
+
     times: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()

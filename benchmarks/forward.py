@@ -1,14 +1,13 @@
-"""Eager forward of nasnet-a-large against timm's in one run: CPU float32, and bf16 channels_last on a GPU if there is
-one.
+"""Eager forward of nasnet-a-large against timm's in one run: float32 on a CPU, bfloat16 channels_last on a GPU.
 
-    python benchmarks/forward.py [--rounds 5] [--size 331]       needs timm
+python benchmarks/forward.py [--device cuda] [--rounds 5] [--size 331]       needs timm
 """
 
 import argparse
 
 import timm
 import torch
-from common import interleaved, machine, write
+from common import Clock, add_options, interleaved, machine, write
 
 import nasnet_zoo
 
@@ -26,23 +25,29 @@ def compare(device: str, batch: int, size: int, rounds: int) -> dict[str, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=331)
+    add_options(parser)
     options = parser.parse_args()
-    rows = []
-    for device in ["cpu"] + (["cuda"] if torch.cuda.is_available() else []):
-        for batch in (1, 8) if device == "cpu" else (1, 8, 64):
-            seconds = compare(device, batch, options.size, options.rounds)
-            ratio = seconds["ours"] / seconds["timm"]
-            rows.append({"device": device, "batch": batch, "size": options.size, **seconds, "ratio": ratio})
-            print(
-                f"{device}, batch {batch}: ours {1000 * seconds['ours']:.1f} ms, timm {1000 * seconds['timm']:.1f} ms, "
-                f"ratio {ratio:.3f}",
-                flush=True,
-            )
+    clock, rows, batches = Clock(options.minutes), [], (1, 8) if options.device == "cpu" else (64, 8, 1)
+    if options.rehearse:
+        options.size, options.rounds, batches = 64, 1, (1,)
+    for batch in batches:
+        if clock.left < 0:
+            print(f"no time for a batch of {batch}")
+            continue
+        seconds = compare(options.device, batch, options.size, options.rounds)
+        ratio = seconds["ours"] / seconds["timm"]
+        rows.append({"device": options.device, "batch": batch, "size": options.size, **seconds, "ratio": ratio})
+        print(
+            f"{options.device}, batch {batch}: ours {1000 * seconds['ours']:.1f} ms, "
+            f"timm {1000 * seconds['timm']:.1f} ms, ratio {ratio:.3f}",
+            flush=True,
+        )
+        write("forward" + ("_cuda" if options.device == "cuda" else ""), {"rows": rows}, options.rehearse)
     print(machine())
-    write("forward", {"rows": rows})
 
 
 if __name__ == "__main__":

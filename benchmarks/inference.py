@@ -6,12 +6,14 @@
     python benchmarks/inference.py fusions [--provider cuda]    what each rewrite is worth
     python benchmarks/inference.py export              seconds and memory of exporting nasnet-a-large
 
-`--rehearse` shrinks a part to see that it runs; it writes nothing.
+Each row is written as soon as it is measured, and `--minutes` ends a part with what there is by then. `--rehearse`
+shrinks a part to see that it runs; its figures go to a folder of their own.
 """
 
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -19,16 +21,17 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
-from common import RESULTS, machine, write
+from common import Clock, add_options, machine, results, write
 from unproven_fusions import UNPROVEN
 
 import nasnet_zoo
-from nasnet_zoo.export.bench import bench
+from nasnet_zoo.export.bench import Row, bench
 from nasnet_zoo.export.emit import emit
 from nasnet_zoo.export.emit import write as write_model
 from nasnet_zoo.export.exporter import to_onnx, write_graph
@@ -39,7 +42,12 @@ from nasnet_zoo.export.trace import trace
 from nasnet_zoo.networks.network import Network
 
 MODELS = ("nasnet-a-large", "nasnet-a-mobile")
+SMALL = "nasnet-a-cifar-small"  # for rehearsals, and shipped with its weights
+BATCHES = {"nasnet-a-large": (64, 1), "nasnet-a-mobile": (256, 1), SMALL: (2, 1)}  # on a GPU
 PEAK_SIDE = 2048
+# On a GPU in this order, the quick and important ones first: the exports of torch and the compilers take minutes.
+PASSES = (("nasnet_zoo", "eager"), ("nasnet_zoo", "compile", "timm", "unfused", "torch_onnx"), ("compile_max",))
+REHEARSED = (("nasnet_zoo", "eager"), ("nasnet_zoo", "compile", "timm", "torch_onnx"))
 
 
 def ruled(network: Network) -> Network:
@@ -84,7 +92,10 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 def fidelity(arguments: argparse.Namespace) -> None:
     """Every model at its own size, an odd and an even one, and two that are not square; fixed and dynamic."""
     rows = {}
-    for name in nasnet_zoo.list_models()[: 2 if arguments.rehearse else None]:
+    for name in [SMALL] if arguments.rehearse else nasnet_zoo.list_models():
+        if arguments.clock.left < 0:
+            print(f"no time for {name}")
+            continue
         network = ruled(nasnet_zoo.create(name))
         height, width = network.config.preprocess.size
         small = (33, 32, 47) if height <= 40 else (95, 96, 127)
@@ -109,8 +120,7 @@ def fidelity(arguments: argparse.Namespace) -> None:
         print(
             f"| {name} | {worst['fixed']:.1e} | {worst['dynamic']:.1e} | {rows[name]['same_bytes_twice']} |", flush=True
         )
-    if not arguments.rehearse:
-        record("inference", arguments, fidelity=rows)
+        record(arguments, fidelity=rows)
 
 
 def save(model, constants, path: Path) -> str:
@@ -125,7 +135,7 @@ def precision(arguments: argparse.Namespace) -> None:
 
     test, train = (cifar10_pictures(arguments.data, train=train) for train in (False, True))
     count = 500 if arguments.rehearse else len(test)
-    network, rows = nasnet_zoo.load("nasnet-a-cifar-small"), {}
+    network, rows, golden = nasnet_zoo.load(SMALL), {}, {}
     calibration = [picture.permute(1, 2, 0).numpy() for picture in train.images[:: len(train) // 128][:128]]
     labels = test.labels[:count].numpy()
     for kind in ("fp32", "fp16", "int8"):
@@ -141,18 +151,23 @@ def precision(arguments: argparse.Namespace) -> None:
         rows[kind]["relative_error"] = relative(logits, exact)
         rows[kind]["same_class_as_fp32"] = float((logits.argmax(1) == exact.argmax(1)).mean())
         print(f"nasnet-a-cifar-small {kind}: {rows[kind]}", flush=True)
-    found = {"cifar": rows, "golden": {} if arguments.rehearse else golden_half(arguments.provider)}
+        record(arguments, precision={"cifar": rows, "golden": golden})
     if not arguments.rehearse:
-        record("inference", arguments, precision=found)
+        for name, row in golden_half(arguments.provider):
+            golden[name] = row
+            print(f"{name} fp16, golden weights: {row}", flush=True)
+            record(arguments, precision={"cifar": rows, "golden": golden})
 
 
-def golden_half(provider: str) -> dict[str, dict[str, float]]:
-    """float16 graphs of the large networks with golden weights on the golden pictures."""
+def golden_half(provider: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """float16 graphs of the large networks with golden weights on the golden pictures; none without these files."""
     from fidelity import GOLDEN, network_of, picture
     from golden_rule import golden_value
 
+    if not GOLDEN.is_dir():
+        print(f"no golden weights: {GOLDEN} is not here")
+        return
     shapes = json.loads((GOLDEN / "visible.variables.json").read_text(encoding="utf-8"))
-    rows = {}
     for name in MODELS:
         config = dataclasses.replace(nasnet_zoo.info(name).config, num_classes=1001)
         network = network_of({key: golden_value(key, shape) for key, shape in shapes[name]}, config)
@@ -162,20 +177,20 @@ def golden_half(provider: str) -> dict[str, dict[str, float]]:
             about = dict(name=name, license="", source="")
             write_graph(network, Path(folder), "fp16", config.preprocess.size, **about)
             found = logits_of(Path(folder) / "model.onnx", x.numpy(), provider, "fp16")
-        rows[name] = {
-            "relative_error": relative(found, expected),
-            "finite": bool(np.isfinite(found).all()),
-            "same_class": float((found.argmax(1) == expected.argmax(1)).mean()),
-        }
-        print(f"{name} fp16, golden weights: {rows[name]}", flush=True)
-    return rows
+        yield (
+            name,
+            {
+                "relative_error": relative(found, expected),
+                "finite": bool(np.isfinite(found).all()),
+                "same_class": float((found.argmax(1) == expected.argmax(1)).mean()),
+            },
+        )
 
 
-def peak(provider: str, precision: str) -> float:
+def peak(provider: str, precision: str, side: int) -> float:
     """Floating-point operations per second of a large matrix product, the machine's own."""
     device = "cpu" if provider == "cpu" else "cuda"
     dtype = torch.float16 if precision == "fp16" else torch.float32
-    side = PEAK_SIDE * (4 if device == "cuda" else 1)
     a, seconds = torch.randn(side, side, device=device, dtype=dtype), []
     for _ in range(8):
         start = time.perf_counter()
@@ -187,33 +202,42 @@ def peak(provider: str, precision: str) -> float:
 
 
 def speed(arguments: argparse.Namespace) -> None:
+    """Every contender at every precision and batch; its row is written when it is ready, and again after the turns."""
     on_gpu = arguments.provider != "cpu"
-    batches = {"nasnet-a-large": (1, 64), "nasnet-a-mobile": (1, 256)} if on_gpu else dict.fromkeys(MODELS, (1,))
-    kinds = ("fp32", "fp16") if on_gpu else ("fp32", "int8")
-    rows = []
-    for name in arguments.models:
-        flops = 2 * nasnet_zoo.info(name).cost.multiply_adds
-        with tempfile.TemporaryDirectory() as folder:
-            for kind in kinds:
-                for batch in batches[name]:
-                    contenders = ["nasnet_zoo", "unfused", "torch_onnx", "timm", "eager"] + (
-                        ["compile"] if on_gpu else []
+    precisions = ("fp16", "fp32") if on_gpu else ("fp32",) if arguments.rehearse else ("fp32", "int8")
+    passes = PASSES if on_gpu else [("nasnet_zoo", "unfused", "torch_onnx", "timm", "eager")]
+    passes = REHEARSED if arguments.rehearse else passes
+    side = 256 if arguments.rehearse else PEAK_SIDE * (4 if on_gpu else 1)
+    rows: dict[tuple, dict] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, contenders, kind in itertools.product(arguments.models, passes, precisions):
+            flops = 2 * nasnet_zoo.info(name).cost.multiply_adds
+            for batch in BATCHES[name] if on_gpu else (1,):
+                if arguments.clock.left < 0:
+                    print(f"no time for {name}, {kind}, batch {batch}: {', '.join(contenders)}", flush=True)
+                    continue
+                rate = peak(arguments.provider, kind, side)
+
+                def keep(row: Row, in_turns: bool = False, name=name, kind=kind, rate=rate, flops=flops) -> None:
+                    share = flops * row.batch / (row.p50 / 1e3) / rate
+                    kept = {"model": name, "precision": kind, **dataclasses.asdict(row), "share": share}
+                    rows[name, kind, row.batch, row.contender] = kept | {"in_turns": in_turns}
+                    record(arguments, speed=list(rows.values()))
+                    print(
+                        f"| {name} | {kind} | {row.batch} | {row.contender} | {row.p50:.1f} | {row.p99:.1f} | "
+                        f"{row.images_per_second:.1f} | {row.mebibytes or 0:.0f} | {share:.0%} |"
+                        f"{'' if in_turns else ' alone'}",
+                        flush=True,
                     )
-                    rounds = 3 if arguments.rehearse else arguments.rounds
-                    rate = peak(arguments.provider, kind)
-                    done, failed = bench(name, Path(folder), arguments.provider, kind, batch, rounds, contenders)
-                    rate = max(rate, peak(arguments.provider, kind))
-                    for row in done:
-                        share = flops * batch / (row.p50 / 1e3) / rate
-                        rows.append({"model": name, "precision": kind, **dataclasses.asdict(row), "share": share})
-                        print(
-                            f"| {name} | {kind} | {batch} | {row.contender} | {row.p50:.1f} | {row.p99:.1f} | "
-                            f"{row.images_per_second:.1f} | {row.mebibytes:.0f} | {share:.0%} |",
-                            flush=True,
-                        )
-                    print(f"left out: {failed}", flush=True)
-    if not arguments.rehearse:
-        record("inference", arguments, speed=rows)
+
+                done, failed = bench(
+                    *(name, Path(folder), arguments.provider, kind, batch, arguments.rounds, contenders),
+                    on_row=keep,
+                    seconds=arguments.clock.left,
+                )
+                for row in done:
+                    keep(row, in_turns=True)
+                print(f"left out: {failed}", flush=True)
 
 
 def fusions(arguments: argparse.Namespace) -> None:
@@ -233,7 +257,9 @@ def fusions(arguments: argparse.Namespace) -> None:
             for index, some in enumerate(chosen.values()):
                 save(*emit(fuse(graph, some), size), Path(folder) / f"{index}.onnx")
             # A session's speed depends on where its memory happens to lie, so each is made anew in every round.
-            for _ in range(2 if arguments.rehearse else max(arguments.rounds // 4, 2)):
+            for _ in range(max(arguments.rounds // 4, 2)):
+                if arguments.clock.left < 0 and min(best.values()) < float("inf"):
+                    break
                 for index, label in enumerate(chosen):
                     options = onnxruntime.SessionOptions()
                     options.log_severity_level = 3
@@ -249,8 +275,7 @@ def fusions(arguments: argparse.Namespace) -> None:
         table[name] = {label: {"ms": 1e3 * s, "against_all": s / best["all"]} for label, s in best.items()}
         for label, row in table[name].items():
             print(f"| {name} | {label} | {row['ms']:.1f} | {row['against_all']:.3f} |", flush=True)
-    if not arguments.rehearse:
-        record("inference", arguments, fusions=table)
+        record(arguments, fusions=table)
 
 
 EXPORT = """
@@ -270,7 +295,7 @@ print(time.perf_counter() - start, peak() - before, report.checks[-1].relative_e
 
 def export(arguments: argparse.Namespace) -> None:
     """In a process of its own: seconds with the load and the verification, and the peak of its memory."""
-    name = "nasnet-a-mobile" if arguments.rehearse else "nasnet-a-large"
+    name = SMALL if arguments.rehearse else "nasnet-a-large"
     with tempfile.TemporaryDirectory() as folder:
         nasnet_zoo.save(ruled(nasnet_zoo.create(name)), f"{folder}/checkpoint")
         weights = (Path(folder) / "checkpoint" / "model.safetensors").stat().st_size / 2**20
@@ -279,14 +304,13 @@ def export(arguments: argparse.Namespace) -> None:
     seconds, mebibytes, error = map(float, re.findall(r"[\d.e-]+", said)[-3:])
     row = {"model": name, "seconds": seconds, "mebibytes": mebibytes, "weights": weights, "relative_error": error}
     print(f"{row}, {mebibytes / weights:.2f} times the weights")
-    if not arguments.rehearse:
-        record("inference", arguments, export=row)
+    record(arguments, export=row)
 
 
-def record(name: str, arguments: argparse.Namespace, **part: object) -> None:
-    """Adds a part to results/NAME.json, or NAME_cuda.json and so on."""
-    name += "" if arguments.provider == "cpu" else f"_{arguments.provider}"
-    path = RESULTS / f"{name}.json"
+def record(arguments: argparse.Namespace, **part: object) -> None:
+    """Adds a part to inference.json, or inference_cuda.json and so on."""
+    name = "inference" if arguments.provider == "cpu" else f"inference_{arguments.provider}"
+    path = results(arguments.rehearse) / f"{name}.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     before.pop("machine", None)
     if "speed" in part:  # of other models, measured in another call
@@ -294,8 +318,8 @@ def record(name: str, arguments: argparse.Namespace, **part: object) -> None:
         part["speed"] = others + part["speed"]
     if "fusions" in part:
         part["fusions"] = before.get("fusions", {}) | part["fusions"]
-    made_by = {name: f"{machine()}, onnxruntime {onnxruntime.__version__}" for name in part}
-    write(name, before | {"made_by": before.get("made_by", {}) | made_by} | part)
+    made_by = dict.fromkeys(part, machine())
+    write(name, before | {"made_by": before.get("made_by", {}) | made_by} | part, arguments.rehearse)
 
 
 def main() -> None:
@@ -305,10 +329,12 @@ def main() -> None:
     parser.add_argument("--data", help="the folder that holds CIFAR-10")
     parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda", "tensorrt"))
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--rehearse", action="store_true")
-    parser.add_argument("--models", nargs="+", help="of speed and fusions")
+    parser.add_argument("--models", nargs="+", default=MODELS, help="of speed and fusions")
+    add_options(parser)
     arguments = parser.parse_args()
-    arguments.models = arguments.models or (MODELS[1:] if arguments.rehearse else MODELS)
+    arguments.clock = Clock(arguments.minutes)
+    if arguments.rehearse:
+        arguments.models, arguments.rounds = [SMALL], 2
     if arguments.provider != "cpu":
         onnxruntime.preload_dlls()
     parts[arguments.part](arguments)

@@ -4,17 +4,18 @@ NASNet-A's own cell under one longer recipe.
     python benchmarks/search_gpu.py --data DIR [--minutes 8] [--workers 6] [--children 400]
 
 Both searches run at the same time, half of the workers each, until they are done or their share of the minutes is
-over. `--proxy tiny` shrinks everything for a rehearsal on a CPU.
+over. What is measured is written at once. `--rehearse` shrinks everything, for a CPU.
 """
 
 import argparse
+import tempfile
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from common import write
+from common import add_options, write
 
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.search import ChildSettings, ControllerSettings, FleetSettings, SearchConfig, SpaceSettings, run
@@ -55,13 +56,16 @@ def search_until(config: SearchConfig, end: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
-    parser.add_argument("--folder", default="runs/gpu")
-    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--folder", default="runs/search_gpu")
     parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--children", type=int, default=400)
-    parser.add_argument("--proxy", choices=PROXIES, default="short")
+    add_options(parser)
+    parser.set_defaults(minutes=8.0)
     arguments = parser.parse_args()
-    child, longer = PROXIES[arguments.proxy]
+    if arguments.rehearse:
+        arguments.workers, arguments.children, arguments.folder = 2, 3, tempfile.mkdtemp()
+    proxy = "tiny" if arguments.rehearse else "short"
+    child, longer = PROXIES[proxy]
     child = replace(child, data=arguments.data)
     start = time.monotonic()
     base = SearchConfig(
@@ -79,27 +83,35 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    rows, candidates = {}, [("NASNet-A", GENOTYPES["NASNet-A"], None)]
+    rows, table, candidates = {}, [], [("NASNet-A", GENOTYPES["NASNet-A"], None)]
+
+    def keep() -> None:
+        hours = (time.monotonic() - start) / 3600
+        record = {"proxy": proxy, "hours": hours, "searches": rows, "reranked": table}
+        write("search_gpu", record, arguments.rehearse)
+
     for name, config in configs.items():
         history = read_history(config.folder)
         rewards = [record.reward for record in history.finished]
+        if not rewards:
+            print(f"{name}: no child was done in time", flush=True)
+            continue
         tail = rewards[-100:]
         rows[name] = {"children": len(rewards), "mean_of_last_100": sum(tail) / len(tail), "best": max(rewards)}
         print(f"{name}: {rows[name]}", flush=True)
+        keep()
         for record in distinct_best(history.finished, BEST):
             candidates.append((f"{name}, child {record.child}", history.space.decode(record.tokens), record.reward))
-    judge = CifarChild(replace(child, recipe=longer), "slim")
-    judge.prepare("cuda" if torch.cuda.is_available() else "cpu")
-    table = []
+    judge = CifarChild(replace(child, recipe=longer), "cell")
+    judge.prepare("cpu" if arguments.rehearse or not torch.cuda.is_available() else "cuda")
     for name, architecture, reward in candidates:
         if table and time.monotonic() - start > 60 * arguments.minutes:
             break
         accuracy = judge(architecture, 0)["accuracy"]
         table.append({"cell": name, "reward": reward, "accuracy": accuracy})
         print(f"{name}: reward {reward}, accuracy {accuracy:.4f}", flush=True)
-    hours = (time.monotonic() - start) / 3600
-    write("search_gpu", {"proxy": arguments.proxy, "hours": hours, "searches": rows, "reranked": table})
-    print(f"{hours:.2f} h; run folders in {Path(arguments.folder)}")
+        keep()
+    print(f"{(time.monotonic() - start) / 3600:.2f} h; run folders in {Path(arguments.folder)}")
 
 
 if __name__ == "__main__":

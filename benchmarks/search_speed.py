@@ -15,10 +15,11 @@ import random
 import statistics
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import write
+from common import Clock, add_options, write
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
@@ -106,12 +107,9 @@ def copy_bandwidth(device: str) -> float:
     return 20 * 2 * source.numel() / (time.perf_counter() - start)
 
 
-def paper_child(data: str, device: str, rehearse: bool) -> dict[str, float]:
-    """What one child of the paper costs, with NASNet-A's own cell; a rehearsal trains one epoch of few pictures."""
-    settings = replace(preset("nasnet").child, data=data)
-    if rehearse:
-        settings = replace(settings, pictures=256, filters=8, recipe=replace(settings.recipe, epochs=1))
-    child, epochs = CifarChild(settings, "slim"), settings.recipe.epochs
+def paper_child(settings: ChildSettings, device: str) -> dict[str, float]:
+    """What one child of these settings costs, with NASNet-A's own cell."""
+    child, epochs = CifarChild(settings, "cell"), settings.recipe.epochs
     child.prepare(device)
     start = time.perf_counter()
     metrics = child(GENOTYPES["NASNet-A"], 0)
@@ -120,6 +118,7 @@ def paper_child(data: str, device: str, rehearse: bool) -> dict[str, float]:
     batch = settings.recipe.batch_size
     moved = 3 * activation_bytes(network, torch.zeros(batch, 3, 32, 32, device=device)) / batch  # backward moves twice
     record = {"epochs": epochs, "seconds": seconds, "accuracy": metrics["accuracy"]}
+    record |= {"children_per_hour": 3600 / seconds, "hours_for_20000": 20_000 * seconds / 3600}
     if device.startswith("cuda"):
         rate = moved * settings.pictures * epochs / seconds
         record["bandwidth_share"] = rate / copy_bandwidth(device)
@@ -127,7 +126,7 @@ def paper_child(data: str, device: str, rehearse: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--filters", type=int, default=16)
     parser.add_argument("--cells", type=int, default=1)
@@ -135,11 +134,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="timed, after one that is not")
     parser.add_argument("--random", type=int, default=3, help="random architectures beside NASNet-A")
     parser.add_argument("--paper", action="store_true", help="the paper's width and depth, and one whole child of it")
-    parser.add_argument("--rehearse", action="store_true", help="--paper, but small and written nowhere")
+    add_options(parser)
     arguments = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    clock, device = Clock(arguments.minutes), "cuda" if torch.cuda.is_available() else "cpu"
+    paper = replace(preset("nasnet").child, data=arguments.data)
     if arguments.rehearse:
-        arguments.paper, arguments.random = True, 1
+        device, arguments.filters, arguments.pictures, arguments.random = "cpu", 4, 256, 1
+        recipe = replace(paper.recipe, epochs=1)
+        paper = replace(paper, pictures=256, validation=256, calibration=0, filters=4, cells=1, recipe=recipe)
     elif arguments.paper:
         arguments.filters, arguments.cells, arguments.pictures = 32, 2, 45_000
     recipe = Recipe(1, 128, 0.1, precision="auto")
@@ -156,30 +158,46 @@ def main() -> None:
     child.prepare(device)
     architectures = {"NASNet-A": GENOTYPES["NASNet-A"]}
     architectures |= {f"random {i}": space.decode(space.sample(rng)) for i in range(arguments.random)}
-    rows = {}
+    record: dict[str, Any] = {key: getattr(arguments, key) for key in ("filters", "cells", "pictures")}
+    record |= {"batch": recipe.batch_size, "device": device, "epoch_seconds": {}}
+    rows = record["epoch_seconds"]
+
+    def keep() -> None:
+        ratios = [row["ratio"] for row in rows.values() if "ratio" in row]
+        if ratios:
+            record["ratio"] = statistics.geometric_mean(ratios)
+        write("search_speed" + ("_gpu" if device == "cuda" else ""), record, arguments.rehearse)
+
+    # The important figures first; whatever there is no time for is left out.
     for name, architecture in architectures.items():
-        ours = our_seconds(child, architecture, arguments.epochs)
-        plain = plain_seconds(child, architecture, arguments.data, arguments.epochs, device)
-        rows[name] = {"ours": ours, "plain": plain, "ratio": plain / ours}
-        print(f"{name}: ours {ours:.2f} s, plain {plain:.2f} s per epoch, {plain / ours:.2f} x", flush=True)
+        if clock.left < 0:
+            print(f"no time for {name}")
+            continue
+        row = rows[name] = {"ours": our_seconds(child, architecture, arguments.epochs)}
+        print(f"{name}: ours {row['ours']:.2f} s per epoch", flush=True)
+        keep()
+        if arguments.paper and "paper" not in record:
+            needed = row["ours"] * paper.recipe.epochs * paper.pictures / settings.pictures
+            if needed < clock.left:
+                record["paper"] = paper_child(paper, device)
+                for key, value in record["paper"].items():
+                    print(f"the paper's child, {key}: {value:,.4g}", flush=True)
+                keep()
+            else:
+                print(f"no time for the paper's child: it needs about {needed:.0f} s", flush=True)
         if device == "cuda":  # what the fused separable convolutions are worth
-            rows[name]["unfused"] = our_seconds(child, architecture, arguments.epochs, "torch")
-            print(f"{name}: without the fused kernels {rows[name]['unfused']:.2f} s", flush=True)
-    record = {key: getattr(arguments, key) for key in ("filters", "cells", "pictures")}
-    record |= {"batch": recipe.batch_size, "device": device, "epoch_seconds": rows}
-    record["ratio"] = statistics.geometric_mean(row["ratio"] for row in rows.values())
-    print(f"geometric mean: {record['ratio']:.2f} x")
-    name = "search_speed" + ("_gpu" if device == "cuda" else "")
-    if not arguments.rehearse:
-        write(name, record)  # also if the long child comes to nothing
-    if arguments.paper:
-        record["paper"] = paper_child(arguments.data, device, arguments.rehearse)
-        record["paper"]["children_per_hour"] = 3600 / record["paper"]["seconds"]
-        record["paper"]["hours_for_20000"] = 20_000 * record["paper"]["seconds"] / 3600
-        for key, value in record["paper"].items():
-            print(f"the paper's child, {key}: {value:,.4g}")
-    if not arguments.rehearse:
-        write(name, record)
+            row["unfused"] = our_seconds(child, architecture, arguments.epochs, "torch")
+            print(f"{name}: without the fused kernels {row['unfused']:.2f} s", flush=True)
+            keep()
+        if clock.left < 0:
+            print(f"no time for the plain loop with {name}", flush=True)
+            continue
+        row["plain"] = plain_seconds(child, architecture, arguments.data, arguments.epochs, device)
+        row["ratio"] = row["plain"] / row["ours"]
+        print(f"{name}: plain {row['plain']:.2f} s per epoch, {row['ratio']:.2f} x", flush=True)
+        keep()
+    if "ratio" in record:
+        print(f"geometric mean: {record['ratio']:.2f} x")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ turns, run by run.
 
 import hashlib
 import multiprocessing
+import os
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
 CONTENDERS = ("nasnet_zoo", "unfused", "torch_onnx", "timm", "eager", "compile")
+ON_REQUEST = ("compile_max",)  # torch.compile's max-autotune takes minutes for a large network
+WITHOUT_GRAPH = ("eager", "compile", *ON_REQUEST)
+CORES_TO_MAKE = 4  # per graph that is made at the same time as others
 WARM_UP = 3
 PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
 
@@ -71,63 +77,108 @@ def bench(
     rounds: int = 20,
     contenders: Sequence[str] = CONTENDERS,
     on_round: Callable[[str], None] = lambda stage: None,
+    *,
+    on_row: Callable[[Row], None] | None = None,
+    seconds: float = inf,
 ) -> tuple[list[Row], dict[str, str]]:
     """(a row per contender, the reasons why the others have none).
 
     `name` is whatever has a config, or an exported graph's folder, whose own graph is then timed. Weights are fresh
-    unless they are at hand, because their values do not change the time. Raises ConfigError or SessionError."""
-    if unknown := sorted(set(contenders) - set(CONTENDERS)):
-        raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join(CONTENDERS)}")
+    unless they are at hand, because their values do not change the time.
+
+    With `on_row`, each contender is also timed alone as soon as it is ready, and its row is handed over at once. After
+    `seconds` nothing new begins: a contender that is not ready by then is left out, and if no time is left for turns,
+    no rows are returned. Raises ConfigError or SessionError."""
+    if unknown := sorted(set(contenders) - {*CONTENDERS, *ON_REQUEST}):
+        raise ConfigError(f"unknown contender {unknown[0]}: choose of {', '.join((*CONTENDERS, *ON_REQUEST))}")
     if provider not in LONG:
         raise ConfigError(f"unknown provider {provider!r}: choose one of {', '.join(LONG)}")
     if batch < 1 or rounds < 1:
         raise ConfigError(f"batch {batch} and rounds {rounds} must be at least 1")
     precision = precision_of(name, precision)
     _config(name)  # so that a missing model is reported once, not by every contender
-    context = multiprocessing.get_context("spawn")
+    end = time.monotonic() + seconds
+    jobs = {contender: Job(contender, name, provider, precision, batch, str(folder)) for contender in contenders}
     workers: dict[str, tuple[Any, Connection]] = {}
     failed: dict[str, str] = {}
-    times: dict[str, list[float]] = {}
-    memory: dict[str, float | None] = {}
+    alone: dict[str, list[float]] = {}
+
+    def row(contender: str, times: list[float]) -> Row:
+        status, value = _asked(workers[contender][1], "memory")
+        return _row(contender, batch, times, value if status == "mebibytes" else None)
+
+    # Graphs are made in other processes than those that run them, whose memory is measured.
+    makers = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // CORES_TO_MAKE))
     try:
-        for contender in contenders:
+        made = {c: makers.submit(_begun, _prepare, job, end) for c, job in jobs.items() if c not in WITHOUT_GRAPH}
+        for contender, job in jobs.items():
             on_round(f"{contender}: getting ready")
-            job = Job(contender, name, provider, precision, batch, str(folder))
-            # The graph is made in another process than the one that runs it, whose memory is measured.
-            for task in (_prepare, _work):
-                here, there = context.Pipe()
-                process = context.Process(target=task, args=(job, there), daemon=True)
-                process.start()
-                there.close()
-                status, value = _received(here)
-                if status == "ready":
-                    workers[contender], times[contender] = (process, here), []
-                    continue
-                process.join()
-                if status == "failed":
-                    failed[contender] = value
-                    break
+            status, value, *worker = made[contender].result() if contender in made else ("made", None)
+            if status == "made":
+                status, value, *worker = _begun(_work, job, end)
+            if status != "ready":
+                failed[contender] = value
+                continue
+            workers[contender], alone[contender] = tuple(worker), []
+            if on_row is not None:
+                _take_turns([contender], workers, rounds, alone, failed)
+                if contender in workers:
+                    on_row(row(contender, alone[contender]))
+        turns: dict[str, list[float]] = {contender: [] for contender in workers}
         for done in range(rounds):
+            if on_row is not None and time.monotonic() > end:
+                break
             on_round(f"batch {batch}: {done} of {rounds} rounds")
-            for contender, (_, pipe) in list(workers.items()):
-                time.sleep(PAUSE)
-                status, value = _asked(pipe, "run")
-                if status == "seconds":
-                    times[contender].append(value)
-                else:
-                    failed[contender] = value
-                    del workers[contender], times[contender]
-        for contender, (_, pipe) in workers.items():
-            status, value = _asked(pipe, "memory")
-            memory[contender] = value if status == "mebibytes" else None
+            _take_turns(list(workers), workers, 1, turns, failed)
+        return [row(contender, turns[contender]) for contender in workers if turns[contender]], failed
     finally:
+        makers.shutdown(cancel_futures=True)
         for process, pipe in workers.values():
             with suppress(OSError):
                 pipe.send("end")
             process.join(10)
             if process.is_alive():
                 process.kill()
-    return [_row(contender, batch, times[contender], memory[contender]) for contender in times], failed
+
+
+def _take_turns(
+    names: Sequence[str],
+    workers: dict[str, tuple[Any, Connection]],
+    rounds: int,
+    times: dict[str, list[float]],
+    failed: dict[str, str],
+) -> None:
+    """Adds the seconds of some workers' runs to `times`; a worker that fails goes from `workers` into `failed`."""
+    for _ in range(rounds):
+        for contender in names:
+            if contender not in workers:
+                continue
+            time.sleep(PAUSE)
+            status, value = _asked(workers[contender][1], "run")
+            if status == "seconds":
+                times[contender].append(value)
+            else:
+                failed[contender] = value
+                del workers[contender]
+
+
+def _begun(task: Callable[[Job, Connection], None], job: Job, end: float) -> tuple[Any, ...]:
+    """(status, value, the process and its pipe) of a task in a process of its own, once it has said how it is: "made",
+    "ready" or "failed", also where it has not by the time `end`. Only a ready process goes on."""
+    if time.monotonic() > end:
+        return "failed", "no time was left"
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=task, args=(job, there), daemon=True)
+    process.start()
+    there.close()
+    left = None if end == inf else max(end - time.monotonic(), 0)
+    status, value = _received(here) if here.poll(left) else ("failed", "it was not ready in the time there was")
+    if status == "failed":
+        process.kill()
+    if status != "ready":
+        process.join()
+    return status, value, process, here
 
 
 def _asked(pipe: Connection, question: str) -> tuple[str, Any]:
@@ -153,7 +204,7 @@ def _row(contender: str, batch: int, seconds: list[float], mebibytes: float | No
 def _prepare(job: Job, pipe: Connection) -> None:
     """Makes a contender's graph, once for all batches of a run."""
     try:
-        if job.contender not in ("eager", "compile") and not _graph(job).exists():
+        if not _graph(job).exists():
             _make_graph(job, _graph(job))
         pipe.send(("made", None))
     except BaseException as error:
@@ -164,7 +215,7 @@ def _work(job: Job, pipe: Connection) -> None:
     """A contender's process: answers `run` with seconds, `memory` with MiB, until `end`."""
     try:
         before = _device_memory(job.provider)
-        run = {"eager": _torch, "compile": _torch}.get(job.contender, _onnxruntime)(job)
+        run = (_torch if job.contender in WITHOUT_GRAPH else _onnxruntime)(job)
         for _ in range(WARM_UP):
             run()
         device = _device_memory(job.provider) - before  # the other contenders sleep meanwhile
@@ -207,8 +258,8 @@ def _torch(job: Job) -> Callable[[], Any]:
     network = _timm(job.name) if job.name in TIMM else _network(job.name)
     network = network.eval().to(**options, memory_format=torch.channels_last)
     x = torch.randn(job.batch, *_shape(job.name), **options).contiguous(memory_format=torch.channels_last)
-    if job.contender == "compile":
-        network = torch.compile(network, mode="max-autotune" if device == "cuda" else None)
+    if job.contender in ("compile", "compile_max"):
+        network = torch.compile(network, mode="max-autotune" if job.contender == "compile_max" else None)
 
     def run() -> None:
         with torch.inference_mode():

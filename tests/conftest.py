@@ -17,6 +17,12 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item):
+    """Tests for a GPU are skipped without one."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same random state, whatever ran before it."""

@@ -143,7 +143,8 @@ def bench(
     batch: Annotated[list[int] | None, typer.Option(help="Pictures at a time; can be given several times.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 20,
     only: Annotated[
-        list[str] | None, typer.Option(help="nasnet_zoo, unfused, torch_onnx, timm, eager, compile: some of them.")
+        list[str] | None,
+        typer.Option(help="nasnet_zoo, unfused, torch_onnx, timm, eager, compile, or compile_max: some of them."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

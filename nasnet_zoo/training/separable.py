@@ -74,7 +74,7 @@ def _forward_kernel(
     pixels,
     height,
     width,
-    channels,
+    channels: tl.constexpr,  # the end of a loop, which Triton 3.6's interpreter takes as a plain number only
     out_height,
     out_width,
     out_channels,

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from json import JSONDecodeError
@@ -86,10 +87,13 @@ def _newest(repo: str, names: Sequence[str], revision: str | None, cached: Path 
 
 
 def _is_out_of_reach(error: Exception) -> bool:
-    from httpx2 import TransportError
     from huggingface_hub.errors import HfHubHTTPError
 
-    return isinstance(error, TransportError) or isinstance(error, HfHubHTTPError) and error.response.status_code >= 500
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500
+    # huggingface_hub 1 speaks through httpx, 2 through httpx2: whichever raised this error has been imported.
+    clients = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    return isinstance(error, tuple(client.TransportError for client in clients))
 
 
 def _check(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import nasnet_zoo
 from nasnet_zoo import cli
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.export import Session
-from nasnet_zoo.export.bench import bench
+from nasnet_zoo.export.bench import Job, _begun, bench
 from nasnet_zoo.export.demo.network import build_demo
 
 IMAGES = Path(__file__).parents[1] / "images"
@@ -148,6 +149,30 @@ def test_bench_of_nothing_is_an_error_with_the_reasons(run, options):
         and err.splitlines()[-1]
         == (f"nasnet-zoo: nothing was measured: {SHIPPED}, batch 1, timm: timm has no {SHIPPED}")
     )
+
+
+def test_bench_hands_a_row_over_as_soon_as_it_is_measured(tmp_path):
+    told = []
+    rows, failed = bench(SHIPPED, tmp_path, rounds=2, contenders=["nasnet_zoo", "timm"], on_row=told.append)
+    assert [row.contender for row in told] == [row.contender for row in rows] == ["nasnet_zoo"] and "timm" in failed
+    assert told[0].runs == rows[0].runs == 2 and told[0].p50 != rows[0].p50  # once alone, once in turns
+
+
+def test_bench_begins_nothing_when_its_time_is_over(tmp_path):
+    assert bench(SHIPPED, tmp_path, seconds=-1, contenders=["nasnet_zoo", "eager"]) == (
+        [],
+        {"nasnet_zoo": "no time was left", "eager": "no time was left"},
+    )
+
+
+def never_ready(job, pipe):
+    time.sleep(600)
+
+
+def test_bench_leaves_out_who_is_not_ready_in_time(tmp_path):
+    job = Job("compile_max", SHIPPED, "cpu", "fp32", 1, str(tmp_path))
+    status, reason, process, _ = _begun(never_ready, job, time.monotonic() + 0.2)
+    assert status == "failed" and "not ready" in reason and not process.is_alive()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")

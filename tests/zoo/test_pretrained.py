@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -29,7 +31,7 @@ import safetensors.torch
 import torch
 from bundle_writer import write_bundle
 from golden_rule import golden_pictures, golden_value
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from loopback import Server
 from safetensors import SafetensorError
 
@@ -380,6 +382,18 @@ def test_a_repo_in_the_cache_serves_when_the_hub_cannot_be_reached(server, tmp_p
         use_hub(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
         assert has_weights(nasnet_zoo.load("org/net"), TINY)
         assert "org/other" in refused("org/other")
+
+
+@pytest.mark.parametrize("client", ["httpx", "httpx2"])
+def test_either_client_of_huggingface_hub_says_that_the_hub_is_out_of_reach(server, tmp_path, monkeypatch, client):
+    """Version 1 uses the one and version 2 the other."""
+    server.add_hub_repo("org/net", folder_files(TINY, tmp_path / "folder"))
+    nasnet_zoo.load("org/net")
+    unreachable = type("TransportError", (Exception,), {})
+    monkeypatch.setitem(sys.modules, client, SimpleNamespace(TransportError=unreachable))
+    monkeypatch.setattr(HfApi, "model_info", Mock(side_effect=unreachable("no route to host")))
+    assert has_weights(nasnet_zoo.load("org/net"), TINY)
+    assert "no route to host" in refused("org/other")
 
 
 def test_a_hub_that_is_down_counts_as_out_of_reach(server, tmp_path):
