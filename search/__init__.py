@@ -8,6 +8,7 @@ Searching
     SearchConfig        a whole search; its parts are SpaceSettings, ControllerSettings, EvolutionSettings,
                         ChildSettings, FleetSettings and FailureSettings
     read_search_config  a SearchConfig from a JSON file
+    read_children       all children of a search, running or finished, as rows
     rerank              trains a search's best cells for longer; gives a Reranked
     transfer            an architecture as the config of a network whose size a Target gives
 

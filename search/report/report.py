@@ -31,7 +31,7 @@ from .render import number, render
 
 WINDOWS, LEAST = 40, 20  # for the shares of ops: at most 40 windows, of at least 20 children each
 TOP, DRAWN = 10, 6  # cells in the table, and how many of these are drawn
-SIZED = 500  # children in the chart of sizes
+SIZED = 200  # children whose parameters are counted for the chart of sizes
 RELOAD_SECONDS = 60  # the page of a running search; it is not written more often
 
 
@@ -205,15 +205,16 @@ def _cost(history: History) -> dict[str, Any] | None:
 
 
 def _size(history: History) -> charts.Plot | None:
-    """Accuracies against parameters, of the last children if there are many: to count a child's takes milliseconds."""
-    done = [record for record in history.finished if record.status == "done"][-SIZED:]
-    pairs = [(_parameters(history, record), record.metrics.get("accuracy")) for record in done]
+    """Accuracies against parameters. If these must be counted, which takes milliseconds each, of the last children."""
+    done = [record for record in history.finished if record.status == "done"]
+    shown = done if all("parameters" in record.metrics for record in done) else done[-SIZED:]
+    pairs = [(_parameters(history, record), record.metrics.get("accuracy")) for record in shown]
     pairs = [(size, accuracy) for size, accuracy in pairs if _finite(size) and _finite(accuracy)]
     if len({size for size, _ in pairs}) < 2:
         return None
     parameters, accuracies = zip(*pairs)
     paint = partial(charts.size_chart, parameters=parameters, accuracies=accuracies)
-    which = "the last " if len(done) < len(history.finished) and len(done) == SIZED else ""
+    which = "the last " if len(shown) < len(done) else ""
     text = f"Accuracy against parameters of {which}{len(pairs):,} children; the ring is the best."
     if len(set(accuracies)) > 1:
         text += f" Spearman's rank correlation is {spearmanr(parameters, accuracies).statistic:.2f}."
@@ -228,7 +229,7 @@ def _parameters(history: History, record: Record) -> Any:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and abs(value) < 1e300  # nan and infinite are not; nor are endless integers
 
 
 def _failures(history: History) -> list[dict[str, Any]] | None:

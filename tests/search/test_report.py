@@ -333,8 +333,9 @@ def test_accuracy_against_parameters(tmp_path):
     said = Page(write_report(write_folder(tmp_path / "said", SearchConfig("s"), children)))
     assert "Spearman's rank correlation is -1.00." in said.text("cost")
     children[0]["metrics"], children[1]["metrics"] = {"accuracy": "no", "parameters": "many"}, {}
+    children[2]["metrics"] = {"accuracy": 0.5, "parameters": 10**400}
     odd = Page(write_report(write_folder(tmp_path / "odd", SearchConfig("s"), children)))
-    assert "parameters of 7 children" in odd.text("cost")
+    assert "parameters of 6 children" in odd.text("cost")
     looked_up = Page(write_report(write_folder(tmp_path / "table", SearchConfig("s", **TABLE), done(0.1, 0.2))))
     assert "parameters" not in looked_up.text("cost")
 
