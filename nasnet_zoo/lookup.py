@@ -97,10 +97,11 @@ def identify(what: str | Path) -> Named:
     for known, form in (*((known, "genotype") for known in GENOTYPES), *((known, "model") for known in MODELS)):
         if what.lower() == known.lower():
             return Named(what, form, name=known)
-    if parse_repo(what):
+    is_file = Path(what).suffix in (".json", ".onnx", *FOREIGN)
+    if parse_repo(what) and not is_file:
         return Named(what, "repo")
-    if "/" in what or "\\" in what or Path(what).suffix in (".json", ".onnx", *FOREIGN):
-        also = "" if Path(what).suffix else ", and it is no Hub repo's org/repo[@revision] either"
+    if "/" in what or "\\" in what or is_file:
+        also = "" if is_file else ", and it is no Hub repo's org/repo[@revision] either"
         raise UnknownModelError(f"there is no file or folder {what}{also}")
     try:
         get_model(name if dot and not tag.isdigit() else what)  # raises, with the nearest names

@@ -108,7 +108,9 @@ def test_the_commands_take_what_has_what_they_need(place, monkeypatch, tmp_path,
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("what", ["runs/none", "none.json", "./none", "nasnet-b-mobile", "nasnet-a-mobil"])
+@pytest.mark.parametrize(
+    "what", ["runs/none", "none.json", "runs/none.json", "runs/none.h5", "./none", "nasnet-b-mobile", "nasnet-a-mobil"]
+)
 def test_what_does_not_exist_is_said_to_not_exist(tmp_path, monkeypatch, run, command, what):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -22,6 +22,7 @@ from .app import (
     console,
     model_names,
     print_json,
+    print_table,
 )
 
 
@@ -162,7 +163,7 @@ def bench(
 
     precisions = {name: precision_of(name, precision) for name in names}  # before anything takes time
     providers = {name: provider or SHORT[choose(None, precisions[name])[0]] for name in names}
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     for column in ("model", "batch", "what", "images/s", "ms p50", "ms p99", "MiB"):
         table.add_column(column, justify="left" if column in ("model", "what") else "right", no_wrap=True)
     records, failures = [], {}
@@ -182,7 +183,7 @@ def bench(
     if as_json:
         print_json({"rows": records, "left_out": failures})
         return
-    console.print(table)
+    print_table(table)
     for what, reason in failures.items():
         console.print(f"left out: {what}: {reason}", soft_wrap=True)
 

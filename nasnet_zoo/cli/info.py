@@ -12,7 +12,7 @@ from ..arch.kinds import get_kind
 from ..lookup import CONFIG as CONFIG_FILE
 from ..lookup import Found, Named, find_architecture, find_config, identify
 from ..registry import ModelInfo, get_model, stated
-from .app import ARCHITECTURE, GRAPH, JsonOption, app, architecture_names, console, million, print_json
+from .app import ARCHITECTURE, GRAPH, JsonOption, app, architecture_names, million, print_json, print_table
 
 Rows = list[tuple[str, str]]
 
@@ -35,12 +35,12 @@ def info(
     if as_json:
         print_json(record)
         return
-    table = Table(box=None, show_header=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    print_table(table)
 
 
 def _of_model(model: ModelInfo) -> tuple[dict[str, Any], Rows]:

@@ -98,7 +98,7 @@ def _table(records: list[dict[str, Any]], width: int) -> Table:
     label = min(max(cell_len(label) for label, _ in rows), max(room // 3, 5))
     least = max([12, *(min(cell_len(text), 30) for row in others for text in row), *(30 for e in errors if e)])
     name = min(max(map(cell_len, ["picture", *names])), max(room - label - least, 12))
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     table.add_column("picture", width=name, overflow="fold")
     table.add_column("class", width=max(label, 5), overflow="fold", style="bold")
     table.add_column("", justify="right")

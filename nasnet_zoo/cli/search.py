@@ -16,7 +16,17 @@ from typer.core import TyperCommand
 
 from ..errors import ConfigError, SearchError
 from ..util.files import check_replaceable, check_run_folder
-from .app import ArchitectureArgument, DeviceOption, app, chosen_device, console, million, print_json, progress_bar
+from .app import (
+    ArchitectureArgument,
+    DeviceOption,
+    app,
+    chosen_device,
+    console,
+    million,
+    print_json,
+    print_table,
+    progress_bar,
+)
 
 
 class _WithTables(TyperCommand):
@@ -180,14 +190,14 @@ def transfer(
     if as_json:
         print_json(best.config.to_json())
         return
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     for heading in ("", "N", "F", "P", "parameters", "multiply-adds", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
     for rung in rungs:
         mark = "->" if rung is best else ""
         amounts = million(rung.cost.parameters), million(rung.cost.multiply_adds), f"{rung.memory / 2**20:,.0f} MiB"
         table.add_row(mark, str(rung.cells), str(rung.filters), str(rung.penultimate), *amounts)
-    console.print(table)
+    print_table(table)
     cost = f"{best.cost.parameters:,} parameters, {best.cost.multiply_adds:,} multiply-adds"
     console.print(f"{best.cells} @ {best.penultimate}: {cost} at {best.config.preprocess.size[0]} px", soft_wrap=True)
     if out is not None:
@@ -218,12 +228,12 @@ def _rerank(
             check=check,
             on_child=lambda done, of: progress.update(task, completed=done, total=of),
         )
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     for heading in ("child", "reward in the search", f"accuracy after {epochs} epochs"):
         table.add_column(heading, justify="right")
     for entry in result.children:
         table.add_row(str(entry["child"]), f"{entry['reward']:.4f}", f"{entry['accuracy']:.4f}")
-    console.print(table)
+    print_table(table)
     agreed = "cannot be said" if result.tau is None else f"{result.tau:.2f} (p = {result.p:.2g})"
     for child, why in result.failed.items():
         console.print(f"child {child} could not be trained: {why}", soft_wrap=True, markup=False)

@@ -253,7 +253,8 @@ def test_what_is_no_graph_of_ours(tmp_path, plain, monkeypatch):
         assert "was not made by nasnet-zoo export" in sentence(ExportError, Session, tmp_path / name)
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)  # not even asked
     monkeypatch.chdir(tmp_path)
-    for name in (tmp_path / "empty", tmp_path / "missing", "missing/model.onnx", "./missing/graph"):
+    assert "neither a checkpoint, a training, a search nor an exported graph" in sentence(ExportError, Session, "empty")
+    for name in (tmp_path / "missing", "missing/model.onnx", "./missing/graph"):
         assert "there is no graph at" in sentence(ExportError, Session, name)
 
 

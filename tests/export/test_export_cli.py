@@ -112,7 +112,7 @@ def test_a_model_that_is_not_there(run):
 def test_bench_prints_a_row_per_contender_and_why_others_have_none(run):
     code, out, _ = run("bench", SHIPPED, "--rounds", 2, "--provider", "cpu", "--only", "nasnet_zoo", "--only", "timm")
     assert code == 0 and "left out: nasnet-a-cifar-small, batch 1, timm: timm has no nasnet-a-cifar-small" in out
-    (row,) = [line.split() for line in out.splitlines() if line.startswith(f" {SHIPPED}")]
+    (row,) = [line.split() for line in out.splitlines() if line.startswith(SHIPPED)]
     assert (
         row[1:3] == ["1", "nasnet_zoo"] and 0 < float(row[4]) <= float(row[5]) and float(row[6].replace(",", "")) > 50
     )

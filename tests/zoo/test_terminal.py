@@ -47,7 +47,7 @@ def test_every_name_can_be_printed(tmp_path, encoding):
     assert "cat" in shown and (names[0] in shown) == (encoding == "utf-8")
     done = command("predict", *pictures, "--device", "cpu", "--json", PYTHONIOENCODING=encoding)
     assert [record["image"] for record in json.loads(done.stdout)] == list(map(str, pictures))
-    gone = command("predict", tmp_path / "нет.png", PYTHONIOENCODING=encoding)
+    gone = command("draw", tmp_path / "нет.json", "-o", tmp_path / "out.svg", PYTHONIOENCODING=encoding)
     assert gone.returncode == 2 and gone.stderr.startswith(b"nasnet-zoo: ") and b"Traceback" not in gone.stderr
 
 
