@@ -284,7 +284,7 @@ def test_a_graph_that_cannot_be_loaded_gets_a_sentence(browser, tmp_path):
 def request(address, target):
     """The status, headers and body of a GET whose target is sent as it is, without a client's tidying."""
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=300)
     with closing(connection):
         connection.putrequest("GET", target)
         connection.endheaders()

@@ -463,8 +463,8 @@ def test_the_report_of_a_whole_paper_s_search_takes_seconds(tmp_path):
         for place, child in enumerate(done(*(rng.random() for _ in range(20_000))))
     ]
     folder = write_folder(tmp_path, config, children)
-    start = time.monotonic()
+    start = time.process_time()  # which other programs on the machine do not lengthen
     path = write_report(folder)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     assert path.stat().st_size < 4e6
     assert history.read_history(folder).finished[-1].child == 19_999
