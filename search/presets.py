@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import Any, NamedTuple
 
+from nasnet_zoo.arch.checks import parse_json
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.util.tables import Table
@@ -112,6 +113,6 @@ def _changed(value: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def parsed(text: str) -> Any:
     """The value of a setting's text: parsed as JSON, or else the text itself."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
