@@ -66,8 +66,8 @@ def main() -> None:
         config = replace(preset("nasnet"), folder=folder, children=arguments.children)
         rates = [proposals_per_second(config, updates) for updates in (False, True)]
         space = config.space.space()
-        journal = open_journal(config)
-        driver = Driver(config, space, make_searcher(config, space), journal)
+        journal, session = open_journal(config)
+        driver = Driver(config, space, make_searcher(config, space), journal, session=session)
         fleet = SimulatedFleet(FixedChild(), arguments.workers, seconds)
         start = time.perf_counter()
         with fleet:

@@ -1,11 +1,11 @@
 """The folder of an export: model.onnx, model.onnx.data if the weights are large, export.json. No torch."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nasnet_zoo.arch.checks import read_json
 from nasnet_zoo.errors import DownloadError, ExportError, UnknownModelError, first_line
 from nasnet_zoo.lookup import identify
 from nasnet_zoo.util.files import sha256_file
@@ -101,8 +101,8 @@ def _check_report(path: Path) -> None:
     if path.name != MODEL or not report.is_file():
         return
     try:
-        expected = json.loads(report.read_text(encoding="utf-8"))["model_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        expected = read_json(report, "report of an export", ExportError)["model_sha256"]
+    except (ExportError, KeyError, TypeError) as error:
         raise ExportError(
             f"{report} is damaged ({first_line(error)}): export again, or copy the folder again"
         ) from error
@@ -126,8 +126,8 @@ def _from_hub(repo: str, revision: str | None, local_files_only: bool) -> Path:
     report = f"{HUB_FOLDER}/{REPORT}"
     folder = hub_files(repo, [report], revision, local_files_only=local_files_only)
     try:
-        large = json.loads((folder / report).read_text(encoding="utf-8"))["data_sha256"] != ""
-    except (ValueError, KeyError, TypeError) as error:
+        large = read_json(folder / report, "report of an export", ExportError)["data_sha256"] != ""
+    except (ExportError, KeyError, TypeError) as error:
         raise ExportError(f"{repo} has no readable {report}: export and publish it again") from error
     names = [f"{HUB_FOLDER}/{name}" for name in (MODEL, DATA)[: 1 + large]]
     # The folder's name is the commit that the report is of.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nasnet_zoo.arch.checks import parse_dataclass
+from nasnet_zoo.arch.checks import parse_dataclass, parse_json
 from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.errors import ConfigError, ExportError
 
@@ -65,7 +65,7 @@ class Metadata:
         names = {field.name: field.type for field in fields(cls)} | dict.fromkeys(_PREPROCESS, Any)
         try:
             values = {
-                name: props[PREFIX + name] if kind is str or name in _TEXTS else json.loads(props[PREFIX + name])
+                name: props[PREFIX + name] if kind is str or name in _TEXTS else parse_json(props[PREFIX + name])
                 for name, kind in names.items()
                 if PREFIX + name in props
             }
@@ -73,7 +73,7 @@ class Metadata:
             data = parse_dataclass(cls, values, "metadata")
             if data.labels is not None and len(data.labels) != data.classes:
                 raise ConfigError(f"it has {len(data.labels)} labels for {data.classes} classes")
-        except (ValueError, RecursionError, ConfigError) as error:
+        except (ValueError, ConfigError) as error:
             raise ExportError(f"the metadata of {where} is damaged ({error}): export it again") from error
         return data
 

@@ -173,11 +173,15 @@ class SearchConfig:
     def from_identity(cls, identity: Mapping[str, Any]) -> "SearchConfig":
         """A config with that identity. Settings that an older version did not have get their defaults."""
         value: dict[str, Any] = {"folder": ""}
+        if not isinstance(identity, dict):
+            raise ConfigError("a search's identity is a JSON object; this is not one")
         for path, entry in identity.items():
             *above, last = path.split(".")
             place = value
             for part in above:
                 place = place.setdefault(part, {})
+                if not isinstance(place, dict):
+                    raise ConfigError(f"search config: {path} is below a value")
             place[last] = entry
         return cls.from_json(value)
 

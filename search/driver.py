@@ -5,7 +5,6 @@ before the searcher learns from it, and the searcher's state in the same transac
 """
 
 import hashlib
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,12 +14,13 @@ from typing import Any
 
 from nasnet_zoo.errors import JournalError, SearchError
 
+from .bodies import check_event
 from .children.base import BrokenDevice, Result, Task
 from .config import SearchConfig
 from .fleet.base import Fleet
 from .journal import Event, Journal
 from .records import Proposed, Record
-from .rewards import REWARDS
+from .rewards import MAX_REWARD, REWARDS
 from .searchers.base import Observation, Proposal, Searcher
 from .spaces.base import Space
 
@@ -34,7 +34,8 @@ def child_seed(seed: int, child: int) -> int:
 
 class Driver:
     """One search over an open journal. `on_change(driver)` is called whenever something has happened, `on_update`
-    with the searcher's statistics whenever it has learned."""
+    with the searcher's statistics whenever it has learned. The journal gets the event `session` when all of it has been
+    read, so that one that is damaged is not changed."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Driver:
         journal: Journal,
         on_change: Callable[["Driver"], None] = lambda driver: None,
         on_update: Callable[[int, dict[str, float]], None] = lambda count, statistics: None,
+        session: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.space, self.searcher, self.journal = config, space, searcher, journal
         self.on_change, self.on_update = on_change, on_update
@@ -60,8 +62,8 @@ class Driver:
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
         self.begun = False  # whether this driver has written anything that a later one must know
-        self.proposed = Proposed(space)
-        self._resume()
+        self.proposed = Proposed(space, getattr(searcher, "numbers", ()))
+        self._resume(session)
 
     def run(self, fleet: Fleet) -> None:
         """Runs until all children are finished. After an interruption, a new driver continues from the journal."""
@@ -182,9 +184,10 @@ class Driver:
         self._entered(record, body)
 
     def _judged(self, result: Result) -> Result:
-        """The result, as a failure of the kind "nan" if it is done but its reward is no finite number."""
+        """The result, as a failure of the kind "nan" if it is done but its reward is no number that can be learned
+        from."""
         reward = self._reward(result)
-        if result.status == "done" and reward is not None and not math.isfinite(reward):
+        if result.status == "done" and reward is not None and not abs(reward) <= MAX_REWARD:
             return replace(result, status="nan", message=f"its reward is {reward}")
         return result
 
@@ -193,7 +196,7 @@ class Driver:
         if result.status == "done":
             try:
                 return float(REWARDS[self.config.reward].of(result.metrics))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 why = f"needs the metric {error}" if isinstance(error, KeyError) else f"cannot be made ({error})"
                 raise SearchError(
                     f"the reward {self.config.reward} {why} of what child {result.child} returned, "
@@ -232,12 +235,19 @@ class Driver:
             [Observation(Proposal(r.tokens, r.notes), r.reward) for r in records if r.reward is not None]
         )
 
-    def _resume(self) -> None:
+    def _resume(self, session: dict[str, Any] | None) -> None:
         """Restores everything from the journal: the searcher from its last saved state and the events after it."""
-        kept = self.journal.state()
-        if kept is not None:
-            self.searcher.load_state_dict(kept[1])
-        replay(self.journal.events(), self.searcher, kept[0] if kept else 0, self)
+        with self.journal.intact():
+            kept, events = self.journal.state(), self.journal.events()
+            if kept is not None:
+                if kept[0] not in [event.id for event in events if event.kind == "updated"]:
+                    raise ValueError(f"the searcher's state is of event {kept[0]}, which is no update")
+                self.searcher.load_state_dict(kept[1])
+            replay(events, self.searcher, kept[0] if kept else 0, self)
+        if session is not None:
+            with self.journal.transaction() as journal:
+                journal.add("session", None, **session)
+            self._begin_session()
         lost = [self.records[child] for child in sorted(self.lost | self.running)]
         self.running.clear()
         given_up = [record for record in lost if not self._is_tried_again(record, "lost")]
@@ -247,38 +257,34 @@ class Driver:
         self.waiting.extend(record.child for record in self.records if not record.finished)
         self.failures_in_row = 0  # a restart means that the user has corrected the cause
 
-    def enter(self, event: Event) -> None:
-        """Applies one event of the journal to the driver, without the searcher."""
-        try:
-            self._enter(event)
-        except (KeyError, TypeError, IndexError) as error:
-            raise JournalError(
-                f"{self.journal.path} is damaged: its event {event.id} is not what it should be ({error!r}); start in "
-                f"another folder"
-            ) from error
+    def _begin_session(self) -> None:
+        """The session before did not record a stop, if anything is still running."""
+        self.lost |= self.running
+        self.running.clear()
 
-    def _enter(self, event: Any) -> None:  # an Event, but in a damaged journal it can hold anything
-        body = event.body
+    def enter(self, event: Event) -> None:
+        """Applies one event of the journal to the driver, without the searcher. Raises ValueError, IndexError or
+        ConfigError if it is not what it should be."""
+        check_event(event)
+        body: dict[str, Any] = event.body
+        child: Any = event.child  # None only in events that are not about a child
         if event.kind == "proposed":
-            if event.child != len(self.records):
-                raise JournalError(f"{self.journal.path} is damaged: child {event.child} has no child before it")
-            self.records.append(self.proposed.record(event.child, body))
+            self.records.append(self.proposed.record(child, body))
         elif event.kind == "started":
-            self.records[event.child].attempts = body["attempt"]
-            self.running.add(event.child)
-            self.lost.discard(event.child)
+            self.records[child].attempts = body["attempt"]
+            self.running.add(child)
+            self.lost.discard(child)
         elif event.kind == "finished":
-            self._entered(self.records[event.child], body)
-            self.records[event.child].time = event.time
-            self.running.discard(event.child)
-            self.lost.discard(event.child)
+            self._entered(self.records[child], body)
+            self.records[child].time = event.time
+            self.running.discard(child)
+            self.lost.discard(child)
         elif event.kind == "stopped":
             for child in self.running:
                 self.records[child].stopped += 1
             self.running.clear()
-        elif event.kind == "session":  # the session before did not record a stop
-            self.lost |= self.running
-            self.running.clear()
+        elif event.kind == "session":
+            self._begin_session()
         elif event.kind == "updated":
             seen = set(body["children"])
             self.unobserved = deque(child for child in self.unobserved if child not in seen)
@@ -289,11 +295,14 @@ class Driver:
 def replay(events: Sequence[Event], searcher: Searcher, after: int, driver: Driver) -> None:
     """Applies all events to the driver, and replays those after the event `after` in the searcher: it proposes, which
     advances its random numbers, and observes. A replay from event 0 gives the same state as the one that was saved."""
+    proposed = sum(event.kind == "proposed" for event in events)
     for event in events:
         driver.enter(event)
         if event.id <= after:
             continue
         if event.kind == "proposed" and event.body["place"] == 0:
+            if not 1 <= event.body["of"] <= proposed - driver.records[-1].child:  # they are written all together
+                raise ValueError(f"event {event.id}: it is the first of {event.body['of']} proposals")
             searcher.propose(event.body["of"])
         elif event.kind == "updated":
             driver._observe(event.body["children"])

@@ -13,6 +13,7 @@ from nasnet_zoo.arch.checks import read_json
 from nasnet_zoo.errors import BusyError, ConfigError, JournalError, ZooError
 from nasnet_zoo.util.files import atomic_file, locked
 
+from .bodies import check_event
 from .config import MAY_CHANGE, SearchConfig
 from .journal import Journal, refuse_another_version
 from .records import Record
@@ -40,9 +41,9 @@ def refuse_newer(folder: Path) -> None:
         read_config(folder)
 
 
-def open_journal(config: SearchConfig, context: dict[str, str] | None = None) -> Journal:
-    """The journal of the config's folder, created if there is none; raises JournalError if it belongs to another
-    search. `context` is the child's."""
+def open_journal(config: SearchConfig, context: dict[str, str] | None = None) -> tuple[Journal, dict[str, Any]]:
+    """The journal of the config's folder, created if there is none, and what its next "session" event is to say; raises
+    JournalError if it belongs to another search. `context` is the child's."""
     folder, context = Path(config.folder), context or {}
     path, changed = folder / JOURNAL, {}
     if not path.is_file():
@@ -58,11 +59,13 @@ def open_journal(config: SearchConfig, context: dict[str, str] | None = None) ->
             journal.close()
             raise
     session = dict(host=platform.node(), python=platform.python_version(), version=__version__)
-    with journal.transaction():
-        journal.add("session", None, **session, context=context, changed=changed)
-    with atomic_file(folder / CONFIG) as temporary:
+    return journal, session | {"context": context, "changed": changed}
+
+
+def write_config(config: SearchConfig) -> None:
+    """Writes the config into its run folder."""
+    with atomic_file(Path(config.folder) / CONFIG) as temporary:
         temporary.write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
-    return journal
 
 
 def _check_identity(journal: Journal, config: SearchConfig) -> None:
@@ -74,7 +77,8 @@ def _check_identity(journal: Journal, config: SearchConfig) -> None:
             f"{journal.path} is of another nasnet_zoo ({error}): use the one that wrote it, or another folder"
         ) from error
     different = _differences(there, config.identity())
-    said = [f"{key} {a!r} there, {b!r} here" for key, (a, b) in different.items() if not key.startswith(MAY_CHANGE)]
+    different = {key: values for key, values in different.items() if not key.startswith(MAY_CHANGE)}
+    said = [f"{key} {repr(a)[:60]} there, {b!r} here" for key, (a, b) in different.items()]
     if said:
         more = f" and {len(said) - 4} more" if len(said) > 4 else ""
         raise JournalError(
@@ -84,6 +88,8 @@ def _check_identity(journal: Journal, config: SearchConfig) -> None:
 
 def _check_context(journal: Journal, context: dict[str, str]) -> None:
     for event in journal.events("session"):
+        with journal.intact():
+            check_event(event)
         for name, there in event.body.get("context", {}).items():
             if context.get(name, there) != there:
                 raise JournalError(

@@ -4,11 +4,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasnet_zoo.errors import JournalError
+from nasnet_zoo.errors import ZooError
 
+from .bodies import check_event
 from .config import SearchConfig
 from .folder import JOURNAL, read_config
-from .journal import Event, read_events
+from .journal import Event, damaged, read_events
 from .records import Proposed, Record
 from .spaces.base import Space
 
@@ -40,8 +41,8 @@ def read_history(folder: str | Path) -> History:
     history = History(config, config.space.space())
     try:
         _enter(history, events)
-    except (KeyError, TypeError, IndexError) as error:
-        raise JournalError(f"{folder / JOURNAL} is damaged: an event is not what it should be ({error!r})") from error
+    except (ValueError, IndexError, ZooError) as error:
+        raise damaged(folder / JOURNAL, error) from error
     return history
 
 
@@ -49,6 +50,7 @@ def _enter(history: History, events: list[Event]) -> None:
     records, busy, proposed = history.records, defaultdict(list), Proposed(history.space)
     started = last = 0.0
     for event in events:
+        check_event(event)
         body = event.body
         if event.kind == "session":
             history.sessions += 1

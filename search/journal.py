@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from nasnet_zoo.errors import JournalError
+from nasnet_zoo.arch.checks import parse_json
+from nasnet_zoo.errors import JournalError, first_line
 from nasnet_zoo.util.files import atomic_file
 
 FORMAT_VERSION = 1
@@ -93,7 +94,7 @@ class Journal:
         """What shows that another version wrote the file, or None."""
         version = self.meta().get("format_version")
         if version != FORMAT_VERSION:
-            return f"format {version}, this nasnet_zoo reads {FORMAT_VERSION}"
+            return f"format {_line(version)}, this nasnet_zoo reads {FORMAT_VERSION}"
         with _explained(self.path):
             kinds = {str(kind) for (kind,) in self._connection.execute("SELECT DISTINCT kind FROM events")} - KINDS
         return f"events that this nasnet_zoo does not know ({_line(', '.join(sorted(kinds)))})" if kinds else None
@@ -107,7 +108,7 @@ class Journal:
 
     def meta(self) -> dict[str, Any]:
         with _explained(self.path), _decoded(self.path):
-            return {key: json.loads(value) for key, value in self._connection.execute("SELECT key, value FROM meta")}
+            return {key: parse_json(value) for key, value in self._connection.execute("SELECT key, value FROM meta")}
 
     @contextmanager
     def transaction(self) -> Iterator["Journal"]:
@@ -132,12 +133,23 @@ class Journal:
         with _decoded(self.path):
             return None if row is None else (row[0], unpack_state(row[1]))
 
+    @contextmanager
+    def intact(self) -> Iterator[None]:
+        """For code that takes over what the journal says: whatever goes wrong in it, the journal is damaged. What a
+        searcher saved is known to the searcher alone, so that nothing else can check it."""
+        try:
+            yield
+        except JournalError:
+            raise
+        except Exception as error:
+            raise damaged(self.path, first_line(error)) from error
+
     def events(self, kind: str | None = None) -> list[Event]:
         """All events, or those of a kind, in order."""
         query = "SELECT id, time, kind, child, body FROM events WHERE kind = ?1 OR ?1 IS NULL ORDER BY id"
         with _explained(self.path), _decoded(self.path):
             rows = self._connection.execute(query, (kind,)).fetchall()
-            return [Event(number, at, name, child, json.loads(body)) for number, at, name, child, body in rows]
+            return [Event(number, at, name, child, parse_json(body)) for number, at, name, child, body in rows]
 
     def close(self) -> None:
         self._connection.close()
@@ -174,12 +186,19 @@ def pack_state(state: dict[str, Any]) -> bytes:
     return save(tensors, {"state": json.dumps(rest)})
 
 
-def unpack_state(blob: bytes) -> dict[str, Any]:
+def unpack_state(blob: Any) -> dict[str, Any]:
+    """The state that `pack_state` packed; raises ValueError, KeyError or SafetensorError if it did not."""
     from safetensors.torch import load
 
+    if not isinstance(blob, bytes):
+        raise ValueError(f"the searcher's state is {type(blob).__name__}, not bytes")
+    tensors = load(blob)
     length = int.from_bytes(blob[:8], "little")
-    header = json.loads(blob[8 : 8 + length])
-    return {**load(blob), **json.loads(header["__metadata__"]["state"])}
+    header = parse_json(blob[8 : 8 + length].decode())
+    rest = parse_json(header.get("__metadata__", {})["state"])
+    if not isinstance(rest, dict):
+        raise ValueError(f"the searcher's state is {type(rest).__name__}, not a dict")
+    return {**tensors, **rest}
 
 
 def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
@@ -254,7 +273,12 @@ def _decoded(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, SafetensorError) as error:
-        raise JournalError(f"the journal {path} is damaged ({_line(error)}): {_SALVAGE}") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, what: Any) -> JournalError:
+    """The error about a journal with a value that is not what it should be."""
+    return JournalError(f"the journal {path} is damaged ({_line(what)}), and nothing in it was changed: {_SALVAGE}")
 
 
 def _line(text: Any) -> str:

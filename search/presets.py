@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from nasnet_zoo.arch.checks import parse_json
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.util.tables import Table, nearest
@@ -122,6 +123,6 @@ def _paths(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def parsed(text: str) -> Any:
     """The value of a setting's text: parsed as JSON, or else the text itself."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text

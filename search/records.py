@@ -1,7 +1,11 @@
 """The record of a child, and how records are made from a journal's events."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from nasnet_zoo.errors import ConfigError
 
 from .spaces.base import Space, Tokens
 
@@ -39,14 +43,28 @@ class Proposed:
     """Makes the records of a journal's "proposed" events, in order.
 
     The first version's hashes of cells did not include the style. If the first child's hash is not the one that this
-    version computes, all are computed again, so that repeats are recognised.
+    version computes, all are computed again, so that repeats are recognised. `numbers` are the notes that its searcher
+    needs.
     """
 
-    def __init__(self, space: Space) -> None:
-        self.space, self.anew = space, False
+    def __init__(self, space: Space, numbers: Sequence[str] = ()) -> None:
+        self.space, self.numbers = space, numbers
+        self.made, self.anew = 0, False
 
     def record(self, child: int, body: dict[str, Any]) -> Record:
-        tokens, digest = tuple(body["tokens"]), body["hash"]
+        """The record of a checked event; raises ConfigError if it is not the next child, its tokens or stage are not of
+        the space, or a note is missing."""
+        if child != self.made:
+            raise ConfigError(f"child {child} is proposed after {self.made} children")
+        self.made += 1
+        tokens, digest = self.space.check(body["tokens"]), body["hash"]
+        for name in self.numbers:
+            value = body["notes"].get(name)
+            if type(value) is not float or not math.isfinite(value):
+                raise ConfigError(f"child {child} has the note {name} {repr(value)[:60]}, not a number")
+        stage = body["notes"].get("stage", 0)
+        if type(stage) is not int or not 0 <= stage < self.space.stages:
+            raise ConfigError(f"{self.space.name}: child {child} is of stage {stage!r}; it has {self.space.stages}")
         if child == 0 or self.anew:
             now = self.space.hash(self.space.decode(tokens))
             self.anew, digest = self.anew or now != digest, now

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nasnet_zoo.arch.checks import read_json
 from nasnet_zoo.errors import DataError, SearchError
 from nasnet_zoo.util.files import atomic_file, locked
 
@@ -16,6 +17,7 @@ from .driver import child_seed
 from .folder import best_record
 from .history import read_history
 from .records import Record
+from .rewards import MAX_REWARD
 
 RERANK, BEST_RERANKED = "rerank-{}.json", "reranked-best.json"
 
@@ -110,7 +112,7 @@ def rerank(
             first = next(iter(failed))
             raise SearchError(f"only {len(chosen)} of the cells can be trained (child {first}: {failed[first]})")
         children = sorted((done[key] for key in chosen), key=lambda entry: (-entry["accuracy"], entry["child"]))
-        tau, p = _kendall([(entry["reward"], entry["accuracy"]) for entry in children])
+        tau, p = _kendall([(float(entry["reward"]), float(entry["accuracy"])) for entry in children])
         others = [entry for key, entry in done.items() if key not in chosen]  # kept, because they took long to train
         _write(path, {"epochs": epochs, "tau": tau, "p": p, "children": children, "others": others})
         _write(folder / BEST_RERANKED, children[0])
@@ -131,10 +133,21 @@ def _known(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return {entry["hash"]: entry for entry in (*value["children"], *value.get("others", ()))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        value = read_json(path, "list of reranked cells", DataError)
+        entries = [*value["children"], *value.get("others", ())]
+        for entry in entries:
+            _check_entry(entry)
+    except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} cannot be read ({error}): delete it to train these children anew") from error
+    return {entry["hash"]: entry for entry in entries}
+
+
+def _check_entry(entry: Any) -> None:
+    """Raises ValueError if a reranked cell has no hash, number, reward or accuracy, or one of the wrong type."""
+    for key, kinds in {"hash": (str,), "child": (int,), "reward": (int, float), "accuracy": (int, float)}.items():
+        value = entry[key]
+        if type(value) not in kinds or not isinstance(value, str) and not abs(value) <= MAX_REWARD:
+            raise ValueError(f"{key} is {repr(value)[:60]}")
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from nasnet_zoo.util.tables import Table
 
+MAX_REWARD = 1e30  # either way: beyond it the arithmetic of searchers and charts ends
+
 
 class Reward(NamedTuple):
     title: str

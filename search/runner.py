@@ -17,7 +17,7 @@ from .config import SearchConfig
 from .driver import Driver
 from .fleet.base import Fleet
 from .fleet.table import make_fleet
-from .folder import alone, open_journal, refuse_newer
+from .folder import alone, open_journal, refuse_newer, write_config
 from .records import Record
 from .searchers.table import make_searcher
 from .watch import EventLog, Reporter, Watcher
@@ -77,12 +77,13 @@ def run(
     refuse_newer(folder)  # before the lock, which is a file in it
     driver: Driver | None = None
     with alone(folder, lambda: driver is not None and driver.begun):
-        journal = open_journal(config, context)
+        journal, session = open_journal(config, context)
         try:
             searcher = make_searcher(config, space)
             with EventLog(folder) as events:
                 watcher = Watcher(folder, config, space, events, reporter, on_change)
-                driver = Driver(config, space, searcher, journal, watcher.changed, events.update)
+                driver = Driver(config, space, searcher, journal, watcher.changed, events.update, session)
+                write_config(config)
                 with reporter:
                     watcher.changed(driver)
                     if len(driver.finished) < config.children:

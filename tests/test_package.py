@@ -120,6 +120,17 @@ def test_data_about_architectures_needs_no_torch():
             assert not [name for name in imported(path, package) if name.split(".")[0] == "torch"], path
 
 
+def test_json_from_outside_goes_through_the_one_reader_that_bounds_its_depth():
+    own = {"checks.py": 1, "registry.py": 1, "pretrained.py": 1}  # the reader itself; two read files of the package
+    found = {}
+    for folder in TREES:
+        for path, _ in modules(folder):
+            text = path.read_text(encoding="utf-8").replace("json.loads(json.dumps(", "")
+            if count := len(re.findall(r"\bjson\.loads?\(|validate_json\((?!json\.dumps)", text)):
+                found[path.name] = count
+    assert found.items() <= own.items()
+
+
 def test_a_function_and_a_module_never_share_a_promised_name():
     for package in (nasnet_zoo, nasnet_zoo.search, nasnet_zoo.export):
         folder = Path(package.__file__).parent

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -10,7 +11,9 @@ from ..util.arguments import as_python, check_type
 from ..util.tables import nearest
 
 MAX_JSON_BYTES = 1 << 20
+MAX_JSON_DEPTH = 100  # what the project writes has ten levels
 MAX_CHANNELS = 1 << 16
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)  # brackets in a string do not count
 
 
 def read_json(path: str | Path, what: str, error: type[ZooError] = ConfigError) -> Any:
@@ -19,11 +22,28 @@ def read_json(path: str | Path, what: str, error: type[ZooError] = ConfigError) 
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise error(f"{path} is larger than {MAX_JSON_BYTES} bytes, which no {what} is")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise error(f"cannot read the {what} {path}: {problem.strerror or problem}") from problem
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
         raise error(f"{path} is not valid JSON: {problem}") from problem
+
+
+def parse_json(text: Any) -> Any:
+    """The value of a JSON text that came from a file; raises ValueError if it is none, or nested too deeply.
+
+    The json module alone would raise RecursionError, or let through what everything that walks the value fails at:
+    its limit depends on Python's version and on the caller's own depth.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"it is {type(text).__name__}, not text")
+    if text.count("[") + text.count("{") > MAX_JSON_DEPTH:  # else it cannot be too deep
+        depth = 0
+        for token in _STRING_OR_BRACKET.finditer(text):
+            depth += (token[0] in "[{") - (token[0] in "]}")
+            if depth > MAX_JSON_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} levels deep")
+    return json.loads(text)
 
 
 def check_fields(value: Any, where: str) -> None:

@@ -68,8 +68,8 @@ def register_kind(name: str, kind: Kind) -> None:
 
 def get_kind(name: str) -> Kind:
     """The kind of that name; raises ConfigError if there is none."""
-    if name not in KINDS:
-        raise ConfigError(f"unknown kind {name!r}; this nasnet_zoo has {', '.join(sorted(KINDS))}")
+    if not isinstance(name, str) or name not in KINDS:  # a file may say anything
+        raise ConfigError(f"unknown kind {repr(name)[:60]}; this nasnet_zoo has {', '.join(sorted(KINDS))}")
     return KINDS[name]
 
 

@@ -1,6 +1,5 @@
 """The commands of the search: search, report, transfer. The zoo itself never imports it; the command line does."""
 
-import json
 import re
 import shlex
 import sys
@@ -14,6 +13,7 @@ from click import Context, HelpFormatter
 from rich.table import Table
 from typer.core import TyperCommand
 
+from ..arch.checks import read_json
 from ..errors import ConfigError, SearchError
 from ..util.files import check_replaceable, check_run_folder
 from .app import (
@@ -89,7 +89,7 @@ def search(
         print(f"nasnet-zoo: stopped; `nasnet-zoo search {folder}` continues from here", file=sys.stderr)
         sys.exit(130)
     if as_json:
-        print_json(json.loads((folder / "best.json").read_text(encoding="utf-8")))
+        print_json(read_json(folder / "best.json", "best cell"))
         return
     best = result.best
     console.print(f"best of {result.children:,} children: child {best.child}, reward {best.reward:.4f}", soft_wrap=True)

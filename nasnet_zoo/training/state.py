@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..arch.checks import parse_dataclass
+from ..arch.checks import parse_dataclass, parse_json
 from ..arch.config import NetworkConfig
 from ..errors import CheckpointError, TrainingError, ZooError
 from ..networks.network import Network
@@ -124,7 +124,7 @@ class TrainingState:
             return
         try:
             with safe_open(self.path, "pt") as file:
-                record = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
+                record = {key: parse_json(value) for key, value in (file.metadata() or {}).items() if key != "format"}
             tensors = load_file(self.path)
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"{self.path} is damaged ({error}): delete it to start over") from error
@@ -169,7 +169,10 @@ class TrainingState:
     def _take(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         names = {"epoch", "epochs", "loss"}
         self.history = [Epoch(**{key: epoch[key] for key in names}) for epoch in record["history"]]
-        self._steps, self._total = record.get("steps", 0), record.get("total", 0.0)
+        self._steps, self._total = record.get("steps", 0), float(record.get("total", 0.0))
+        counts = [self._steps, *(count for epoch in self.history for count in (epoch.epoch, epoch.epochs))]
+        if any(type(n) is not int or n < 0 for n in counts) or any(type(e.loss) is not float for e in self.history):
+            raise ValueError("its history is not one of numbers")
         weights = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         self.network.load_state_dict(weights)
         for name, values in record.get("optimizer", {}).items():

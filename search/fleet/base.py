@@ -33,7 +33,8 @@ class FleetSettings:
 class Fleet(ABC):
     """Workers that run tasks. Used as a context manager, which starts and stops them.
 
-    `capacity` is how many unfinished tasks it can hold; it may change while the fleet runs. Every submitted task gives
+    `capacity` is how many tasks it can run at a time; it may change while the fleet runs. A task that is submitted when
+    no worker is free, because all are busy or start or have just died, waits for one. Every submitted task gives
     exactly one result, in any order; if its worker goes away, the result has the status "lost".
     """
 

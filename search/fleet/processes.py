@@ -5,6 +5,8 @@ import os
 import sys
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -36,6 +38,7 @@ class ProcessFleet(Fleet):
     def __init__(self, child: Child, devices: list[str], threads: int) -> None:
         self.child, self.devices, self.threads = child, devices, threads
         self.workers: list[_Worker] = []
+        self.waiting: deque[Task] = deque()  # submitted, but given to no worker yet
         self.deaths = 0  # since the last result
 
     @property
@@ -58,17 +61,22 @@ class ProcessFleet(Fleet):
         return _Worker(process, ours, held, device)
 
     def submit(self, task: Task) -> None:
-        worker = next(worker for worker in self.workers if worker.task is None)
-        worker.task, worker.since = task, time.monotonic()
-        try:
-            worker.connection.send(task)
-        except OSError:
-            pass  # it has died; next_done reports the task lost
+        self.waiting.append(task)
+        self._deal()
+
+    def _deal(self) -> None:
+        """Gives the waiting tasks to the workers that have none."""
+        for worker in self.workers:
+            if self.waiting and worker.task is None:
+                worker.task, worker.since = self.waiting.popleft(), time.monotonic()
+                with suppress(OSError):  # it has died; next_done reports the task lost
+                    worker.connection.send(worker.task)
 
     def next_done(self, timeout: float) -> list[Result]:
         end = time.monotonic() + timeout
         while True:
             results = [result for index in range(len(self.workers)) for result in self._look(index)]
+            self._deal()
             if results or time.monotonic() >= end:
                 return results
             watched = [x for worker in self.workers for x in (worker.connection, worker.process.sentinel)]
@@ -128,6 +136,7 @@ class ProcessFleet(Fleet):
             worker.connection.close()
             worker.lifeline.close()
         self.workers = []
+        self.waiting.clear()
 
 
 def _work(connection: Connection, lifeline: Connection, child: Child, device: str, threads: int) -> None:

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,6 +65,7 @@ class RayFleet(Fleet):
         self.child, self.settings = child, settings
         self.resource = {(): None, ("cuda",): "GPU", ("cpu",): "CPU"}[settings.devices]
         self.workers: list[_Worker] = []
+        self.waiting: deque[Task] = deque()  # submitted, but given to no worker yet
         self.nodes: dict[str, dict[str, Any]] = {}  # those alive, by id, as ray.nodes describes them
         self.deaths: Counter[str] = Counter()  # by node, since its last result
         self.left_out: set[str] = set()
@@ -147,9 +148,15 @@ class RayFleet(Fleet):
         return _Worker(actor, node, actor.prepare.remote(self.child_reference, device, threads))
 
     def submit(self, task: Task) -> None:
-        worker = next(worker for worker in self.workers if worker.prepared and worker.task is None)
-        worker.task, worker.since = task, time.monotonic()
-        worker.pending = worker.actor.run.remote(task)
+        self.waiting.append(task)
+        self._deal()
+
+    def _deal(self) -> None:
+        """Gives the waiting tasks to the workers that are prepared and have none."""
+        for worker in self.workers:
+            if self.waiting and worker.prepared and worker.task is None:
+                worker.task, worker.since = self.waiting.popleft(), time.monotonic()
+                worker.pending = worker.actor.run.remote(worker.task)
 
     def next_done(self, timeout: float) -> list[Result]:
         end = time.monotonic() + timeout
@@ -158,6 +165,7 @@ class RayFleet(Fleet):
             results = self._look(min(max(end - time.monotonic(), 0), 1.0))
             if time.monotonic() >= self.next_look:
                 results += self._follow_cluster()
+            self._deal()
             self._say_if_idle()
             if results or self.capacity > before or time.monotonic() >= end:
                 return results
@@ -238,6 +246,7 @@ class RayFleet(Fleet):
     def close(self) -> None:
         for worker in list(self.workers):
             self._end(worker)
+        self.waiting.clear()
         if self.connected:
             ray.shutdown()
             self.connected = False

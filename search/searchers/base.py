@@ -35,7 +35,8 @@ class Observation:
 
 
 class Searcher(Protocol):
-    """`batch` is how many observations it gets at a time."""
+    """`batch` is how many observations it gets at a time. If it cannot learn without some of the notes, `numbers` names
+    those that are floats: they are checked when a search is resumed."""
 
     batch: int
 
@@ -49,7 +50,9 @@ class Searcher(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Everything that later proposals depend on: tensors, and values that fit into JSON."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned. A state may come from a damaged file: raises an exception of any type
+        for one with which it could not go on."""
 
 
 def stage_note(stage: int) -> dict[str, int]:
@@ -67,3 +70,10 @@ def set_rng_state(rng: random.Random, state: list[Any]) -> None:
     """Restores what `rng_state` returned."""
     version, words, gauss = state
     rng.setstate((version, tuple(words), gauss))
+
+
+def checked_count(value: Any) -> int:
+    """How often something happened, from a saved state; raises ValueError if that cannot be."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{str(value)[:60]} is no number of proposals")
+    return value

@@ -1,6 +1,7 @@
 """The controller of the NASNet search: an LSTM that samples one decision after another, trained by PPO or REINFORCE
 (NASNet paper, appendix A.3; Zoph & Le 2016, section 3.2)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from ..spaces.base import Space
-from .base import Observation, Proposal, stage_note
+from .base import Observation, Proposal, checked_count, stage_note
 from .policy import make_policy, padded
 from .settings import ControllerSettings
 
@@ -33,6 +34,8 @@ class Controller:
     The proposal keeps its log-probability under the policy that proposed it: when the result arrives, the policy has
     changed, and PPO's ratio is to the policy that acted.
     """
+
+    numbers = ("log_probability",)
 
     def __init__(self, space: Space, settings: ControllerSettings, seed: int, ppo: bool = True) -> None:
         self.space, self.settings, self.batch, self.ppo = space, settings, settings.batch, ppo
@@ -115,13 +118,29 @@ class Controller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["rng"])
         self.baseline = state["baseline"]
+        if self.baseline is not None and not (type(self.baseline) is float and math.isfinite(self.baseline)):
+            raise ValueError("its baseline is no number")
         # Missing in the first version's states, whose spaces had neither stages nor changing decisions, as is "left".
-        self.proposed = state.get("proposed", 0)
+        self.proposed = checked_count(state.get("proposed", 0))
         self.left = [Proposal(tuple(tokens), notes) for tokens, notes in state.get("left", ())]
         self.policy.rows = {name: row for row, name in enumerate(state.get("decisions", self.policy.rows))}
+        if not all(isinstance(name, str) for name in self.policy.rows):
+            raise ValueError("its decisions are not names")
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items():
-            parameter.data = state[f"policy.{name}"].clone()  # of the size to which it had grown
+            parameter.data = _kept(state, f"policy.{name}")  # of the size to which it had grown
             if f"adam.step.{name}" in state:
-                moments = {key: state[f"adam.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+                moments = {key: _kept(state, f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+                for key, shape in (("step", ()), ("exp_avg", parameter.shape), ("exp_avg_sq", parameter.shape)):
+                    if len(moments[key].shape) != len(shape) or any(a > b for a, b in zip(moments[key].shape, shape)):
+                        raise ValueError(f"adam.{key}.{name} is of the shape {tuple(moments[key].shape)}")
                 self.optimizer.state[parameter] = moments
+        self.policy.check()
+
+
+def _kept(state: dict[str, Any], key: str) -> torch.Tensor:
+    """A copy of a tensor of a saved state; raises ValueError if it is not of finite numbers."""
+    tensor: torch.Tensor = state[key]
+    if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+        raise ValueError(f"{key} is of {tensor.dtype}, or not of finite numbers")
+    return tensor.clone()

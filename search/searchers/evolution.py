@@ -1,5 +1,6 @@
 """Regularized evolution (Real et al. 2018)."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 from nasnet_zoo.errors import ConfigError
 
 from ..spaces.base import Choice, Decision, Space, Tokens
-from .base import Observation, Proposal, rng_state, set_rng_state, stage_note
+from .base import Observation, Proposal, checked_count, rng_state, set_rng_state, stage_note
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,8 @@ class Evolution:
         self.population = [
             Observation(Proposal(tuple(tokens), *notes), reward) for tokens, reward, *notes in state["population"]
         ]
-        self.proposed = state["proposed"]
+        for member in self.population:
+            self.space.along(member.proposal.tokens, member.proposal.stage)
+            if not abs(member.reward) < math.inf:
+                raise ValueError(f"{member.reward} is no reward")
+        self.proposed = checked_count(state["proposed"])

@@ -53,6 +53,16 @@ class Policy(nn.Module):
                 parameter.uniform_(-initial, initial, generator=generator)
             self.bias.zero_()  # nothing is preferred at the start
 
+    def check(self) -> None:
+        """Raises ValueError if parameters that were put in from outside do not fit together."""
+        (rows, widest, _), hidden = self.embedding.shape, self.lstm.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        shapes |= {"embedding": (rows, widest, hidden), "weight": (rows, hidden, widest), "bias": (rows, 1, widest)}
+        shapes |= {"start": (hidden,), "lstm.weight_ih_l0": (4 * hidden, hidden), "lstm.bias_ih_l0": (4 * hidden,)}
+        shapes |= {"lstm.weight_hh_l0": (4 * hidden, hidden), "lstm.bias_hh_l0": (4 * hidden,)}
+        if rows < len(self.rows) or any(self.get_parameter(name).shape != shape for name, shape in shapes.items()):
+            raise ValueError("the parameters do not fit together")
+
     @torch.no_grad()
     def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[float]]:
         """One sequence for each of the stages, and its log-probability; raises ConfigError if a sequence never ends."""
@@ -190,6 +200,11 @@ class FixedPolicy(Policy):
         choices = torch.tensor([[decision.choices] for decision in space.decisions])
         impossible = torch.arange(self.weight.shape[2]) >= choices
         self.register_buffer("impossible", impossible.unsqueeze(1), persistent=False)
+
+    def check(self) -> None:
+        super().check()
+        if self.bias.shape != self.impossible.shape:
+            raise ValueError("the parameters are those of other decisions")
 
     @torch.no_grad()
     def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[float]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..spaces.base import Space
-from .base import Observation, Proposal, rng_state, set_rng_state
+from .base import Observation, Proposal, checked_count, rng_state, set_rng_state
 
 
 class RandomSearch:
@@ -33,4 +33,5 @@ class RandomSearch:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         set_rng_state(self.rng, state["rng"])
-        self.proposed = state.get("proposed", 0)  # the first version's states have none: its spaces had no stages
+        # The first version's states have none: its spaces had no stages.
+        self.proposed = checked_count(state.get("proposed", 0))

@@ -120,12 +120,15 @@ class Space(ABC):
             decision = self.following(tokens[:place], stage)
             if decision is None:
                 raise ConfigError(f"{self.name}: {len(tokens)} tokens; a sequence with the first {place} ends there")
-            if type(token) is not int or not 0 <= token < decision.outcomes:
-                raise ConfigError(f"{self.name}: {decision.name} is {token!r}, not one of 0 to {decision.outcomes - 1}")
+            self._check_token(token, decision)
             decisions.append(decision)
         if (missing := self.following(tokens, stage)) is not None:
             raise ConfigError(f"{self.name}: {len(tokens)} tokens; {missing.name} is to be decided after them")
         return tuple(decisions)
+
+    def _check_token(self, token: Any, decision: Decision) -> None:
+        if type(token) is not int or not 0 <= token < decision.outcomes:
+            raise ConfigError(f"{self.name}: {decision.name} is {token!r}, not one of 0 to {decision.outcomes - 1}")
 
     def check(self, tokens: Sequence[int]) -> Tokens:
         """The tokens; raises ConfigError if they are not a sequence of this space at any stage."""
@@ -167,7 +170,9 @@ class FixedSpace(Space):
     def along(self, tokens: Sequence[int], stage: int = 0) -> tuple[Decision, ...]:
         if len(tokens) != len(self.decisions):
             raise ConfigError(f"{self.name}: {len(tokens)} tokens; this space takes {len(self.decisions)}")
-        return super().along(tokens, stage)
+        for token, decision in zip(tokens, self.decisions):
+            self._check_token(token, decision)
+        return self.decisions
 
 
 def check_selection(space: str, what: str, chosen: tuple[str, ...], known: Iterable[str]) -> None:

@@ -213,7 +213,7 @@ def damages():
     for key in ABOUT.to_props():
         if key not in optional:
             yield key, None
-        for value in ("{", '{"a": 1}', "[[[1]]]", "-1.5", "[" * 5000):
+        for value in ("{", '{"a": 1}', "[[[1]]]", "-1.5", "[" * 5000, "[" * 200 + "]" * 200):
             text = key[len(PREFIX) :] in ("name", "precision", "license", "source", "weights_sha256", "data_sha256")
             if not text and (key, value) != (PREFIX + "config", '{"a": 1}'):
                 yield key, value
@@ -279,6 +279,7 @@ def test_a_graph_that_is_not_the_one_its_report_describes(copied, tiny, tmp_path
     (copied / MODEL).write_bytes((tmp_path / "other" / MODEL).read_bytes())
     with pytest.raises(ExportError, match=f"{MODEL} is not the graph that {REPORT} beside it describes"):
         Session(copied)
-    (copied / REPORT).write_text("{}")
-    with pytest.raises(ExportError, match=f"{REPORT} is damaged"):
-        Session(copied)
+    for text in ("{}", "[]", "[" * 500 + "]" * 500, "[" * 100_000, '{"model_sha256": ' + "9" * 5000 + "}"):
+        (copied / REPORT).write_text(text)
+        with pytest.raises(ExportError, match=f"{REPORT} is damaged"):
+            find_export(copied)

@@ -345,7 +345,7 @@ def test_dark_mode_is_dark_in_the_drawings_too(browser, tmp_path):
 def request(address, target):
     """The status, headers and body of a GET whose target is sent as it is, without a client's tidying."""
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=300)
     with closing(connection):
         connection.putrequest("GET", target)
         connection.endheaders()

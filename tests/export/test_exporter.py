@@ -270,7 +270,7 @@ for precision in ("fp32", "fp16", "int8"):
 """
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, tmp_path, *IMAGES]
-    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=600)
     for precision in PRECISIONS:
         expected = (exports[precision][1] / MODEL).read_bytes()
         assert (tmp_path / precision / MODEL).read_bytes() == expected, precision

@@ -180,7 +180,7 @@ assert "torch" not in sys.modules
 """
     environment = {**os.environ, "HF_ENDPOINT": server.url(""), "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", code, REPO, IMAGE]
-    subprocess.run(command, check=True, capture_output=True, timeout=120, env=environment)
+    subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment)
     assert len(server.requests) >= 3
 
 

@@ -229,7 +229,7 @@ heavy = {"torch", "torchvision", "scipy", "matplotlib", "tensorboard"} & set(sys
 assert not heavy, heavy
 """
     command = [sys.executable, "-c", code, folder / "image", IMAGES[2]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout, done.stderr) == (0, "cat\n", "")
 
 
@@ -310,7 +310,7 @@ assert np.array_equal(session.run(small), before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and RLIMIT_AS")
 def test_a_batch_larger_than_memory_is_one_sentence(folder):
     command = [sys.executable, "-c", MEMORY, folder / "image"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 3 and all("needs more memory than" in line and "a smaller one" in line for line in lines)
@@ -528,7 +528,7 @@ def test_threads_that_see_a_provider_die_leave_it_once(folder, session, capfd, d
 
     def together(array):
         if dying.provider == "cuda":
-            barrier.wait(10)
+            barrier.wait(300)
         return run(array)
 
     dying._run = together

@@ -11,7 +11,7 @@ from itertools import count
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"]
-PATIENCE = 60  # seconds; the machine may be busy
+PATIENCE = 300  # seconds; the machine may be busy
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " ")}
 
 

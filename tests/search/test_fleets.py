@@ -19,6 +19,7 @@ from nasnet_zoo.search.fleet.table import make_fleet
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 KINDS = ["inline", "processes", "ray"]
+PATIENCE = 300  # seconds, after which something hangs: far more than anything here takes on a busy machine
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
@@ -64,13 +65,14 @@ def fleet(kind, folder):
         yield fleet
 
 
-def gather(fleet: Fleet, words: list[str], seconds: float | None = None, patience: float = 60) -> list[Result]:
-    """The results of the words, in their order; given to the fleet as the driver does, within its capacity."""
-    waiting = [Task(child, word, seed=7, seconds=seconds) for child, word in enumerate(words)]
+def gather(fleet: Fleet, words: list[str], seconds: dict[str, float] = {}) -> list[Result]:  # noqa: B006
+    """The results of the words, in their order; given to the fleet as the driver does, within its capacity. `seconds`
+    limits the time of some of the words."""
+    waiting = [Task(child, word, seed=7, seconds=seconds.get(word)) for child, word in enumerate(words)]
     results: dict[int, Result] = {}
-    running, end = 0, time.monotonic() + patience
+    running, end = 0, time.monotonic() + PATIENCE
     while len(results) < len(words):
-        assert time.monotonic() < end, f"only {results} after {patience} s"
+        assert time.monotonic() < end, f"only {results} after {PATIENCE} s"
         while waiting and running < fleet.capacity:
             fleet.submit(waiting.pop(0))
             running += 1
@@ -81,10 +83,10 @@ def gather(fleet: Fleet, words: list[str], seconds: float | None = None, patienc
     return [results[child] for child in range(len(words))]
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition) -> None:
+    end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, f"still not so after {seconds} s"
+        assert time.monotonic() < end, f"still not so after {PATIENCE} s"
         time.sleep(0.05)
 
 
@@ -104,10 +106,12 @@ def running(pid: int) -> bool:
 
 def test_results(fleet):
     words = [f"cell {i}" for i in range(9)]
+    start = time.monotonic()
     results = gather(fleet, words)
+    elapsed = time.monotonic() - start
     assert [result.status for result in results] == ["done"] * 9
     assert [result.metrics for result in results] == [{"accuracy": toy_accuracy(word, 7)} for word in words]
-    assert all(result.worker.endswith(":cpu") and result.seconds < 2 for result in results)
+    assert all(result.worker.endswith(":cpu") and 0 <= result.seconds < elapsed for result in results)
 
 
 def test_failures_are_told_apart(fleet):
@@ -167,6 +171,21 @@ def test_inline_has_one_worker_and_says_so(settings):
 
 
 @posix
+def test_what_is_submitted_while_workers_die_and_start_waits_for_one(kind, fleet, folder):
+    """More tasks at once than there are workers, all of which have just been killed."""
+    if kind != "inline":
+        for pid in alive(folder):
+            os.kill(pid, signal.SIGKILL)
+    for child in range(5):
+        fleet.submit(Task(child, f"cell {child}", 7))
+    results: list[Result] = []
+    wait_for(lambda: results.extend(fleet.next_done(0.5)) or len(results) >= 5)
+    assert sorted(result.child for result in results) == list(range(5))
+    assert {result.status for result in results} <= {"done", "lost"}
+    assert sum(result.status == "lost" for result in results) <= 2  # those that dead workers were given
+
+
+@posix
 def test_workers_killed_from_outside(kind, fleet, folder):
     if kind == "inline":
         pytest.skip("its worker is the driver")
@@ -186,9 +205,9 @@ def test_a_hung_task_times_out(kind, fleet, monkeypatch):
     if kind == "inline":
         pytest.skip("its worker is the driver")
     monkeypatch.setattr(base, "GRACE_SECONDS", 1.0)
-    results = gather(fleet, ["sleep long", "a"], seconds=0.2)
+    results = gather(fleet, ["sleep long", "a"], seconds={"sleep long": 0.2})
     assert [result.status for result in results] == ["timeout", "done"]
-    assert results[0].message == "it hung and was killed" and 1.3 < results[0].seconds < 20
+    assert results[0].message == "it hung and was killed" and 1.3 < results[0].seconds < 600  # it would sleep for 600
 
 
 def test_the_users_errors_come_through(kind, tmp_path):
@@ -242,7 +261,7 @@ def test_workers_die_with_their_driver(kind, tmp_path):
     finally:
         driver.kill()
         driver.wait()
-    wait_for(lambda: not alive(tmp_path), 10)
+    wait_for(lambda: not alive(tmp_path))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import torch
 
 from nasnet_zoo import create, load
 from nasnet_zoo.arch.cells import CellScale
+from nasnet_zoo.arch.checks import MAX_JSON_DEPTH, parse_json
 from nasnet_zoo.arch.config import NetworkConfig, read_config
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import DARTS_V2, GENOTYPES, NASNET_A
@@ -259,6 +260,23 @@ def test_nesting_that_json_can_read_is_refused_in_every_field(tmp_path, field, d
     path.write_text(text.replace('"@"', "[" * depth + "]" * depth))
     with pytest.raises(ZooError, match=r"config\.json"):
         read_config(path)
+
+
+def test_json_is_as_deep_as_is_allowed_whatever_python_allows():
+    assert parse_json("[" * MAX_JSON_DEPTH + "]" * MAX_JSON_DEPTH)
+    assert parse_json("[" + "[]," * 1000 + "[]]") == [[]] * 1001  # side by side is not deep
+    text = {"a": "[" * 1000, 'b"{': ["\\", '\\"' + "{" * 1000]}  # nor is what stands in a string
+    assert parse_json(json.dumps(text)) == text
+    for depth in (MAX_JSON_DEPTH + 1, 300, 900, 5_000, 100_000):
+        for left, right in (("[", "]"), ('{"a":', "}"), ('{"\\"]": [', "]}"), ("[", "")):
+            with pytest.raises(ValueError, match="nested more than 100 levels deep"):
+                parse_json(left * depth + "1" + right * depth)
+
+
+@pytest.mark.parametrize("value", [b"{}", None, 3, "", "[1", '"' + "[" * 1000, "1" * 5000, '"a" "b"'])
+def test_what_is_no_json_is_a_value_error(value):
+    with pytest.raises(ValueError):
+        parse_json(value)
 
 
 def test_missing_file(tmp_path):

@@ -2,6 +2,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from itertools import combinations, pairwise
 
@@ -10,8 +11,8 @@ import pytest
 from PIL import Image
 
 from nasnet_zoo.arch.draw.cells import _Layout, draw_genotype, op_label
-from nasnet_zoo.arch.draw.layout import GAP, Layered
-from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
+from nasnet_zoo.arch.draw.layout import CROSSING, GAP, Layered
+from nasnet_zoo.arch.genotype import MAX_BLOCKS, Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.ops import COMBINES, OPS
 from nasnet_zoo.errors import ZooError
@@ -123,6 +124,30 @@ def test_any_graph_is_laid_out():
     for row in layout.rows:
         assert all(layout.x[right] - layout.x[left] > 10 + GAP - 1e-6 for left, right in pairwise(row))
     assert layout.left == min(layout.x.values()) - 5 and layout.right == max(layout.x.values()) + 5
+
+
+def chained(blocks: int) -> Cell:
+    """Every block reads the one before it, and the output reads all: the most lines that pass by other blocks."""
+    return Cell(
+        tuple(Block(Edge(i % 2, "identity"), Edge(1 + i, "identity")) for i in range(blocks)),
+        tuple(range(2, 2 + blocks)),
+    )
+
+
+@pytest.mark.parametrize("cell", [chained(12), *(random_cell(2, 16, seed) for seed in range(3))])
+def test_the_cost_of_a_layout_counts_every_crossing(cell):
+    layout = _Layout(cell)
+    x, length, crossings = layout.x, sum(abs(layout.x[low] - layout.x[high]) for low, high in layout.links), 0
+    for (a, b), (c, d) in combinations(layout.links, 2):
+        crossings += a[1] == c[1] and (x[a] - x[c]) * (x[b] - x[d]) < 0
+    assert crossings > 0 and layout._cost() == CROSSING * crossings + length
+
+
+def test_the_largest_cell_is_laid_out_at_once():
+    """It took half a minute while every line was compared with every other one."""
+    start = time.process_time()  # which other programs on the machine do not lengthen
+    layout = _Layout(chained(MAX_BLOCKS))
+    assert len(layout.links) > 2000 and time.process_time() - start < 4
 
 
 def test_every_op_has_a_short_label_of_its_own():

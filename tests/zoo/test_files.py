@@ -5,7 +5,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -236,12 +235,13 @@ def test_a_lock_times_out_with_one_sentence(tmp_path):
 
 def test_a_lock_says_that_it_waits(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.1)
-    held = threading.Event()
+    held, said = threading.Event(), threading.Event()
+    monkeypatch.setattr(files, "print", lambda *text, **options: (print(*text, **options), said.set()), raising=False)
 
     def other():
         with locked(tmp_path / "a"):
             held.set()
-            time.sleep(0.4)
+            said.wait(300)
 
     thread = threading.Thread(target=other)
     thread.start()

@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import json
 import os
@@ -229,6 +230,29 @@ def test_hash_classes_of_larger_random_cells():
         cells += [base, renumbered(base, rng)]
     classes = {(hash_of(c), brute_force_form(c)) for c in cells}
     assert len(classes) == len({h for h, _ in classes}) == len({f for _, f in classes}) > 20
+
+
+def alike(chains: int) -> Cell:
+    """As many blocks as are allowed, in equal chains side by side: every chain could be numbered first."""
+    below = [0] * chains + [*range(2, 2 + MAX_BLOCKS - chains)]
+    blocks = [Block(Edge(state, "identity"), Edge(0, "identity")) for state in below]
+    return Cell(tuple(blocks), tuple(range(2 + MAX_BLOCKS - chains, 2 + MAX_BLOCKS)))
+
+
+def ring() -> Cell:
+    """Equal blocks, each read by two neighbours in a ring: none differs from the others."""
+    half = MAX_BLOCKS // 2
+    leaves = [Block(Edge(0, "identity"), Edge(0, "identity"))] * half
+    joins = [Block(Edge(2 + i, "identity"), Edge(2 + (i + 1) % half, "identity")) for i in range(half)]
+    return Cell((*leaves, *joins), tuple(range(2 + half, 2 + 2 * half)))
+
+
+@pytest.mark.parametrize("cell", [*map(alike, (2, 4, 8, 16, 32, MAX_BLOCKS)), ring()])
+def test_the_hash_of_blocks_that_are_all_alike_takes_a_limited_number_of_steps(cell, monkeypatch):
+    steps = []
+    monkeypatch.setattr(hashlib, "sha256", lambda text, real=hashlib.sha256: steps.append(text) or real(text))
+    assert len(hash_of(cell)) == 16
+    assert len(steps) < 600 * MAX_BLOCKS  # less than a second; there are up to 64! orders
 
 
 # What is refused

@@ -250,6 +250,12 @@ def test_how_steps_are_computed_may_change(tmp_path, every_step, whole):
         (lambda record: dict(training=_with_field(record)), "does not know .*magic.*use the one that wrote it"),
         (lambda record: dict(training={"recipe": {}}), "holds no training of ours"),
         (lambda record: dict(history=[{"epoch": 1}]), "is damaged"),
+        (lambda record: dict(history=[{"epoch": 1, "epochs": 2, "loss": "low"}]), "is damaged"),
+        (lambda record: dict(history=[{"epoch": -1, "epochs": 2, "loss": 0.5}]), "is damaged"),
+        (lambda record: dict(steps="many"), "is damaged"),
+        (lambda record: dict(total=[]), "is damaged"),
+        (lambda record: dict(history=nested(101)), "is damaged .*nested more than 100 levels deep"),
+        (lambda record: dict(history=nested(900)), "is damaged .*nested more than 100 levels deep"),
     ],
 )
 def test_a_state_of_another_version_is_left_alone(tmp_path, change, said):
@@ -260,6 +266,14 @@ def test_a_state_of_another_version_is_left_alone(tmp_path, change, said):
         run(start(), tmp_path)
     assert "\n" not in str(error.value)
     assert (tmp_path / STATE).read_bytes() == before
+
+
+def nested(depth):
+    """Lists in lists, not so many that json.dumps refuses them."""
+    value = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
 
 
 def _with_field(record):

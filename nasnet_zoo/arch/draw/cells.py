@@ -212,7 +212,8 @@ def _line(axes: Axes, x0: float, y0: float, x1: float, y1: float, colour: str, a
     middle = (y0 + y1) / 2
     curve = Curve([(x0, y0), (x0, middle), (x1, middle), (x1, y1)], [Curve.MOVETO] + [Curve.CURVE4] * 3)
     style = {"facecolor": "none", "edgecolor": _fade(colour, alpha), "linewidth": 1.0, "capstyle": "round"}
-    axes.add_patch(PathPatch(curve, zorder=alpha, **style))  # the pale ones below the others
+    # The pale ones below the others. add_patch would take twice as long, to find limits that the axes have already.
+    axes.add_artist(PathPatch(curve, zorder=alpha, **style))
 
 
 def _box(
@@ -221,7 +222,7 @@ def _box(
     """A rounded box around (x, y) with a label in it."""
     shape, corner = f"round,pad=0,rounding_size={radius}", (x - size[0] / 2, y - size[1] / 2)
     face, edge = _fade(fill, alpha), _fade(INK, alpha)
-    axes.add_patch(FancyBboxPatch(corner, *size, shape, linewidth=0.8, zorder=2, facecolor=face, edgecolor=edge))
+    axes.add_artist(FancyBboxPatch(corner, *size, shape, linewidth=0.8, zorder=2, facecolor=face, edgecolor=edge))
     _text(axes, x, y, label, color="white" if fill == INK else _fade(INK, alpha))
 
 

@@ -2,8 +2,9 @@
 which row, and where. It knows lengths and no looks."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
+import numpy as np
 from scipy.optimize import isotonic_regression
 
 Node = tuple[int, int]  # (thing, row): where a thing stands, passes by, or leaves at the top
@@ -102,7 +103,8 @@ class Layered:
         """Crossings first, then how far the lines run sideways."""
         length = sum(abs(self.x[low] - self.x[high]) for low, high in self.links)
         crossings = 0
-        for i, (a, b) in enumerate(self.links):
-            for c, d in self.links[:i]:
-                crossings += a[1] == c[1] and (self.x[a] - self.x[c]) * (self.x[b] - self.x[d]) < 0
+        for _, links in groupby(self.links, lambda link: link[0][1]):  # only lines between the same two rows can cross
+            low, high = np.array([[self.x[low], self.x[high]] for low, high in links]).T
+            # Two lines cross if one is left of the other below and right of it above.
+            crossings += int(((low[:, None] < low) & (high[:, None] > high)).sum())
         return CROSSING * crossings + length
