@@ -122,7 +122,7 @@ def test_a_download_that_is_always_cut_fails(server, target):
 
 def test_a_server_that_stalls_fails(server, target, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", httpx2.Timeout(0.2))
-    server.fault("/a.bin", stall=5)
+    server.fault("/a.bin", stall=300)
     assert "timed out" in refused(server, target)
 
 
