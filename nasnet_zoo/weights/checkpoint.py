@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..arch.config import NetworkConfig, read_config
 from ..data.labels import with_classes
 from ..errors import CheckpointError, ConfigError
+from ..lookup import CONFIG, WEIGHTS
 from ..networks.build import build, check_size
 from ..networks.network import ImageNetwork, Network
 from ..networks.plain import plain, without_counters
@@ -30,7 +31,6 @@ from ..util.arguments import checked
 from ..util.environment import check_device
 from ..util.files import atomic_folder, sha256_file
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
 OWN = (CONFIG, WEIGHTS, *PUBLISHED)  # what a folder that is replaced may hold
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the dtypes that weights may have
