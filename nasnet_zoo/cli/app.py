@@ -91,18 +91,14 @@ def chosen_device(device: str | None) -> str:
     return device
 
 
-def loaded(model: str, device: str | None):
-    from ..weights.loading import load
-
-    return load(model, device=chosen_device(device))
-
-
 def classifier(model: str, device: str | None):
     """The network that a user named, or the session of an exported graph: both have `predict` and `labels`."""
     from ..lookup import identify
 
     if identify(model).form != "export":
-        return loaded(model, device)
+        from ..weights.loading import load
+
+        return load(model, device=chosen_device(device))
     from nasnet_zoo.export import Session
 
     return Session(model, None if device is None else [device.partition(":")[0]])
