@@ -22,7 +22,7 @@ $(DEV): $(INSTALLED)
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/nasnet-zoo predict tests/images/*.png
+	$(BIN)/nasnet-zoo predict nasnet_zoo/assets/cifar10-examples
 
 test: $(DEV)
 	$(BIN)/python -m pytest -n auto

@@ -15,6 +15,7 @@ import numpy as np
 from common import write
 
 import nasnet_zoo
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.export import to_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def output(python: Path | str, code: str, *arguments: object, cwd: Path) -> obje
 
 def main() -> None:
     network = nasnet_zoo.load("nasnet-a-cifar-small")
-    images = sorted((ROOT / "tests" / "images").glob("*.png"))
+    images = example_pictures("cifar10")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind, options in KINDS.items():

@@ -1,6 +1,7 @@
 """What a user names: finds out what it is, and reads of it what a command needs. Imports no torch."""
 
 import dataclasses
+import difflib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,8 @@ class Named:
     def refused(self, problem: str, error: type[ZooError] = ConfigError) -> ZooError:
         """The error for something that exists but cannot serve: what it is, why not, and what can take it."""
         title, advice = FORMS[self.form]
+        if self.form == "repo":  # nobody has asked the Hub, and what was meant is more probably a folder
+            return error(f"there is no file or folder {self.what} ({self.what} would be {title}), {problem}")
         return error(f"{self.what} is {title}, {problem}: {advice.format(what=self.what)}")
 
 
@@ -106,7 +109,10 @@ def identify(what: str | Path) -> Named:
     try:
         get_model(name if dot and not tag.isdigit() else what)  # raises, with the nearest names
     except UnknownModelError as error:
-        raise UnknownModelError(f"{error}; genotypes: {', '.join(GENOTYPES)}") from None
+        genotypes = {known.lower(): known for known in GENOTYPES}
+        near = difflib.get_close_matches(what.lower(), genotypes, n=3, cutoff=0.5)
+        also = f" Or the genotype {' or '.join(genotypes[known] for known in near)}?" if near else ""
+        raise UnknownModelError(f"{error}{also}") from None
     raise UnknownModelError(f"there is no model {what!r} in the zoo")
 
 

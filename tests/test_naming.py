@@ -3,19 +3,19 @@
 import json
 import shlex
 import shutil
-from pathlib import Path
 
 import pytest
 from toy_search import toy_run
 
 import nasnet_zoo
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ZooError
 from nasnet_zoo.export import Session, to_onnx
 from nasnet_zoo.lookup import FORMS, find_architecture, find_config, identify
 from nasnet_zoo.weights.loading import checkpoint_folder
 
 SHIPPED = "nasnet-a-cifar-small"
-PICTURE = Path(__file__).parent / "images" / "cat.png"
+PICTURE = example_pictures("cifar10")[2]
 TINY = dict(filters=4, stages=(1, 1, 1))
 
 
@@ -107,14 +107,17 @@ def test_the_commands_take_what_has_what_they_need(place, monkeypatch, tmp_path,
     assert can or f"{what} is {FORMS[form][0]}" in err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+RERANK = {"rerank": (None, ["transfer", "{}", "--rerank", "3", "--max-madds", "600M"])}
+
+
+@pytest.mark.parametrize("command", COMMANDS | RERANK)
 @pytest.mark.parametrize(
     "what", ["runs/none", "none.json", "runs/none.json", "runs/none.h5", "./none", "nasnet-b-mobile", "nasnet-a-mobil"]
 )
 def test_what_does_not_exist_is_said_to_not_exist(tmp_path, monkeypatch, run, command, what):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    code, _, err = run(*(argument.format(what, out=tmp_path) for argument in COMMANDS[command][1]))
+    code, _, err = run(*(argument.format(what, out=tmp_path) for argument in (COMMANDS | RERANK)[command][1]))
     expected = {"nasnet-b-mobile": "published only as figures", "nasnet-a-mobil": "did you mean nasnet-a-mobile"}
     assert code == 2 and expected.get(what, f"there is no file or folder {what}") in err
 
@@ -169,3 +172,13 @@ def test_bench_and_demo_take_a_graph_as_it_is(place, tmp_path, run):
     assert len(list((tmp_path / "site" / "cells").iterdir())) == 2
     code, _, err = run("demo", place / "graph", "--precision", "fp16")
     assert code == 2 and "is a graph already" in err
+
+
+@pytest.mark.parametrize(("what", "near"), [("darts", "Or the genotype P-DARTS or "), ("enas-mikro", "ENAS-micro")])
+def test_an_unknown_name_is_told_the_nearest_genotypes_and_no_others(what, near):
+    with pytest.raises(ZooError) as refused:
+        identify(what)
+    assert near in str(refused.value) and "AmoebaNet" not in str(refused.value)
+    with pytest.raises(ZooError) as refused:
+        identify("foo")
+    assert "genotype" not in str(refused.value)

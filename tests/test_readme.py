@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import nasnet_zoo
+from nasnet_zoo.data.labels import example_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ BLOCKS = re.findall(r"^```(console|sh|python)\n(.*?)^```$", TEXT, re.DOTALL | re
 def place(tmp_path_factory):
     """The user's folder: some pictures, and a checkpoint that another training wrote. And the command itself."""
     place = tmp_path_factory.mktemp("user")
-    photos = sorted((ROOT / "tests" / "images").glob("*.png"))
+    photos = example_pictures("cifar10")
     for path in photos:
         for folder in (place / "photos", place / "labelled" / path.stem):
             folder.mkdir(parents=True, exist_ok=True)

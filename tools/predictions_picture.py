@@ -4,7 +4,6 @@ python tools/predictions_picture.py [OUT]
 """
 
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import matplotlib
@@ -14,13 +13,14 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 import nasnet_zoo
+from nasnet_zoo.data.labels import example_pictures
 
 RIGHT, WRONG, QUIET = "#2274a8", "#c05a2b", "#d3dade"
 SHOWN = 3
 
 
 def main(out: Path) -> None:
-    photos = sorted((Path(str(files("nasnet_zoo"))) / "assets" / "cifar10-examples").glob("*.png"))
+    photos = example_pictures("cifar10")
     answers = nasnet_zoo.load("nasnet-a-cifar-small").predict(photos, k=SHOWN)
     figure = plt.figure(figsize=(12, 4.2), layout="constrained")
     grid = figure.add_gridspec(2, 8, width_ratios=[1, 1.5] * 4, wspace=0.08, hspace=0.12)

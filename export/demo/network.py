@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.data.images import ImageSource
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ConfigError
 
 from ..exporter import to_onnx
@@ -58,10 +58,5 @@ def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str 
             drawing = Path(temporary) / f"{part}.svg"
             kind.draw(config.architecture, drawing, only=part)
             drawings[f"{part} cell"] = drawing.read_text(encoding="utf-8")
-    build_site(out, found.model.read_bytes(), card, drawings, _shipped(config) if examples is None else examples)
-
-
-def _shipped(config: NetworkConfig) -> list[Path]:
-    """The package's own pictures of a network's classes."""
-    folder = Path(str(files("nasnet_zoo"))) / "assets" / f"{config.labels}-examples"
-    return sorted(folder.iterdir()) if isinstance(config.labels, str) and folder.is_dir() else []
+    shown = example_pictures(config.labels) if examples is None else examples
+    build_site(out, found.model.read_bytes(), card, drawings, shown)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from ..arch.config import NetworkConfig
 from ..errors import ConfigError
@@ -19,6 +20,14 @@ def label_set(name: str) -> tuple[str, ...]:
             f"unknown label set {name!r}; there are {', '.join(LABEL_SETS)}, or list the names themselves"
         )
     return _lines(f"{name}.txt")
+
+
+def example_pictures(labels: str | Sequence[str] | None) -> list[Path]:
+    """The pictures that ship with the package for a config's labels, each named after its class: eight for cifar10."""
+    if not isinstance(labels, str):
+        return []
+    folder = Path(str(files("nasnet_zoo"))) / "assets" / f"{labels}-examples"
+    return sorted(folder.glob("*.png"))
 
 
 def wnids(labels: Sequence[str]) -> tuple[str, ...] | None:

@@ -13,12 +13,13 @@ from random_networks import SAME, difference, pictures, random_network
 
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.preprocess import Preprocess
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ExportError, SessionError, ZooError
 from nasnet_zoo.export import Session, emit, to_onnx
 from nasnet_zoo.export.folder import DATA, MODEL, REPORT, find_export
 from nasnet_zoo.export.metadata import PREFIX, Metadata
 
-IMAGE = next((Path(__file__).parents[1] / "images").glob("*.png"))
+IMAGE = example_pictures("cifar10")[0]
 
 
 def sentence(error, call, *arguments, **options):

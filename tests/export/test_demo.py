@@ -10,7 +10,6 @@ import time
 import webbrowser
 from contextlib import closing, contextmanager, suppress
 from io import BytesIO
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,13 +20,14 @@ from PIL import Image
 import nasnet_zoo
 from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import prepare
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ConfigError, ImageError, ZooError
 from nasnet_zoo.export import to_onnx
 from nasnet_zoo.export.demo import build_site, serve
 from nasnet_zoo.export.demo.network import build_graph_demo
 from nasnet_zoo.export.demo.server import CONTENT_SECURITY_POLICY, SiteServer, _Handler, site_server
 
-IMAGES = Path(__file__).parents[1] / "images"
+IMAGES = example_pictures("cifar10")[0].parent
 CAPTION = "document.getElementById('seen-caption').textContent"
 CARD = {
     "name": "tiny",

@@ -10,12 +10,13 @@ import torch
 
 import nasnet_zoo
 from nasnet_zoo import cli
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.export import Session
 from nasnet_zoo.export.bench import Job, _begun, bench
 from nasnet_zoo.export.demo.network import build_demo
 
-IMAGES = Path(__file__).parents[1] / "images"
+IMAGES = example_pictures("cifar10")[0].parent
 SHIPPED = "nasnet-a-cifar-small"
 
 

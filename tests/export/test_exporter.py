@@ -20,6 +20,7 @@ from torch import nn
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ConfigError, ExportError, ImageError, ZooError
 from nasnet_zoo.export import Session, emit, exporter, to_onnx
 from nasnet_zoo.export import verify as verifying
@@ -27,7 +28,7 @@ from nasnet_zoo.export.folder import MODEL, REPORT, find_export
 from nasnet_zoo.export.graph import Conv, Linear
 from nasnet_zoo.export.metadata import PREFIX
 
-IMAGES = sorted((Path(__file__).parents[1] / "images").glob("*.png"))
+IMAGES = example_pictures("cifar10")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 

@@ -19,13 +19,14 @@ from loopback import Server
 from random_networks import random_network
 
 from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import DownloadError, ExportError, ZooError
 from nasnet_zoo.export import Session, emit, to_onnx
 from nasnet_zoo.export.folder import DATA, MODEL, REPORT, find_export
 from nasnet_zoo.export.metadata import PREFIX
 from nasnet_zoo.export.triton import write_triton
 
-IMAGE = next((Path(__file__).parents[1] / "images").glob("*.png"))
+IMAGE = example_pictures("cifar10")[0]
 REPO = "org/net"
 
 

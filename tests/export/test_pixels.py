@@ -1,7 +1,6 @@
 """Graphs that take pixels: the numbers of the prepared picture, and numpy's best classes."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ from random_networks import difference, plain_session, random_network
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import prepare
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.export import Session, to_onnx
 from nasnet_zoo.export.folder import MODEL, find_export
 
-IMAGES = sorted((Path(__file__).parents[1] / "images").glob("*.png"))
+IMAGES = example_pictures("cifar10")
 
 
 @pytest.fixture(autouse=True)

@@ -24,12 +24,13 @@ from random_networks import random_network
 
 import nasnet_zoo
 from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ConfigError, ExportError, ImageError, SessionError
 from nasnet_zoo.export import Session, providers, to_onnx
 from nasnet_zoo.export import session as session_module
 from nasnet_zoo.export.folder import MODEL
 
-IMAGES = sorted((Path(__file__).parents[1] / "images").glob("*.png"))
+IMAGES = example_pictures("cifar10")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 

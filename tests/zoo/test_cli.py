@@ -20,12 +20,13 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.cli import predict as cli
 from nasnet_zoo.data import cifar
 from nasnet_zoo.data.images import open_image
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.export import to_onnx
 from nasnet_zoo.networks.planned import PlannedNetwork
 from nasnet_zoo.registry import MODELS
 from nasnet_zoo.weights import checkpoint
 
-IMAGES = Path(__file__).parents[1] / "images"
+IMAGES = example_pictures("cifar10")[0].parent
 CAT = IMAGES / "cat.png"
 SHIPPED = Path(nasnet_zoo.__file__).parent / "assets" / cli.SHIPPED
 COMMANDS = ["list", "info", "draw", "predict", "eval", "convert", "train"]

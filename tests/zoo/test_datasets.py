@@ -9,10 +9,10 @@ import torchvision
 import nasnet_zoo
 from nasnet_zoo.data.cifar import CIFAR_FOLDER, cifar10_folder
 from nasnet_zoo.data.folders import labelled_folder
-from nasnet_zoo.data.labels import label_set, wnids
+from nasnet_zoo.data.labels import example_pictures, label_set, wnids
 from nasnet_zoo.errors import DataError
 
-IMAGES = Path(__file__).parents[1] / "images"
+IMAGES = example_pictures("cifar10")[0].parent
 
 
 @pytest.fixture(scope="module")

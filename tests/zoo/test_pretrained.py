@@ -43,6 +43,7 @@ from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.convert.keras_h5 import keras_tensors
 from nasnet_zoo.convert.names import keras_name, slim_sources, torch_name
 from nasnet_zoo.convert.tf_checkpoint import masked_crc32c
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import CheckpointError, ConfigError, ConversionError, DownloadError, UnknownModelError, ZooError
 from nasnet_zoo.models import KERAS_URL, SLIM_URL
 from nasnet_zoo.networks.build import build
@@ -53,7 +54,7 @@ from nasnet_zoo.weights import checkpoint, download, pretrained
 from nasnet_zoo.weights.checkpoint import read_weights
 from nasnet_zoo.weights.foreign import convert_file
 
-IMAGES = Path(__file__).parents[1] / "images"
+IMAGES = example_pictures("cifar10")[0].parent
 EMA = "/ExponentialMovingAverage"
 BACK = {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "dense": (1, 0), "vector": (0,)}  # from torch's axes to TF's
 NASNET_A = GENOTYPES["NASNet-A"]

@@ -1,15 +1,15 @@
 """Folders that a command must not write into are refused before anything is fetched, computed or written."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ZooError
 from nasnet_zoo.util.files import check_replaceable, check_run_folder
 from nasnet_zoo.weights import loading
 
-IMAGES = Path(__file__).parents[1] / "images"
+IMAGES = example_pictures("cifar10")[0].parent
 SMALL = "nasnet-a-cifar-small"
 
 

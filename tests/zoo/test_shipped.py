@@ -9,13 +9,14 @@ from family_card import card
 
 import nasnet_zoo
 from nasnet_zoo.data.cifar import cifar10_pictures
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.registry import MODELS
 from nasnet_zoo.training.evaluate import evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "nasnet-a-cifar-small"
 FOLDER = ROOT / "nasnet_zoo" / "assets" / NAME
-IMAGES = sorted((ROOT / "tests" / "images").glob("*.png"))
+IMAGES = example_pictures("cifar10")
 
 
 @pytest.fixture(scope="module")

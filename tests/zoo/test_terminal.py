@@ -16,12 +16,13 @@ from rich.console import Console
 
 import nasnet_zoo
 from nasnet_zoo.data.cifar import Pictures
+from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.training.recipe import RECIPES, Recipe
 from nasnet_zoo.util import progress
 from nasnet_zoo.util.progress import LINE_SECONDS, Progress, stages
 
 ROOT = Path(__file__).parents[2]
-CAT = ROOT / "tests" / "images" / "cat.png"
+CAT = example_pictures("cifar10")[2]
 
 
 def command(*arguments, **environment):
