@@ -98,4 +98,6 @@ def _shorter(command: str, data: str | None) -> str | None:
     words = command.split()[1]
     if words == "train" or data is None and "runs/" in command:
         return None
-    return f"{command} --data {data} --children 2 --set child.pictures=256" if words == "search" else command
+    if words == "search":
+        return f"{command} --data {data} --children 2 --set child.pictures=256"
+    return command.replace("--rerank 5", f"--rerank 2 --epochs 1 --data {data}")
