@@ -17,7 +17,7 @@ from .config import SearchConfig
 from .driver import Driver
 from .fleet.base import Fleet
 from .fleet.table import make_fleet
-from .folder import alone, open_journal, refuse_newer, write_config
+from .folder import REPORT, alone, open_journal, refuse_newer, write_config
 from .records import Record
 from .searchers.table import make_searcher
 from .watch import EventLog, Reporter, Watcher
@@ -92,7 +92,8 @@ def run(
         finally:
             journal.close()
     if driver.best is None:
-        raise SearchError(f"none of the {len(driver.finished)} children in {folder} has a result: see report.html")
+        count = len(driver.finished)
+        raise SearchError(f"none of the {count} children in {folder} has a result: see {folder / REPORT}")
     return SearchResult(folder, driver.best, space.decode(driver.best.tokens), len(driver.finished))
 
 

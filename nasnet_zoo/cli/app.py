@@ -1,6 +1,9 @@
 """What the commands share: the application, its options, and how it prints."""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -102,6 +105,16 @@ def classifier(model: str, device: str | None):
     from nasnet_zoo.export import Session
 
     return Session(model, None if device is None else [device.partition(":")[0]])
+
+
+@contextmanager
+def resumable(command: str = "the same command") -> Iterator[None]:
+    """Says after Ctrl-C which command continues the work inside the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"nasnet-zoo: stopped; {command} continues from here", file=sys.stderr)
+        sys.exit(130)
 
 
 def progress_bar():

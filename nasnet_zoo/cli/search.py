@@ -26,6 +26,7 @@ from .app import (
     print_json,
     print_table,
     progress_bar,
+    resumable,
 )
 
 
@@ -81,13 +82,9 @@ def search(
         changes[key] = parsed(value)
     check_run_folder(folder, (CONFIG, JOURNAL), "search")
     start = _start(folder, preset, config)
-    try:
-        with Progress() as progress:
-            settings = changed(start, {**changes, "folder": str(folder)})
-            result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
-    except KeyboardInterrupt:
-        print(f"nasnet-zoo: stopped; `nasnet-zoo search {folder}` continues from here", file=sys.stderr)
-        sys.exit(130)
+    with resumable(f"`nasnet-zoo search {folder}`"), Progress() as progress:
+        settings = changed(start, {**changes, "folder": str(folder)})
+        result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
     if as_json:
         print_json(read_json(folder / "best.json", "best cell"))
         return
@@ -217,7 +214,7 @@ def _rerank(
     if named.form != "search":
         raise named.refused("and --rerank needs the run folder of a search", SearchError)
     folder = named.path
-    with progress_bar() as progress:
+    with resumable(), progress_bar() as progress:
         task = progress.add_task("training the best for longer", total=count, unit="children")
         result = reranked(
             folder,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .app import ConfigOption, DeviceOption, app, chosen_device, console, progress_bar
+from .app import ConfigOption, DeviceOption, app, chosen_device, console, progress_bar, resumable
 
 
 @app.command()
@@ -21,7 +21,7 @@ def train(
     from ..lookup import find_config
     from ..training.run import train_cifar10
 
-    with progress_bar() as progress:
+    with resumable(), progress_bar() as progress:
         task = progress.add_task("starting", total=None, unit="pictures")
 
         def on_step(done: int, total: int, note: str) -> None:

@@ -627,7 +627,7 @@ def test_failures_in_a_row_stop_the_search_with_the_cause(tmp_path):
 
 def test_a_search_without_a_single_result(tmp_path):
     child = Child(dict.fromkeys(range(1, 6), FAILURES["nan"]))
-    with pytest.raises(SearchError, match="none of the 5 children in .* has a result: see report.html"):
+    with pytest.raises(SearchError, match="none of the 5 children in .* has a result: see .*report.html"):
         run(config(tmp_path, children=5), child=child)
     assert not (tmp_path / "best.json").exists()
 

@@ -413,6 +413,26 @@ def test_ctrl_c_ends_quietly(run, monkeypatch, arguments):
     assert code == 130 and out == "" and "Traceback" not in err
 
 
+RESUMED = {
+    "train -m nasnet-a-cifar-small -o runs/a": ("nasnet_zoo.training.run.train_cifar10", "the same command"),
+    "search runs/a --preset quick": ("nasnet_zoo.search.run", "`nasnet-zoo search runs/a`"),
+    "transfer {} --rerank 2 --max-madds 600M": ("nasnet_zoo.search.reranking.rerank", "the same command"),
+}
+
+
+@pytest.mark.parametrize("arguments", RESUMED)
+def test_ctrl_c_in_long_work_says_what_continues_it(run, tmp_path, monkeypatch, arguments):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.json").touch()  # a search's folder, as far as its form goes
+    function, command = RESUMED[arguments]
+    monkeypatch.setattr(function, interrupted)
+    code, out, err = run(*arguments.format(tmp_path).split())
+    assert (code, out) == (130, "") and err.endswith(f"nasnet-zoo: stopped; {command} continues from here\n")
+
+
 def test_ctrl_c_leaves_nothing_half_written(run, tmp_path, monkeypatch):
     def interrupted(figure, path, **options):
         path.write_text("half a picture")
