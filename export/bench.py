@@ -23,7 +23,7 @@ import numpy as np
 
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SessionError, first_line
-from nasnet_zoo.lookup import find_config, identify
+from nasnet_zoo.lookup import GRAPH, find_config, identify
 
 from .folder import find_export
 from .precisions import PRECISIONS
@@ -346,7 +346,7 @@ def _graph(job: Job) -> Path:
     if job.contender == "nasnet_zoo" and identify(job.name).form == "export":
         return find_export(job.name).model
     which = hashlib.sha256(str(Path(job.name).resolve()).encode()).hexdigest()[:8]  # names of checkpoints may be alike
-    return Path(job.folder) / f"{job.contender}-{which}-{job.precision}" / "model.onnx"
+    return Path(job.folder) / f"{job.contender}-{which}-{job.precision}" / GRAPH
 
 
 def _make_graph(job: Job, path: Path) -> None:

@@ -24,7 +24,7 @@ from nasnet_zoo.util.arguments import checked
 from nasnet_zoo.util.files import atomic_folder, sha256_file
 
 from .emit import OPSET, emit, write
-from .folder import MODEL, OWN, REPORT
+from .folder import GRAPH, OWN, REPORT
 from .fuse import FUSIONS, Fusion, fuse, pad_channels
 from .metadata import Metadata
 from .precisions import PRECISIONS
@@ -135,7 +135,7 @@ def to_onnx(
             bytes=sum(file.stat().st_size for file in folder.iterdir()),
             seconds=round(time.perf_counter() - start, 2),
             weights_sha256=metadata.weights_sha256,
-            model_sha256=sha256_file(folder / MODEL),
+            model_sha256=sha256_file(folder / GRAPH),
             data_sha256=metadata.data_sha256,
             checks=checks,
             calibrated=min(len(images), CALIBRATION) if before else 0,
@@ -219,7 +219,7 @@ def write_graph(
         labels=label_names(config),
         config=config.to_json(),
         weights_sha256=digest,
-        data_sha256=write(model, constants, folder / MODEL),
+        data_sha256=write(model, constants, folder / GRAPH),
         fixed=size is not None,
         pixels=pixels,
         top=min(top, config.num_classes) if pixels else 0,
@@ -227,7 +227,7 @@ def write_graph(
         trained=network.trained,
     )
     onnx.helper.set_model_props(model, metadata.to_props())
-    (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))
+    (folder / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
     nodes = len(model.graph.node)
     del model, constants
     give_back_memory()

@@ -7,14 +7,14 @@ from typing import Any
 
 from nasnet_zoo.arch.checks import read_json
 from nasnet_zoo.errors import DownloadError, ExportError, UnknownModelError, first_line
-from nasnet_zoo.lookup import identify
+from nasnet_zoo.lookup import GRAPH, identify
 from nasnet_zoo.util.files import sha256_file
 from nasnet_zoo.util.hub import hub_files, parse_repo
 
 from .metadata import Metadata
 
-MODEL, DATA, REPORT = "model.onnx", "model.onnx.data", "export.json"
-OWN = (MODEL, DATA, REPORT)  # what a folder that is replaced may hold
+DATA, REPORT = f"{GRAPH}.data", "export.json"
+OWN = (GRAPH, DATA, REPORT)  # what a folder that is replaced may hold
 HUB_FOLDER = "onnx"
 
 
@@ -42,7 +42,7 @@ def find_export(source: str | Path, local_files_only: bool = False) -> ExportFol
             raise ExportError(f"there is no graph at {path}: `nasnet-zoo export` writes one") from None
         if named.form != "export":
             raise named.refused("and an exported graph is needed here", ExportError)
-    return read_export(path / MODEL if path.is_dir() else path)
+    return read_export(path / GRAPH if path.is_dir() else path)
 
 
 def read_export(path: Path) -> ExportFolder:
@@ -98,7 +98,7 @@ def _described(value: Any) -> tuple[str, str, tuple[int, ...]]:
 def _check_report(path: Path) -> None:
     """Checks the graph against the hash in the export.json beside it; a graph that was copied alone has none."""
     report = path.with_name(REPORT)
-    if path.name != MODEL or not report.is_file():
+    if path.name != GRAPH or not report.is_file():
         return
     try:
         expected = read_json(report, "report of an export", ExportError)["model_sha256"]
@@ -129,6 +129,6 @@ def _from_hub(repo: str, revision: str | None, local_files_only: bool) -> Path:
         large = read_json(folder / report, "report of an export", ExportError)["data_sha256"] != ""
     except (ExportError, KeyError, TypeError) as error:
         raise ExportError(f"{repo} has no readable {report}: export and publish it again") from error
-    names = [f"{HUB_FOLDER}/{name}" for name in (MODEL, DATA)[: 1 + large]]
+    names = [f"{HUB_FOLDER}/{name}" for name in (GRAPH, DATA)[: 1 + large]]
     # The folder's name is the commit that the report is of.
     return hub_files(repo, [report, *names], folder.name, local_files_only=local_files_only) / HUB_FOLDER

@@ -7,7 +7,7 @@ from pathlib import Path
 from nasnet_zoo.errors import ExportError
 from nasnet_zoo.util.files import atomic_folder
 
-from .folder import DATA, MODEL, find_export
+from .folder import DATA, GRAPH, find_export
 
 LABELS = "labels.txt"
 OWN = ("1", "config.pbtxt", LABELS)  # what a folder that is replaced may hold
@@ -39,7 +39,7 @@ def write_triton(export: str | Path, repository: str | Path) -> Path:
     outputs.insert(0, ("logits", "TYPE_FP32", [data.classes]))
     with atomic_folder(target, OWN) as folder:
         (folder / "1").mkdir()
-        shutil.copyfile(found.model, folder / "1" / MODEL)
+        shutil.copyfile(found.model, folder / "1" / GRAPH)
         if data.data_sha256:
             shutil.copyfile(found.model.with_name(DATA), folder / "1" / DATA)
         lines = [

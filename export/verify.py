@@ -17,7 +17,7 @@ from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.errors import ExportError, out_of_memory
 from nasnet_zoo.networks.network import eval_mode
 
-from .folder import MODEL, read_export
+from .folder import GRAPH, read_export
 from .metadata import Metadata
 from .precisions import PRECISIONS
 from .providers import LONG, SHORT, choose, say
@@ -50,7 +50,7 @@ def verify(network: "PlannedNetwork", folder: str | Path, images: Sequence[Image
     allows."""
     import onnxruntime
 
-    model = Path(folder) / MODEL
+    model = Path(folder) / GRAPH
     data = read_export(model).metadata
     weight = network.classifier.weight
     # The graph is compared with the float32 weights, without half precision and without a GPU's TF32.

@@ -16,7 +16,11 @@ from .errors import ConfigError, DownloadError, UnknownModelError, ZooError
 from .registry import MODELS, get_model
 from .util.hub import hub_files, parse_repo
 
+# The files by which a folder is known, of a network, an export, a search and a training.
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+GRAPH = "model.onnx"
+JOURNAL, BEST = "journal.sqlite", "best.json"
+STATE = "state.safetensors"
 
 _TRANSFER = "`nasnet-zoo transfer {what} --max-madds 600M -o FOLDER` makes a network of it"
 _LOADED = "`nasnet-zoo predict -m {what}` takes it, and `nasnet-zoo export {what}` makes a graph of it"
@@ -45,9 +49,9 @@ FORMS = {
 # A folder is of the first form of which it has a file.
 FOLDERS = {
     "checkpoint": (WEIGHTS,),
-    "export": ("model.onnx",),
-    "search": ("journal.sqlite", "best.json"),
-    "training": ("state.safetensors", f"checkpoint/{CONFIG}"),
+    "export": (GRAPH,),
+    "search": (JOURNAL, BEST),
+    "training": (STATE, f"checkpoint/{CONFIG}"),
     "config": (CONFIG,),
 }
 FOREIGN = (".h5", ".hdf5", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".gz", ".tgz", ".index", ".safetensors")
@@ -185,7 +189,7 @@ def _config(named: Named) -> NetworkConfig | None:
 
 
 def _best(named: Named) -> Found:
-    best = named.path / "best.json"
+    best = named.path / BEST
     if not best.is_file():
         raise ConfigError(
             f"{named.what} is a search without a finished child: `nasnet-zoo search {named.what}` goes on"

@@ -11,6 +11,7 @@ from typing import Any
 from nasnet_zoo import __version__
 from nasnet_zoo.arch.checks import read_json
 from nasnet_zoo.errors import BusyError, ConfigError, JournalError, ZooError
+from nasnet_zoo.lookup import BEST, CONFIG, JOURNAL
 from nasnet_zoo.util.files import atomic_file, locked
 
 from .bodies import check_event
@@ -19,7 +20,7 @@ from .journal import Journal, refuse_another_version
 from .records import Record
 from .spaces.base import Space
 
-CONFIG, JOURNAL, BEST, REPORT, EVENTS = "config.json", "journal.sqlite", "best.json", "report.html", "tensorboard"
+REPORT, EVENTS = "report.html", "tensorboard"
 
 
 def read_config(folder: Path) -> SearchConfig:

@@ -10,12 +10,13 @@ from typing import Any
 from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import open_image
 from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.lookup import GRAPH
 from nasnet_zoo.util.files import atomic_folder
 
 FIELDS = {"name", "precision", "size", "channels", "mean", "std", "crop", "resize", "interpolation", "antialias"}
 FIELDS |= {"per_image", "labels", "license", "source", "accuracy"}
 BROWSER_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-GENERATED = ("card.json", "model.onnx", "README.md", "cells", "examples")
+GENERATED = ("card.json", GRAPH, "README.md", "cells", "examples")
 
 # The front matter makes the folder a static Space of the Hugging Face Hub; its headers give the page threads.
 README = """---
@@ -56,7 +57,7 @@ def build_site(
     with as_file(files("nasnet_zoo.export.demo") / "static") as static:
         with atomic_folder(out, own_files()) as folder:
             shutil.copytree(static, folder, dirs_exist_ok=True)
-            (folder / "model.onnx").write_bytes(model)
+            (folder / GRAPH).write_bytes(model)
             for name in ("cells", "examples"):
                 (folder / name).mkdir()
             source = card["source"].rstrip(".") + "."

@@ -67,9 +67,10 @@ def search(
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
     from nasnet_zoo.search import run
-    from nasnet_zoo.search.folder import CONFIG, JOURNAL
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.progress import Progress
+
+    from ..lookup import BEST, CONFIG, JOURNAL
 
     given = {"data": data, "searcher": searcher, "space.name": space, "children": children, "seed": seed}
     given |= {"fleet.kind": fleet, "fleet.per_device": workers, "fleet.devices": device or None}
@@ -86,7 +87,7 @@ def search(
         settings = changed(start, {**changes, "folder": str(folder)})
         result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
     if as_json:
-        print_json(read_json(folder / "best.json", "best cell"))
+        print_json(read_json(folder / BEST, "best cell"))
         return
     best = result.best
     console.print(f"best of {result.children:,} children: child {best.child}, reward {best.reward:.4f}", soft_wrap=True)
@@ -99,8 +100,10 @@ def search(
 def _start(folder: Path, preset: str | None, config: Path | None):
     """The config to start from: a preset, a file, or that of the search in the folder."""
     from nasnet_zoo.search.config import read_search_config
-    from nasnet_zoo.search.folder import CONFIG, read_config
+    from nasnet_zoo.search.folder import read_config
     from nasnet_zoo.search.presets import preset as named
+
+    from ..lookup import CONFIG
 
     if preset is not None and config is not None:
         raise ConfigError("give --preset or --config, not both")

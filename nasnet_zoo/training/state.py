@@ -14,12 +14,12 @@ from torch import Tensor
 from ..arch.checks import parse_dataclass, parse_json
 from ..arch.config import NetworkConfig
 from ..errors import CheckpointError, TrainingError, ZooError
+from ..lookup import STATE
 from ..networks.network import Network
 from ..util.files import atomic_file
 from ..weights.checkpoint import os_errors
 from .recipe import Recipe
 
-STATE = "state.safetensors"
 FORMAT_VERSION = 2  # 1 kept SGD's momenta alone, and epochs only
 KEEP_SECONDS = 300.0  # between two states within an epoch
 FREE = ("epochs", "separable", "capture")  # of a recipe: what a training may change when it goes on

@@ -16,7 +16,7 @@ from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ExportError, SessionError, ZooError
 from nasnet_zoo.export import Session, emit, to_onnx
-from nasnet_zoo.export.folder import DATA, MODEL, REPORT, find_export
+from nasnet_zoo.export.folder import DATA, GRAPH, REPORT, find_export
 from nasnet_zoo.export.metadata import PREFIX, Metadata
 
 IMAGE = example_pictures("cifar10")[0]
@@ -61,11 +61,11 @@ def test_large_weights_lie_beside_the_graph(external, tiny):
     data = (folder / DATA).read_bytes()
     assert report.data_sha256 == find_export(folder).metadata.data_sha256 == hashlib.sha256(data).hexdigest()
     assert report.bytes == sum(file.stat().st_size for file in folder.iterdir() if file.name != REPORT)
-    tensors = [t for t in onnx.load(folder / MODEL, load_external_data=False).graph.initializer if t.external_data]
+    tensors = [t for t in onnx.load(folder / GRAPH, load_external_data=False).graph.initializer if t.external_data]
     for tensor in tensors:
         where = {entry.key: entry.value for entry in tensor.external_data}
         assert where["location"] == DATA and int(where["offset"]) % 4096 == 0
-    assert len(tensors) > 10 and (folder / MODEL).stat().st_size < 1e5
+    assert len(tensors) > 10 and (folder / GRAPH).stat().st_size < 1e5
     images = pictures(tiny, (32, 32))
     assert difference(Session(folder, ["cpu"]).run(images.numpy()), tiny, images) <= SAME
 
@@ -73,7 +73,7 @@ def test_large_weights_lie_beside_the_graph(external, tiny):
 def test_large_weights_are_the_same_every_time(external, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(emit, "EXTERNAL_BYTES", 1000)
     to_onnx(tiny, tmp_path / "again")
-    for name in (MODEL, DATA):
+    for name in (GRAPH, DATA):
         assert (tmp_path / "again" / name).read_bytes() == (external[1] / name).read_bytes()
 
 
@@ -84,9 +84,9 @@ def test_a_smaller_graph_in_its_place_leaves_no_old_data(copied, tiny):
 
 def edited(folder, edit):
     """Changes the model as a program would, without touching its data."""
-    model = onnx.load(folder / MODEL, load_external_data=False)
+    model = onnx.load(folder / GRAPH, load_external_data=False)
     edit(model)
-    (folder / MODEL).write_bytes(model.SerializeToString())
+    (folder / GRAPH).write_bytes(model.SerializeToString())
 
 
 def moved_to(location):
@@ -242,7 +242,7 @@ def test_fewer_labels_than_classes_are_damage():
 def test_what_is_no_graph_of_ours(tmp_path, plain, monkeypatch):
     (tmp_path / "text.onnx").write_text("not a graph, but text of some length\n" * 9)
     (tmp_path / "empty.onnx").write_bytes(b"")
-    (tmp_path / "cut.onnx").write_bytes((plain / MODEL).read_bytes()[:5000])
+    (tmp_path / "cut.onnx").write_bytes((plain / GRAPH).read_bytes()[:5000])
     (tmp_path / "empty").mkdir()
     node = onnx.helper.make_node("Relu", ["x"], ["logits"])
     ends = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in ("x", "logits")]
@@ -260,7 +260,7 @@ def test_what_is_no_graph_of_ours(tmp_path, plain, monkeypatch):
 
 
 def test_a_graph_of_ours_that_onnxruntime_does_not_take(tmp_path, plain):
-    model = onnx.load(plain / MODEL)
+    model = onnx.load(plain / GRAPH)
     model.graph.node[3].op_type = "Nonsense"
     onnx.save(model, tmp_path / "a.onnx")
     assert "cpu cannot run" in sentence(SessionError, Session, tmp_path / "a.onnx", ["cpu"])
@@ -268,17 +268,17 @@ def test_a_graph_of_ours_that_onnxruntime_does_not_take(tmp_path, plain):
 
 def test_a_graph_by_its_file_and_under_another_name(tmp_path, plain, external):
     expected = Session(plain, ["cpu"]).predict(IMAGE)
-    shutil.copy(plain / MODEL, tmp_path / "small.onnx")
-    shutil.copy(external[1] / MODEL, tmp_path / "large.onnx")  # its data go by their own name
+    shutil.copy(plain / GRAPH, tmp_path / "small.onnx")
+    shutil.copy(external[1] / GRAPH, tmp_path / "large.onnx")  # its data go by their own name
     shutil.copy(external[1] / DATA, tmp_path / DATA)
-    for path in (plain / MODEL, tmp_path / "small.onnx", tmp_path / "large.onnx"):
+    for path in (plain / GRAPH, tmp_path / "small.onnx", tmp_path / "large.onnx"):
         assert Session(path, ["cpu"]).predict(IMAGE) == expected
 
 
 def test_a_graph_that_is_not_the_one_its_report_describes(copied, tiny, tmp_path):
     to_onnx(tiny, tmp_path / "other", name="other")
-    (copied / MODEL).write_bytes((tmp_path / "other" / MODEL).read_bytes())
-    with pytest.raises(ExportError, match=f"{MODEL} is not the graph that {REPORT} beside it describes"):
+    (copied / GRAPH).write_bytes((tmp_path / "other" / GRAPH).read_bytes())
+    with pytest.raises(ExportError, match=f"{GRAPH} is not the graph that {REPORT} beside it describes"):
         Session(copied)
     for text in ("{}", "[]", "[" * 500 + "]" * 500, "[" * 100_000, '{"model_sha256": ' + "9" * 5000 + "}"):
         (copied / REPORT).write_text(text)

@@ -24,7 +24,7 @@ from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ConfigError, ExportError, ImageError, ZooError
 from nasnet_zoo.export import Session, emit, exporter, to_onnx
 from nasnet_zoo.export import verify as verifying
-from nasnet_zoo.export.folder import MODEL, REPORT, find_export
+from nasnet_zoo.export.folder import GRAPH, REPORT, find_export
 from nasnet_zoo.export.graph import Conv, Linear
 from nasnet_zoo.export.metadata import PREFIX
 
@@ -71,13 +71,13 @@ def refused(error, *arguments, **options):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_report_is_export_json_and_says_what_is_there(exports, precision):
     report, folder = exports[precision]
-    assert sorted(path.name for path in folder.iterdir()) == [REPORT, MODEL]
+    assert sorted(path.name for path in folder.iterdir()) == [REPORT, GRAPH]
     recorded = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     expected = json.loads(json.dumps(dataclasses.asdict(report)))
     assert expected.pop("path") == str(folder) and recorded == expected
-    model = onnx.load(folder / MODEL)
+    model = onnx.load(folder / GRAPH)
     assert (report.precision, report.size, report.nodes) == (precision, (32, 32), len(model.graph.node))
-    assert report.bytes == (folder / MODEL).stat().st_size and report.data_sha256 == ""
+    assert report.bytes == (folder / GRAPH).stat().st_size and report.data_sha256 == ""
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -86,7 +86,7 @@ def test_onnxruntimes_answers_are_compared_with_torchs(exports, network, precisi
     (check,) = [check for check in report.checks if check.provider == "cpu"]
     assert (check.pictures, check.real, check.top1_agreement) == (len(IMAGES), True, 1.0)
     images = torch.stack([network.transform(path) for path in IMAGES])
-    logits = logits_of(plain_session((folder / MODEL).read_bytes()), images)
+    logits = logits_of(plain_session((folder / GRAPH).read_bytes()), images)
     error = difference(logits, network, images)
     assert check.relative_error == pytest.approx(error, rel=0.5, abs=1e-6)
     assert error <= {"fp32": SAME, "fp16": 1e-2, "int8": 0.2}[precision]
@@ -96,7 +96,7 @@ def test_onnxruntimes_answers_are_compared_with_torchs(exports, network, precisi
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_opset_is_the_stated_one_and_has_every_operation(exports, precision):
     report, folder = exports[precision]
-    model = onnx.load(folder / MODEL)
+    model = onnx.load(folder / GRAPH)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", report.opset)]
     assert report.opset == emit.OPSET == 17 and model.ir_version == emit.IR_VERSION == 8
@@ -104,7 +104,7 @@ def test_the_opset_is_the_stated_one_and_has_every_operation(exports, precision)
 
 
 def test_fp16_holds_half_precision_weights_and_takes_and_gives_float32(exports):
-    half = onnx.load(exports["fp16"][1] / MODEL)
+    half = onnx.load(exports["fp16"][1] / GRAPH)
     kinds = {tensor.data_type for tensor in half.graph.initializer if tensor.dims}
     assert onnx.TensorProto.FLOAT16 in kinds and onnx.TensorProto.FLOAT not in kinds
     ends = [*half.graph.input, *half.graph.output]
@@ -113,7 +113,7 @@ def test_fp16_holds_half_precision_weights_and_takes_and_gives_float32(exports):
 
 
 def test_int8_is_static_qdq_per_channel(exports):
-    model = onnx.load(exports["int8"][1] / MODEL)
+    model = onnx.load(exports["int8"][1] / GRAPH)
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     made = {output: node for node in model.graph.node for output in node.output}
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -130,7 +130,7 @@ def test_int8_is_static_qdq_per_channel(exports):
 def test_int8_rectifies_without_leaving_int8_and_joins_maps_without_rounding_them_again(exports):
     """Every ReLU of a map that nothing else reads is in the rounding; what is joined has one scale; nothing averages
     in onnxruntime's slow way, and where no window is cut off, an average is multiplied with exactly 1."""
-    model = onnx.load(exports["int8"][1] / MODEL)
+    model = onnx.load(exports["int8"][1] / GRAPH)
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     made = {output: node for node in model.graph.node for output in node.output}
     readers = Counter(name for node in model.graph.node for name in node.input)
@@ -160,7 +160,7 @@ def test_int8_rectifies_without_leaving_int8_and_joins_maps_without_rounding_the
 
 
 def test_int8_logits_are_not_rounded_nor_cut_at_the_calibrations_largest(exports):
-    model = onnx.load(exports["int8"][1] / MODEL)
+    model = onnx.load(exports["int8"][1] / GRAPH)
     (last,) = [node for node in model.graph.node if "logits" in node.output]
     assert last.op_type == "Gemm"
 
@@ -170,7 +170,7 @@ def test_int8_of_any_size_counts_the_pixels_in_its_windows_exactly(tmp_path):
     network = random_network(GENOTYPES["NASNet-A"], stages=(1,))
     report = to_onnx(network, tmp_path / "out", "int8", size="any", images=IMAGES)
     assert all(check.relative_error < 0.1 for check in report.checks)
-    model = onnx.load(tmp_path / "out" / MODEL)
+    model = onnx.load(tmp_path / "out" / GRAPH)
     made = {output: node for node in model.graph.node for output in node.output}
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     windows = [node for node in model.graph.node if node.op_type == "Reciprocal"]
@@ -186,7 +186,7 @@ def test_channels_are_padded_for_what_computes_a_precision(tiny, tmp_path):
         (tmp_path / precision).mkdir()
         options = dict(images=IMAGES, name="tiny", license="", source="")
         exporter.write_graph(tiny, tmp_path / precision, precision, (32, 32), **options)
-        model = onnx.load(tmp_path / precision / MODEL)
+        model = onnx.load(tmp_path / precision / GRAPH)
         made = {output: node for node in model.graph.node for output in node.output}
         shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
         weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
@@ -253,7 +253,7 @@ def test_the_auxiliary_head_is_left_out(tmp_path):
     scale = dict(filters=8, stages=(1, 1, 1), stem_channels=8, aux_size=(8, 8))
     network = nasnet_zoo.create("nasnet-a-cifar", **scale).eval()
     to_onnx(network, tmp_path / "out")
-    assert not any("aux" in tensor.name for tensor in onnx.load(tmp_path / "out" / MODEL).graph.initializer)
+    assert not any("aux" in tensor.name for tensor in onnx.load(tmp_path / "out" / GRAPH).graph.initializer)
 
 
 # The same bytes
@@ -273,15 +273,15 @@ for precision in ("fp32", "fp16", "int8"):
     command = [sys.executable, "-c", code, tmp_path, *IMAGES]
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=600)
     for precision in PRECISIONS:
-        expected = (exports[precision][1] / MODEL).read_bytes()
-        assert (tmp_path / precision / MODEL).read_bytes() == expected, precision
+        expected = (exports[precision][1] / GRAPH).read_bytes()
+        assert (tmp_path / precision / GRAPH).read_bytes() == expected, precision
 
 
 def test_other_weights_give_other_bytes_and_another_hash(tiny, tmp_path):
     hashes = set()
     for _ in range(2):
         report = to_onnx(tiny, tmp_path / "out")
-        hashes.add((report.weights_sha256, hashlib.sha256((tmp_path / "out" / MODEL).read_bytes()).hexdigest()))
+        hashes.add((report.weights_sha256, hashlib.sha256((tmp_path / "out" / GRAPH).read_bytes()).hexdigest()))
         tiny.classifier.bias.data[0] += 0.25
     assert len({weights for weights, _ in hashes}) == len({model for _, model in hashes}) == 2
 
@@ -300,7 +300,7 @@ def test_the_metadata_says_all_that_is_needed(exports, network):
         assert NetworkConfig.from_json(data.config) == network.config
         assert (data.channels, data.classes, data.fixed, data.pixels, data.top) == (3, 10, True, False, 0)
         assert data.weights_sha256 == report.weights_sha256 == exports["fp32"][0].weights_sha256
-    props = {prop.key: prop.value for prop in onnx.load(exports["fp32"][1] / MODEL).metadata_props}
+    props = {prop.key: prop.value for prop in onnx.load(exports["fp32"][1] / GRAPH).metadata_props}
     assert props[PREFIX + "interpolation"] == "bilinear" and json.loads(props[PREFIX + "size"]) == [32, 32]
     assert json.loads(props[PREFIX + "mean"]) == list(network.config.preprocess.mean)
     assert json.loads(props[PREFIX + "labels"])[3] == "cat"
@@ -417,8 +417,8 @@ def test_close_logits_with_other_best_classes_are_refused_on_real_pictures_alone
     data = find_export(exports[precision][1]).metadata
     check = verifying.Check("cpu", "1.0", 1e-9, 0.5, 8, real=True)
     with pytest.raises(ExportError, match="50% of the best classes"):
-        verifying._judge(check, data, Path(MODEL))
-    verifying._judge(dataclasses.replace(check, real=False), data, Path(MODEL))
+        verifying._judge(check, data, Path(GRAPH))
+    verifying._judge(dataclasses.replace(check, real=False), data, Path(GRAPH))
 
 
 def test_two_pictures_do_not_decide_where_one_of_some_may_differ(exports, network, monkeypatch):
@@ -439,7 +439,7 @@ def test_tensorrts_rounding_is_named_with_what_prevents_it(exports):
     data = find_export(exports["fp32"][1]).metadata
     check = verifying.Check("tensorrt", "1.0", 2e-3, 1.0, 8, real=True)
     with pytest.raises(ExportError, match="at most 0.001 in fp32.*NVIDIA_TF32_OVERRIDE=0"):
-        verifying._judge(check, data, Path(MODEL))
+        verifying._judge(check, data, Path(GRAPH))
 
 
 def test_what_else_a_folder_holds_is_not_lost(tiny, tmp_path):
@@ -492,7 +492,7 @@ def test_files_in_passing_lie_where_the_export_will(tiny, tmp_path, monkeypatch)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     to_onnx(tiny, tmp_path / "out", "int8", images=IMAGES)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [REPORT, MODEL]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [REPORT, GRAPH]
 
 
 def test_a_folder_with_an_at_sign_keeps_its_name(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import DownloadError, ExportError, ZooError
 from nasnet_zoo.export import Session, emit, to_onnx
-from nasnet_zoo.export.folder import DATA, MODEL, REPORT, find_export
+from nasnet_zoo.export.folder import DATA, GRAPH, REPORT, find_export
 from nasnet_zoo.export.metadata import PREFIX
 from nasnet_zoo.export.triton import write_triton
 
@@ -63,7 +63,7 @@ def publish(server, folder, revision="main"):
     files = {f"onnx/{path.name}": path.read_bytes() for path in folder.iterdir()}
     server.add_hub_repo(REPO, {"README.md": b"a card", **files}, revision)
     for path, data in server.files.items():
-        if path.endswith((MODEL, DATA)):
+        if path.endswith((GRAPH, DATA)):
             linked = {"X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data))}
             server.headers[path] |= linked
 
@@ -93,7 +93,7 @@ def test_a_repo_is_the_folder(server, exports, kind):
     assert Session(REPO, ["cpu"]).predict(IMAGE) == expected
     got = [request.path for request in server.requests if request.method == "GET"]
     asked = {path.rpartition("/")[2] for path in got if path.startswith(f"/{REPO}/")}
-    assert asked == {REPORT, MODEL, DATA} - ({DATA} if kind == "inside" else set())
+    assert asked == {REPORT, GRAPH, DATA} - ({DATA} if kind == "inside" else set())
     server.requests.clear()
     assert Session(REPO, ["cpu"], local_files_only=True).predict(IMAGE) == expected
     assert not server.requests
@@ -143,7 +143,7 @@ def test_a_repo_that_lacks_the_data(server, exports):
     assert "cannot be had from the Hub" in sentence(DownloadError, Session, REPO)
 
 
-@pytest.mark.parametrize("name", [MODEL, DATA])
+@pytest.mark.parametrize("name", [GRAPH, DATA])
 def test_a_file_that_arrives_damaged_is_loaded_again(server, exports, name):
     publish(server, exports / "beside")
     for path in server.files:
@@ -155,7 +155,7 @@ def test_a_file_that_arrives_damaged_is_loaded_again(server, exports, name):
     assert Session(REPO, ["cpu"]).predict(IMAGE)
 
 
-@pytest.mark.parametrize("name", [MODEL, DATA])
+@pytest.mark.parametrize("name", [GRAPH, DATA])
 def test_a_file_that_was_damaged_in_the_cache(server, exports, tmp_path, name):
     publish(server, exports / "beside")
     Session(REPO, ["cpu"])
@@ -201,13 +201,13 @@ def test_a_triton_repository_has_what_the_graph_takes_and_gives(exports, tmp_pat
     assert folder == tmp_path / "models" / "net"
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     data = [f"1/{DATA}"] if kind != "inside" else []
-    assert files == [f"1/{MODEL}", *data, "config.pbtxt", "labels.txt"]
-    for name in (MODEL, *([DATA] if data else [])):
+    assert files == [f"1/{GRAPH}", *data, "config.pbtxt", "labels.txt"]
+    for name in (GRAPH, *([DATA] if data else [])):
         assert (folder / "1" / name).read_bytes() == (exports / kind / name).read_bytes()
     assert (folder / "labels.txt").read_text(encoding="utf-8").splitlines() == ["a b", "ü", "c d", "e", "f", "g", "h"]
     keys, tensors = parsed((folder / "config.pbtxt").read_text(encoding="utf-8"))
     assert keys == {"name": '"net"', "backend": '"onnxruntime"', "max_batch_size": "64"}
-    graph = onnx.load(folder / "1" / MODEL, load_external_data=False).graph
+    graph = onnx.load(folder / "1" / GRAPH, load_external_data=False).graph
     assert set(tensors) == {value.name for value in (*graph.input, *graph.output)}
     for kind_, values in (("input", graph.input), ("output", graph.output)):
         for value in values:
@@ -217,7 +217,7 @@ def test_a_triton_repository_has_what_the_graph_takes_and_gives(exports, tmp_pat
             assert where == kind_ and dtype == types[stated.elem_type]
             assert dims == [n.dim_value or -1 for n in stated.shape.dim][1:]
             assert more == ('label_filename: "labels.txt"' if value.name == "logits" else "")
-    assert Session(folder / "1" / MODEL, ["cpu"]).predict(IMAGE)
+    assert Session(folder / "1" / GRAPH, ["cpu"]).predict(IMAGE)
 
 
 def test_a_triton_model_is_replaced_and_others_stay(exports, tmp_path):
@@ -231,10 +231,10 @@ def test_a_triton_model_is_replaced_and_others_stay(exports, tmp_path):
 
 def named(exports, tmp_path, name):
     folder = Path(shutil.copytree(exports / "inside", tmp_path / "copy"))
-    model = onnx.load(folder / MODEL)
+    model = onnx.load(folder / GRAPH)
     props = {prop.key: prop.value for prop in model.metadata_props}
     onnx.helper.set_model_props(model, {**props, PREFIX + "name": name})
-    onnx.save(model, folder / MODEL)
+    onnx.save(model, folder / GRAPH)
     (folder / REPORT).unlink()  # it has the graph's hash
     return folder
 

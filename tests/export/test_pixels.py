@@ -13,7 +13,7 @@ from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.images import prepare
 from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.export import Session, to_onnx
-from nasnet_zoo.export.folder import MODEL, find_export
+from nasnet_zoo.export.folder import GRAPH, find_export
 
 IMAGES = example_pictures("cifar10")
 
@@ -75,7 +75,7 @@ def test_the_best_classes_are_numpys(top, tmp_path):
     network = with_preprocess(Preprocess(SIZE))
     to_onnx(network, tmp_path / "out", pixels=True, top=top)
     pixels = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), dtype=np.uint8)
-    session = plain_session((tmp_path / "out" / MODEL).read_bytes())
+    session = plain_session((tmp_path / "out" / GRAPH).read_bytes())
     logits, probabilities, classes = session.run(["logits", "probabilities", "classes"], {"pixels": pixels})
     count = min(top, 10)
     assert find_export(tmp_path / "out").metadata.top == count

@@ -28,7 +28,7 @@ from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.errors import ConfigError, ExportError, ImageError, SessionError
 from nasnet_zoo.export import Session, providers, to_onnx
 from nasnet_zoo.export import session as session_module
-from nasnet_zoo.export.folder import MODEL
+from nasnet_zoo.export.folder import GRAPH
 
 IMAGES = example_pictures("cifar10")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -197,7 +197,7 @@ def test_a_copy_asks_for_the_same_providers_in_any_folder(folder, tmp_path, monk
     monkeypatch.setattr(session_module, "choose", lambda providers, precision: asked.append(providers) or [CPU])
     pickled = pickle.dumps(Session("image", ["cuda", "cpu"]))
     monkeypatch.chdir(tmp_path)
-    assert pickle.loads(pickled).folder.model == folder / "image" / MODEL
+    assert pickle.loads(pickled).folder.model == folder / "image" / GRAPH
     assert asked == [["cuda", "cpu"]] * 2
 
 
@@ -216,7 +216,7 @@ def test_a_copy_whose_graph_has_gone_is_one_sentence(folder, tmp_path):
 
 
 def test_it_is_shown_as_one_line(folder, session):
-    assert repr(session) == f"Session(small fp32, 32 x 32 px, on cpu, from {folder / 'image' / MODEL})"
+    assert repr(session) == f"Session(small fp32, 32 x 32 px, on cpu, from {folder / 'image' / GRAPH})"
     assert "any size" in repr(Session(folder / "any", ["cpu"]))
 
 
@@ -325,9 +325,9 @@ def test_a_batch_larger_than_memory_is_one_sentence(folder):
 def disguised(folder, out, change):
     """A folder that claims to be an export of ours, with another graph."""
     out.mkdir()
-    model = onnx.load(folder / "image" / MODEL)
+    model = onnx.load(folder / "image" / GRAPH)
     change(model.graph)
-    onnx.save(model, out / MODEL)
+    onnx.save(model, out / GRAPH)
     return out
 
 
@@ -511,9 +511,9 @@ def test_tensorrts_engines_of_two_graphs_of_one_name_lie_apart(tmp_path):
     """It tells engines apart by the names in a graph, which other weights have too."""
     options = []
     for content, precision in ((b"one", "fp32"), (b"two", "fp16"), (b"one", "fp32")):
-        (tmp_path / MODEL).write_bytes(content)
+        (tmp_path / GRAPH).write_bytes(content)
         options.append(
-            providers.provider_options(providers.LONG["tensorrt"], tmp_path / MODEL, precision, cache=tmp_path)
+            providers.provider_options(providers.LONG["tensorrt"], tmp_path / GRAPH, precision, cache=tmp_path)
         )
     first, second, again = options
     assert first == again and first["trt_engine_cache_path"] != second["trt_engine_cache_path"]
@@ -556,6 +556,6 @@ def test_when_the_last_provider_fails_the_session_lives_on(folder, monkeypatch):
     session._session = Dying(made, ValueError("first\nsecond"))
     for _ in range(2):
         said = sentence(SessionError, session.run, array)
-        assert said == f"cpu cannot run {folder / 'image' / MODEL}: second" and session.provider == "cpu"
+        assert said == f"cpu cannot run {folder / 'image' / GRAPH}: second" and session.provider == "cpu"
     session._session = made
     assert session.run(array).shape == (1, 10)
