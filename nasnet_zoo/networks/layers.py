@@ -35,6 +35,14 @@ class PointConv2d(Conv2d):
         return F.conv2d(x, self.weight, None, stride, groups=self.groups)
 
 
+class OddPointConv2d(PointConv2d):
+    """A 1x1 convolution of every second pixel from the second on: with a pixel of padding, no shifted copy of the map
+    is needed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, None, 2, padding=1)[:, :, 1:, 1:]
+
+
 class SameConv2d(Conv2d):
     """A convolution with SAME padding for any size; pads explicitly only where the two sides differ."""
 
@@ -130,12 +138,10 @@ class FactorizedReduction(nn.Module):
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.path_1 = PointConv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.path_2 = PointConv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+        self.path_2 = OddPointConv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # With a pixel of padding the odd pixels are every second one from the second on: no shifted copy of the map.
-        odd = F.conv2d(x, self.path_2.weight, None, 2, padding=1)[:, :, 1:, 1:]
-        return torch.cat([self.path_1(x), odd], 1)
+        return torch.cat([self.path_1(x), self.path_2(x)], 1)
 
 
 class Zero(nn.Module):

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Literal, Self, overload
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -40,9 +39,9 @@ class Network(nn.Module):
         last of them has ended."""
         with _lock:
             super().train(mode)
-            if self in _in_eval:
-                _in_eval[self].modes = _modes(self)
-                super().train(False)
+            for module in self.modules():
+                if module in _in_eval:
+                    _in_eval[module].mode, module.training = module.training, False
         return self
 
     def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
@@ -223,18 +222,15 @@ class ImageNetwork(Network):
 
 @dataclass
 class _Use:
-    """How many are inside `eval_mode` of a network, and the modes that its modules will have after them."""
+    """How many are inside `eval_mode` with a module, and the mode that it will have after them."""
 
-    users: int
-    modes: dict[nn.Module, bool]
+    mode: bool
+    users: int = 0
 
 
 _lock = RLock()  # held while modes change, never while a network computes
-_in_eval: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()  # not in the networks, which are copied and pickled
-
-
-def _modes(network: nn.Module) -> dict[nn.Module, bool]:
-    return {module: module.training for module in network.modules()}
+# By module, because networks and their wrappers share modules; not in the modules, which are copied and pickled.
+_in_eval: dict[nn.Module, _Use] = {}
 
 
 @contextmanager
@@ -242,18 +238,17 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
     """Everything in eval mode inside the block; afterwards each module is in the mode that it was in. Several threads
     may be inside at once: the last one to leave puts the modes back."""
     with _lock:
-        use = _in_eval.get(network)
-        if use is None:
-            use = _Use(0, _modes(network))
-            network.eval()
-            _in_eval[network] = use
-        use.users += 1
+        uses = {module: _in_eval.get(module) or _Use(module.training) for module in network.modules()}
+        modes = [use.mode for use in uses.values()]
+        network.eval()  # of a network that is in use, this would be what it is to be in afterwards
+        for use, mode in zip(uses.values(), modes):
+            use.mode, use.users = mode, use.users + 1
+        _in_eval.update(uses)
     try:
         yield
     finally:
         with _lock:
-            use.users -= 1
-            if not use.users:
-                del _in_eval[network]
-                for module, mode in use.modes.items():
-                    module.training = mode
+            for module, use in uses.items():
+                use.users -= 1
+                if not use.users:
+                    module.training = _in_eval.pop(module).mode

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -71,7 +72,8 @@ def _unwrapped(network: nn.Module) -> tuple[Network, nn.Module | None]:
                 f"the network itself"
             )
         known = COMPILED in parts or isinstance(inner, WRAPPERS) or type(inner).forward is nn.Module.forward
-        if not known and unknown is None:
+        patched = COMPILED not in parts and "forward" in vars(inner)  # torch.compile's forward is patched by itself
+        if (not known or patched or _hooks(inner)) and unknown is None:
             unknown = inner
         inner = within
     return inner, unknown
@@ -81,6 +83,9 @@ def _unwrapped(network: nn.Module) -> tuple[Network, nn.Module | None]:
 def _described(network: Network) -> tuple[NetworkConfig, dict[str, Tensor]]:
     """The config that fits the network's classifier, and the network's weights by the names they had at first."""
     state = {_bare(key): value for key, value in without_counters(network.state_dict()).items()}
+    for key, value in state.items():
+        if value.is_meta or is_lazy(value):
+            raise ConfigError(f"the network's {key} has no values yet: load or compute them, then try again")
     for name, module in network.named_modules():
         prefix = f"{_bare(name)}." if name else ""
         for tensor, value in _computed(module).items():
@@ -155,12 +160,12 @@ def _differences(network: Network, made: Network) -> Iterator[str]:
             continue
         where, expected = name or "the network", ours[name]
         kind = parametrize.type_before_parametrizations(module)
-        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         if kind is not type(expected):
             yield f"{where} is a {kind.__name__}, not the {type(expected).__name__} of its config"
-        if "forward" in vars(module):
-            yield f"{where} has another forward"
-        if any(not isinstance(hook, COMPUTING_HOOKS) for hook in hooks):
+        for key in vars(module):
+            if callable(getattr(type(module), key, None)):
+                yield f"{where} has another {key}"
+        if _hooks(module):
             yield f"{where} has a forward hook"
         for key, value in vars(expected).items():
             plain_value = not key.startswith("_") and isinstance(value, (int, float, str, tuple, type(None)))
@@ -169,6 +174,12 @@ def _differences(network: Network, made: Network) -> Iterator[str]:
                 yield f"{where} has {key} {found}, not {value}"
     for name in ours.keys() - theirs.keys():
         yield f"the network has no {name}"
+
+
+def _hooks(module: nn.Module) -> bool:
+    """Whether something else than torch's computing hooks runs before or after the module."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any(not isinstance(hook, COMPUTING_HOOKS) for hook in hooks)
 
 
 @torch.inference_mode()

@@ -31,7 +31,10 @@ class PlannedNetwork(ImageNetwork):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
         self.plan = plan = config.plan
-        self.places = [self._place(step) for step in plan.steps]
+        for step in plan.steps:
+            self._place(step)
+        # By name, because what hangs there may be replaced.
+        self.chains = [tuple(step.name.split(".")) if step.layers else () for step in plan.steps]
         self.done_with = [  # the maps that nothing reads after each step, its own among them if nothing does at all
             tuple(read for read in {*step.inputs, index} if plan.last_use.get(read, index) == index)
             for index, step in enumerate(plan.steps)
@@ -49,11 +52,10 @@ class PlannedNetwork(ImageNetwork):
         self.drop_path_keep = 1.0
         self.checkpointing = False
 
-    def _place(self, step: Step) -> tuple[nn.Module, str] | None:
-        """Makes a step's chain and gives where it hangs, so that one put there in its place is found; None for a step
-        without layers."""
+    def _place(self, step: Step) -> None:
+        """Makes the chain of a step that has layers, under the step's name."""
         if not step.layers:
-            return None
+            return
         *above, last = step.name.split(".")
         parent: nn.Module = self
         for part in above:
@@ -61,7 +63,12 @@ class PlannedNetwork(ImageNetwork):
                 parent.add_module(part, nn.ModuleDict())
             parent = parent._modules[part]
         parent.add_module(last, Chain(step.layers, self.plan.bn_eps))
-        return parent, last
+
+    def _chain(self, index: int) -> nn.Module:
+        module: nn.Module = self
+        for part in self.chains[index]:
+            module = getattr(module, part)
+        return module
 
     def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
         self.drop_path_keep, self.dropout.p = drop_path_keep, dropout
@@ -84,7 +91,7 @@ class PlannedNetwork(ImageNetwork):
                 del states[read]
 
     def _step(self, index: int, states: dict[int, State], keep: Tensor | None) -> State:
-        step, place = self.plan.steps[index], self.places[index]
+        step = self.plan.steps[index]
         state = states[step.inputs[0]]
         if step.join == "concat":
             state = _joined(states, step.inputs)
@@ -93,8 +100,8 @@ class PlannedNetwork(ImageNetwork):
             for read in step.inputs[1:]:
                 total = total + states[read].raw
             state = State(total)
-        if place is not None:
-            state = State(getattr(*place)(state))
+        if step.layers:
+            state = State(self._chain(index)(state))
         return state if keep is None else State(drop_path(state.raw, keep))
 
     def _checkpointed(self, x: Tensor, keep: Collection[int]) -> Iterator[tuple[int, State]]:
@@ -114,7 +121,7 @@ class PlannedNetwork(ImageNetwork):
                     inside[index] = self._step(index, inside, self.keep_probability(share) if dropping else None)
                 return [inside[index].raw for index in handed]
 
-            chains = [getattr(*self.places[index]) for index in group if self.places[index] is not None]
+            chains = [self._chain(index) for index in group if plan.steps[index].layers]
             tensors = [states[read].raw for read in outside]
             held = partial(_contexts, chains)
             for index, tensor in zip(handed, checkpoint(run, *tensors, use_reentrant=False, context_fn=held)):

@@ -75,7 +75,12 @@ def write_checkpoint(
                 f"save: {name} does not fit into JSON ({error}): give texts, numbers, lists and dicts"
             ) from error
     state = without_counters(state)
-    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    tensors, memories = {}, set()
+    for key, value in state.items():
+        tensor = value.detach().to("cpu", dtype).contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        tensors[key] = tensor.clone() if memory in memories else tensor  # safetensors writes no shared memory
+        memories.add(memory)
     for key, value in tensors.items():
         if value.dtype != state[key].dtype and not value.isfinite().all() and state[key].isfinite().all():
             raise CheckpointError(

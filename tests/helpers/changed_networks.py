@@ -1,5 +1,6 @@
 """What users do to a network: ways that `save` and `to_onnx` keep, and ways that they refuse."""
 
+import copy
 import types
 from contextlib import nullcontext
 
@@ -128,6 +129,26 @@ def looked_at(network):
     network.stem["0"].register_forward_hook(lambda module, inputs, output: seen.append(output))
 
 
+def replaced_parts(network):
+    """Parts of every level are put in the place of others."""
+    other = small_network()
+    network.stem = copy.deepcopy(network.stem)
+    with torch.no_grad():
+        for parameter in network.stem.parameters():
+            parameter.mul_(1.5)
+    name = next(iter(other.cells))
+    network.cells[name] = other.cells[name]
+
+
+def tied(network):
+    """Two convolutions with one weight, and a norm that stands in two places."""
+    first, second = [conv for conv in convolutions(network) if conv.weight.shape[2:] == (5, 5)][:2]
+    second.weight = first.weight
+    chains = [module for module in network.modules() if isinstance(getattr(module, "bn", None), nn.BatchNorm2d)]
+    one, other = [chain for chain in chains if chain.bn.num_features == chains[-1].bn.num_features][-2:]
+    one.bn = other.bn
+
+
 def in_place_relu(network):
     for module in network.modules():
         if isinstance(module, nn.ReLU):
@@ -161,6 +182,8 @@ KEPT = {
     "weight and spectral norm of old": old_norms,
     "SyncBatchNorm": nn.SyncBatchNorm.convert_sync_batchnorm,
     "looked at by a hook": looked_at,
+    "replaced parts": replaced_parts,
+    "tied": tied,
     "half": lambda network: network.bfloat16(),
     "channels last": lambda network: network.to(memory_format=torch.channels_last),
     "partly frozen": lambda network: network.stem.requires_grad_(False) and None,
@@ -182,6 +205,28 @@ def other_stride(network):
 def other_forward(network):
     forward = network.forward
     network.forward = types.MethodType(lambda self, x: forward(x).softmax(1), network)
+
+
+def other_head(network):
+    head = network.forward_head
+    network.forward_head = lambda x, pre_logits=False: head(x, pre_logits) * 3
+
+
+def hooked(wrap):
+    """A change that looks harmless, but for a hook on the wrapper."""
+
+    def how(network):
+        wrapped = wrap(network)
+        wrapped.register_forward_hook(lambda module, inputs, output: output.softmax(1))
+        return wrapped
+
+    return how
+
+
+def patched_wrapper(network):
+    wrapped = nn.DataParallel(network)
+    wrapped.forward = lambda x: network(x) * 2
+    return wrapped
 
 
 def with_classifier(make):
@@ -215,6 +260,13 @@ REFUSED = {
         "stem.0 has a forward hook",
     ),
     "another forward": (other_forward, "another forward"),
+    "another head": (other_head, "another forward_head"),
+    "a hook on DataParallel": (hooked(nn.DataParallel), "wrapper DataParallel"),
+    "a hook on torch.compile": (
+        hooked(lambda network: torch.compile(network, backend="eager")),
+        "wrapper OptimizedModule",
+    ),
+    "DataParallel with another forward": (patched_wrapper, "wrapper DataParallel"),
     "a wrapper that computes": (Scaling, "wrapper Scaling"),
     "a sequence": (lambda network: nn.Sequential(network, nn.Softmax(1)), "Sequential is no network of nasnet_zoo"),
     "some other network": (lambda network: nn.Linear(3, 4), "Linear is no network of nasnet_zoo"),

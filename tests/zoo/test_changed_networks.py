@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-from changed_networks import KEPT, REFUSED, change, logits_in_eager, small_network
+from changed_networks import KEPT, REFUSED, change, convolutions, logits_in_eager, small_network
 from torch import nn
+from torch.nn.utils import prune, weight_norm
 
 import nasnet_zoo
 from nasnet_zoo.arch.cells import CellScale
@@ -113,3 +114,48 @@ def test_an_unchanged_network_is_not_run(monkeypatch, tmp_path):
 def test_the_plain_network_shares_its_tensors():
     network = small_network()
     assert plain(network).classifier.weight.data_ptr() == network.classifier.weight.data_ptr()
+
+
+@pytest.mark.parametrize("how", ["pruned", "weight norm"])
+def test_a_network_whose_weights_are_computed_can_be_trained(how, tmp_path):
+    """Each step computes them anew, also where a layer reads another layer's weights."""
+    network = small_network()
+    for conv in convolutions(network):
+        prune.l1_unstructured(conv, "weight", 0.3) if how == "pruned" else weight_norm(conv)
+    optimizer = torch.optim.SGD(network.train().parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        network(torch.randn(2, 3, 32, 32)).sum().backward()
+        optimizer.step()
+    network.eval()
+    nasnet_zoo.save(network, tmp_path / "net")
+    x = torch.randn(2, 3, 32, 32)
+    expected = logits_in_eager(network, x)
+    found = logits_in_eager(nasnet_zoo.load(tmp_path / "net"), x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_every_convolution_is_called_so_that_it_can_be_hooked_or_replaced():
+    network, called = small_network(), set()
+    for name, module in network.named_modules():
+        if not list(module.children()) and not isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda *_, name=name: called.add(name))
+    network(torch.randn(1, 3, 32, 32))
+    assert {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)} <= called
+
+
+def test_what_hangs_in_a_network_is_what_runs():
+    network, other, x = small_network(), small_network(), torch.randn(2, 3, 32, 32)
+    network.stem, network.cells, network.classifier = other.stem, other.cells, other.classifier
+    assert torch.equal(logits_in_eager(network, x), logits_in_eager(other, x))
+
+
+@pytest.mark.parametrize("empty", ["meta", "lazy"])
+def test_a_network_without_values_is_refused(empty, tmp_path):
+    network = small_network()
+    if empty == "meta":
+        network.to("meta")
+    else:
+        network.classifier = nn.LazyLinear(7)
+    with pytest.raises(ConfigError, match="has no values yet"):
+        nasnet_zoo.save(network, tmp_path / "net")

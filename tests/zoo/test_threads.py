@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from changed_networks import small_network
+from torch import nn
 
 from nasnet_zoo.networks import network as networks
 from nasnet_zoo.networks.network import eval_mode
@@ -109,6 +110,36 @@ def test_train_takes_effect_when_the_predictions_have_ended():
     with eval_mode(network), eval_mode(network):
         network.eval()
     assert not any(modes_of(network))
+
+
+@pytest.mark.parametrize("inner_first", [True, False])
+def test_a_network_and_its_wrapper_in_use_together(inner_first):
+    network = training_network()
+    wrapper = nn.DataParallel(network)
+    before = modes_of(network)
+    first, second = (eval_mode(each) for each in ((network, wrapper) if inner_first else (wrapper, network)))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not any(modes_of(network))
+    second.__exit__(None, None, None)
+    assert modes_of(network) == before and wrapper.training
+
+
+def test_networks_that_share_a_part_in_use_together():
+    one, other = training_network(), training_network()
+    other.classifier = one.classifier
+    before = modes_of(one), modes_of(other)
+    first, second = eval_mode(one), eval_mode(other)
+    first.__enter__()
+    second.__enter__()
+    one.eval()
+    first.__exit__(None, None, None)
+    assert not any(modes_of(one)) and not any(modes_of(other))
+    one.train()
+    one.stem.eval()
+    second.__exit__(None, None, None)
+    assert (modes_of(one), modes_of(other)) == before
 
 
 def test_one_that_fails_leaves_the_modes_to_the_others():
