@@ -102,8 +102,8 @@ def convert(
     """Convert foreign weights, or the checkpoint of your own training, into a checkpoint folder."""
     from ..lookup import find_config
     from ..weights.foreign import convert_file
-    from ..weights.training_checkpoint import AVERAGED
+    from ..weights.training_checkpoint import averages
 
     entry = convert_file(source, find_config(model), out, half)
-    what = "the averaged weights, " if entry in AVERAGED else ""
+    what = "the averaged weights, " if entry and averages(entry) else ""
     console.print(f"wrote {out}" + (f": {what}the file's {entry}" if entry else ""), soft_wrap=True)

@@ -193,7 +193,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
-def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> None:
+def check_state(
+    state: dict[str, Tensor], network: nn.Module, where: Any, advice: str = f"use the {CONFIG} that was written with it"
+) -> None:
     """Raises CheckpointError unless the state_dict has exactly the keys and shapes of the network."""
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     missing, unused = sorted(set(shapes) - set(state)), sorted(set(state) - set(shapes))
@@ -202,7 +204,7 @@ def check_state(state: dict[str, Tensor], network: nn.Module, where: Any) -> Non
         first = (missing + unused + wrong)[0]
         raise CheckpointError(
             f"{where} does not fit its config: {len(missing)} tensors missing, {len(unused)} left over, {len(wrong)} "
-            f"of another shape, the first being {first}; use the {CONFIG} that was written with it"
+            f"of another shape, the first being {first}; {advice}"
         )
 
 

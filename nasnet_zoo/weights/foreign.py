@@ -17,7 +17,7 @@ from ..networks.build import build
 from ..networks.plain import without_counters
 from ..util.files import check_replaceable, is_web_page, sha256_file
 from .checkpoint import OWN, check_state, read_weights, write_checkpoint
-from .training_checkpoint import passing_over, unwrapped, weights_in
+from .training_checkpoint import of_network, passing_over, unwrapped, weights_in
 
 log = logging.getLogger("nasnet_zoo")
 
@@ -27,8 +27,9 @@ def convert_file(source: str | Path, config: NetworkConfig, out: str | Path, hal
     or a `.safetensors` or torch file of timm, Cadene or a training of this package. Its config records the file's name
     and SHA-256.
 
-    Returns the name of the entry that was taken, if the file is a training's checkpoint of several. Raises
-    ConversionError, CheckpointError, or ZooError where the folder cannot be written or holds other files.
+    Returns the name of the entry that was taken, if the file is a training's checkpoint of several; "ema.module" is an
+    entry in an entry, or what the network's keys in it begin with. Raises ConversionError, CheckpointError, or ZooError
+    where the folder cannot be written or holds other files.
     """
     check_replaceable(out, OWN)
     source = Path(source).resolve()
@@ -62,12 +63,18 @@ def _converted(source: Path, config: NetworkConfig) -> tuple[str, dict[str, Tens
     else:
         with opened(source, most_bytes(config)) as variables:
             return "tf-slim", from_tf_slim(variables, config), config, None
-    if state.keys() & build(config, empty=True).state_dict().keys():
+    keys = build(config, empty=True).state_dict().keys()
+    state, prefix = of_network(state, keys, source)
+    if prefix:
+        entry = f"{entry}.{prefix}" if entry else prefix
+    if state.keys() & keys:
         return "nasnet_zoo", *_own(state, config, source), entry
     try:
-        return "timm", from_timm(state, config), config, entry
+        form, converted = "timm", from_timm(state, config)
     except ConversionError:
-        return "cadene", from_cadene(state, config), config, entry  # another cell numbering or 1001 classes
+        form, converted = "cadene", from_cadene(state, config)  # another cell numbering or 1001 classes
+    _check_values(without_counters(state), source)
+    return form, converted, config, entry
 
 
 def _own(state: dict[str, Tensor], config: NetworkConfig, source: Path) -> tuple[dict[str, Tensor], NetworkConfig]:
@@ -79,8 +86,32 @@ def _own(state: dict[str, Tensor], config: NetworkConfig, source: Path) -> tuple
     head = state.get("classifier.weight")
     if head is not None and head.dim() == 2:
         config = with_classes(config, head.shape[0])
-    check_state(state, build(config, empty=True), source)
+    network = build(config, empty=True)
+    missing = sorted(network.state_dict().keys() - state.keys())
+    if missing and all(key.startswith("classifier.") for key in missing):
+        raise CheckpointError(
+            f"{source} lacks {' and '.join(missing)}, and convert needs the whole network: put what is there into "
+            f"nasnet_zoo.create(NAME, num_classes=N) by load_state_dict(state, strict=False), and save that network"
+        )
+    check_state(state, network, source, "give the config of the network that was trained")
+    _check_values(state, source)
     return {key: value.float() for key, value in state.items()}, config
+
+
+def _check_values(state: dict[str, Tensor], source: Path) -> None:
+    """Raises CheckpointError for weights that no network can compute with. Their shapes have been checked: a small file
+    can claim a tensor that fills the memory."""
+    for key, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(
+                f"{source} holds {key} in {value.dtype}, and weights are floating-point numbers: save the network's "
+                f"state_dict before it is quantized"
+            )
+        if not value.float().isfinite().all():
+            raise CheckpointError(
+                f"{source} holds {key} with values that are no finite numbers: the training has diverged, so convert a "
+                f"checkpoint from before"
+            )
 
 
 def _is_torchs(source: Path) -> bool:
@@ -101,14 +132,21 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], str | None]:
         with passing_over():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors here, and advises to read it unsafely
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        objects = f"it holds {found[1]}, which is not read" if found else "it is damaged, or holds other objects"
-        reason = getattr(error, "strerror", None) or objects
-        raise CheckpointError(
-            f"{path} is not a state_dict that can be read safely ({reason}): download it again, or save the state_dict "
-            f"alone"
-        ) from error
+        reason = getattr(error, "strerror", None)
+        if reason is None and _is_tar(path):
+            raise CheckpointError(f"{path} is a tar archive: unpack it, and convert the file in it") from error
+        reason = reason or "it is damaged, or holds other objects"
+        advice = "download it again, or save the state_dict alone"
+        if found := re.search(r"GLOBAL (\S+)", str(error)):
+            reason = f"it holds {found[1]}, which is not read: to unpickle an object, or a whole network, runs code"
+            advice = "where it was made, save network.state_dict() alone, or use nasnet_zoo.save(network, folder)"
+        raise CheckpointError(f"{path} is not a state_dict that can be read safely ({reason}): {advice}") from error
     return weights_in(content, path)
+
+
+def _is_tar(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(262).endswith(b"ustar")
 
 
 def _check_zip(path: Path) -> None:

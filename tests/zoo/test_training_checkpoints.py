@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,153 @@ def test_averages_are_preferred_and_said(plain, averaged, network, tmp_path, run
     taken, found = converted({**content, averaged: None}, network, tmp_path)
     assert taken == plain
     assert_same(found, network)
+
+
+def averaged_state(network, by=0.5):
+    return {key: value * by for key, value in network.state_dict().items()}
+
+
+def with_state(network, state):
+    found = build(network.config).eval()
+    found.load_state_dict(state)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        (("ema", "module"), "ema.module"),
+        (("ema", "state_dict"), "ema.state_dict"),
+        (("model_ema", "model"), "model_ema.model"),
+    ],
+)
+@pytest.mark.parametrize("plain", ["model", "state_dict"])
+def test_averages_one_level_down_are_preferred_and_said(path, taken, plain, network, tmp_path, run):
+    average = averaged_state(network)
+    content = {plain: network.state_dict(), path[0]: {path[1]: average, "decay": 0.99}}
+    found = converted(content, network, tmp_path)
+    assert found[0] == taken
+    assert_same(found[1], with_state(network, average))
+    nasnet_zoo.save(network, tmp_path / "like")
+    code, out, err = run("convert", tmp_path / "model.pth.tar", "-m", tmp_path / "like", "-o", tmp_path / "other")
+    assert code == 0 and f"the averaged weights, the file's {taken}" in out, err
+
+
+@pytest.mark.parametrize("ema", ["shadow_params", None], ids=["torch_ema", "a list"])
+def test_averages_without_names_are_passed_over_and_said(ema, network, tmp_path, caplog):
+    shadow = [parameter.detach() * 0.5 for parameter in network.parameters()]
+    content = {"model": network.state_dict(), "ema": {ema: shadow, "decay": 0.99, "num_updates": 4} if ema else shadow}
+    taken, found = converted(content, network, tmp_path)
+    assert taken == "model" and "the averages in its ema are passed over" in caplog.text
+    assert_same(found, network)
+
+
+@pytest.mark.parametrize("ema", [0.99, True, torch.tensor(0.99), {"decay": 0.99}], ids=str)
+def test_settings_of_an_average_are_no_averages(ema, network, tmp_path, caplog):
+    assert converted({"model": network.state_dict(), "ema": ema}, network, tmp_path)[0] == "model"
+    assert not caplog.records
+
+
+def test_weights_two_levels_down(network, tmp_path):
+    taken, found = converted({"model": {"state_dict": network.state_dict()}, "epoch": 1}, network, tmp_path)
+    assert taken == "model.state_dict"
+    assert_same(found, network)
+
+
+def test_a_state_dict_with_numbers_beside_the_tensors(network, tmp_path):
+    content = {**network.state_dict(), "epoch": 3, "best": np.float64(0.9), "arch": "nasnet"}
+    assert_same(converted(content, network, tmp_path)[1], network)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.module.", "model._orig_mod."])
+@pytest.mark.parametrize("entry", ["state_dict", None])
+def test_other_modules_of_a_lightning_module_are_passed_over_and_said(prefix, entry, network, tmp_path, caplog):
+    state = {**prefixed(network, prefix), "criterion.weight": torch.ones(7), "criterion.scale": torch.ones(1)}
+    taken, found = converted({entry: state} if entry else state, network, tmp_path)
+    plain = prefix.replace("_orig_mod.", "")
+    assert taken == (f"{entry}." if entry else "") + plain[:-1]
+    assert f"begin with '{plain}'; 2 of {len(state)} tensors do not, and are passed over" in caplog.text
+    assert_same(found, network)
+
+
+@pytest.mark.parametrize(
+    ("plain", "ema"),
+    [
+        ("model.", "ema."),
+        ("model.", "ema.module."),
+        ("model.", "ema_model."),
+        ("", "model_ema.module."),
+        ("ema.online_model.", "ema.ema_model."),
+    ],
+)
+def test_the_averages_of_a_lightning_module_are_preferred_and_said(plain, ema, network, tmp_path, caplog):
+    average = averaged_state(network)
+    state = prefixed(network, plain) | {ema + key: value for key, value in average.items()}
+    state |= {"ema.n_averaged": torch.tensor(3), "criterion.weight": torch.ones(7)}
+    taken, found = converted({"state_dict": state}, network, tmp_path)
+    assert taken == "state_dict." + ema[:-1] and f"begin with '{ema}'" in caplog.text
+    assert_same(found, with_state(network, average))
+
+
+def test_averages_of_the_parameters_alone_do_not_hide_the_network(network, tmp_path):
+    state = prefixed(network, "model.") | {f"ema.{key}": value * 0 for key, value in network.named_parameters()}
+    taken, found = converted({"state_dict": state}, network, tmp_path)
+    assert taken == "state_dict.model"
+    assert_same(found, network)
+
+
+def refused(content, network, folder, name="model.pth"):
+    """The sentence with which a conversion ends."""
+    with pytest.raises(CheckpointError) as caught:
+        converted(content, network, folder, name)
+    assert not (folder / "out").exists() and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    return str(caught.value).replace(str(folder), "")
+
+
+@pytest.mark.parametrize("missing", [("classifier.bias", "classifier.weight"), ("classifier.bias",)])
+@pytest.mark.parametrize("beside", [{}, {"criterion.weight": torch.ones(7)}], ids=["alone", "beside another module"])
+def test_a_network_without_its_classifier_is_told_what_helps(missing, beside, network, tmp_path):
+    state = {key: value for key, value in network.state_dict().items() if key not in missing}
+    said = refused({f"net.{key}": value for key, value in state.items()} | beside, network, tmp_path)
+    assert f"model.pth lacks {' and '.join(missing)}, and convert needs the whole network" in said
+    assert "nasnet_zoo.create(NAME, num_classes=N) by load_state_dict(state, strict=False)" in said
+    made = nasnet_zoo.create(network.config, num_classes=7)
+    made.load_state_dict(state, strict=False)
+    nasnet_zoo.save(made, tmp_path / "saved")
+    x = torch.randn(2, 3, 32, 32)
+    found = nasnet_zoo.load(tmp_path / "saved")
+    assert torch.equal(found.forward_features(x), network.eval().forward_features(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool])
+def test_integers_are_no_weights(dtype, network, tmp_path):
+    said = refused({key: value.to(dtype) for key, value in network.state_dict().items()}, network, tmp_path)
+    assert f"model.pth holds stem.0.conv.weight in {dtype}, and weights are floating-point numbers" in said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value, network, tmp_path):
+    state = network.state_dict()
+    key = list(state)[3]
+    state[key][-1] = value
+    state["classifier.bias"][0] = value
+    assert f"model.pth holds {key} with values that are no finite numbers" in refused(state, network, tmp_path)
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel, lambda network: {"model": network}])
+def test_a_pickled_network_is_told_how_to_save_it(wrap, network, tmp_path):
+    said = refused(wrap(network), network, tmp_path)
+    assert "which is not read: to unpickle an object, or a whole network, runs code" in said
+    assert "save network.state_dict() alone, or use nasnet_zoo.save(network, folder)" in said
+    assert "download" not in said
+
+
+def test_a_real_tar_is_told(network, tmp_path):
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    with tarfile.open(tmp_path / "real.pth.tar", "w") as archive:
+        archive.add(tmp_path / "model.pth", "model.pth")
+    with pytest.raises(CheckpointError, match=r"real.pth.tar is a tar archive: unpack it, and convert the file in it"):
+        convert_file(tmp_path / "real.pth.tar", network.config, tmp_path / "out")
 
 
 def test_what_a_training_keeps_beside_the_weights(network, tmp_path):
