@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -16,6 +17,7 @@ from nasnet_zoo.util.files import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
 REHEARSAL = Path(os.environ.get("REHEARSAL", Path(__file__).parents[1] / "runs" / "rehearsal"))
+INCOMPLETE = 3  # the exit code of a script that left something out for want of time
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -29,12 +31,28 @@ class Clock:
     """The time that a script has, from now on."""
 
     def __init__(self, minutes: float) -> None:
-        self.end = time.monotonic() + 60 * minutes
+        self.end, self.incomplete = time.monotonic() + 60 * minutes, False
 
     @property
     def left(self) -> float:
         """Seconds; below 0 when the time is over."""
         return self.end - time.monotonic()
+
+    def over(self, what: str) -> bool:
+        """Whether the time is over, so that `what` is left out; says so."""
+        if self.left >= 0:
+            return False
+        self.leave_out(what)
+        return True
+
+    def leave_out(self, what: str) -> None:
+        print(f"no time for {what}", flush=True)
+        self.incomplete = True
+
+    def finish(self) -> None:
+        """Ends a script that had no time for all of it with the exit code that says so."""
+        if self.incomplete:
+            sys.exit(INCOMPLETE)
 
 
 @cache

@@ -35,8 +35,7 @@ def main() -> None:
     if options.rehearse:
         options.size, options.rounds, batches = 64, 1, (1,)
     for batch in batches:
-        if clock.left < 0:
-            print(f"no time for a batch of {batch}")
+        if clock.over(f"a batch of {batch}"):
             continue
         seconds = compare(options.device, batch, options.size, options.rounds)
         ratio = seconds["ours"] / seconds["timm"]
@@ -48,6 +47,7 @@ def main() -> None:
         )
         write("forward" + ("_cuda" if options.device == "cuda" else ""), {"rows": rows}, options.rehearse)
     print(machine())
+    clock.finish()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from common import results
+from common import INCOMPLETE, results
 
 from nasnet_zoo.util.files import atomic_file
 
@@ -124,7 +124,7 @@ class Run:
         return all(result == "PASS" for result, _ in self.outcomes.values())
 
     def part(self, name: str, part: Part, end: float) -> str:
-        """PASS, FAIL with the exit codes, or timeout."""
+        """PASS, FAIL with the exit codes, INCOMPLETE or timeout."""
         said = []
         for line in part.commands:
             left = end - time.monotonic()
@@ -132,7 +132,8 @@ class Run:
             place = {"provider": "cpu", "device": "cpu"} if self.rehearse else {"provider": "cuda", "device": "cuda"}
             line = line.format(data=shlex.quote(self.data), tests=shlex.join(gpu_tests()), options=options, **place)
             code = self.process(name, [sys.executable, *shlex.split(line)], left)
-            said.append("timeout" if code is None else "" if code == 0 else f"FAIL ({code})")
+            known = {None: "timeout", 0: "", INCOMPLETE: "INCOMPLETE"}
+            said.append(known.get(code, f"FAIL ({code})"))
         with (self.folder / "nvidia-smi.txt").open("a", encoding="utf-8") as file:
             file.write(f"after {name}\n{nvidia_smi()}\n")
         return ", ".join(filter(None, said)) or "PASS"
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("--rehearse", action="store_true")
     arguments = parser.parse_args()
     names = [name for part in arguments.parts for name in (ALL if part == "all" else (part,))]
-    minutes = arguments.minutes or sum(PARTS[name].minutes for name in names)
+    minutes = sum(PARTS[name].minutes for name in names) if arguments.minutes is None else arguments.minutes
     folder = ROOT / "runs" / "gpu"
     out = Path(os.environ["OUT"]) if os.environ.get("OUT") else folder
     signal.signal(signal.SIGTERM, signal.default_int_handler)

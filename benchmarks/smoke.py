@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 import torch
-from common import Clock, add_options, machine, write
+from common import INCOMPLETE, Clock, add_options, machine, write
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
@@ -297,6 +297,8 @@ def kernel_checks(place: Place) -> dict[str, Callable[[Place], Found]]:
 
 # The run
 
+LATE = {"result": "SKIP", "reason": "no time was left"}
+
 
 def outcome(check: Callable[[Place], Found], place: Place) -> dict[str, Any]:
     """A row: whatever a check raises is its own failure."""
@@ -322,21 +324,17 @@ def rows(place: Place, clock: Clock) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "fused kernels", {"result": "FAIL", "reason": f"{type(error).__name__}: {error}"}
             kernels = {}
         for name, check in CHECKS.items():
-            yield name, outcome(check, place) if clock.left > 0 else late()
+            yield name, outcome(check, place) if clock.left > 0 else dict(LATE)
         for name, future in kernels.items():
             try:
                 yield name, future.result(min(max(clock.left, 0), threading.TIMEOUT_MAX))
             except TimeoutError:
-                yield name, late()
+                yield name, dict(LATE)
             except Exception as error:  # its process died
                 yield name, {"result": "FAIL", "reason": f"{type(error).__name__}: {error}"}
         if clock.left < 0:
             for process in list(pool._processes.values()):
                 process.kill()
-
-
-def late() -> dict[str, Any]:
-    return {"result": "SKIP", "reason": "no time was left"}
 
 
 def main() -> None:
@@ -357,8 +355,9 @@ def main() -> None:
         said = ", ".join(filter(None, [measured, row.get("reason", "")]))
         print(f"{row['result']} {name}: {said}, {row.get('seconds', 0):.1f} s", flush=True)
     failed = [name for name, row in kept.items() if row["result"] == "FAIL"]
-    print(f"{len(kept)} checks, {len(failed)} failed")
-    sys.exit(bool(failed))
+    late = [name for name, row in kept.items() if row == LATE]
+    print(f"{len(kept)} checks, {len(failed)} failed, {len(late)} not made for want of time")
+    sys.exit(1 if failed else INCOMPLETE if late else 0)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import gpu
 import inference
 import onnxruntime
 import pytest
+import smoke
 import torch
 from gpu import PARTS, Part, Run
 
@@ -49,6 +50,7 @@ def parts(tmp_path):
         "first": part("first", write.format("first")),
         "crashing": part("crashing", write.format("crashing") + "raise MemoryError('out of memory')"),
         "last": part("last", write.format("last")),
+        "slow": part("slow", write.format("slow") + f"raise SystemExit({common.INCOMPLETE})"),
         "hanging": part("hanging", write.format("hanging") + HANGS),
     }
 
@@ -84,6 +86,26 @@ def test_a_part_that_crashes_does_not_end_the_others(run, parts, tmp_path, capsy
 
 def test_parts_that_pass(run, parts):
     assert run.perform(["first", "last"], parts, minutes=2)
+
+
+def test_a_part_that_had_no_time_for_all_of_it_has_not_passed(run, parts):
+    assert not run.perform(["slow"], parts, minutes=2)
+    assert run.outcomes["slow"][0] == "INCOMPLETE"
+
+
+def test_a_smoke_without_time_checks_nothing_and_does_not_pass(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(common, "REHEARSAL", tmp_path)
+    monkeypatch.setattr(smoke, "kernel_checks", lambda place: {})
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # as the script sets it
+    monkeypatch.setattr(sys, "argv", ["smoke.py", "--rehearse", "--minutes", "-1"])
+    with pytest.raises(SystemExit) as ended:
+        smoke.main()
+    assert ended.value.code == common.INCOMPLETE and "PASS" not in capsys.readouterr().out
+
+
+def test_max_autotune_comes_after_all_that_is_quick():
+    assert [contender for row in inference.PASSES[:-1] for contender in row if "max" in contender] == []
+    assert inference.PASSES[-1] == ("compile_max",) and "compile" in inference.PASSES[0] + inference.PASSES[1]
 
 
 def test_a_part_whose_time_is_over_is_ended_with_all_that_it_started(run, parts, tmp_path, monkeypatch):
@@ -178,7 +200,9 @@ def test_speed_begins_nothing_when_its_time_is_over(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(common, "REHEARSAL", tmp_path)
     monkeypatch.setattr(inference, "bench", None)
     monkeypatch.setattr(sys, "argv", ["inference.py", "speed", "--rehearse", "--minutes", "-1"])
-    inference.main()
+    with pytest.raises(SystemExit) as ended:
+        inference.main()
+    assert ended.value.code == common.INCOMPLETE
     assert "no time for nasnet-a-cifar-small" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
