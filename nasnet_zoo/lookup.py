@@ -88,9 +88,11 @@ def identify(what: str | Path) -> Named:
     """Finds out what a user means; opens no connection, and reads no file's contents but that of a JSON file.
 
     Names of the zoo come first, then files and folders, then names in another case and the form of a Hub repo. Raises
-    UnknownModelError, with the nearest names, if there is nothing of that name.
+    UnknownModelError, with the nearest names, if there is nothing of that name, and ConfigError for an empty name.
     """
     what = str(what)
+    if not what:  # as a path it would be the current folder
+        raise ConfigError("the name is empty: give a model of the zoo, a file, a folder or a Hub repo")
     if what in MODELS:
         return Named(what, "model", name=what)
     if what in GENOTYPES:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from .arch.config import NetworkConfig
 from .arch.cost import Cost, network_cost
 from .errors import ConfigError, UnknownModelError
+from .util.arguments import check_type, checked
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def get_model(name: str) -> ModelInfo:
 
     Raises:
         UnknownModelError: if the zoo has no model of this name; the error gives the nearest names.
+        ConfigError: for a name that is no text.
     """
+    check_type(name, str, "info: name")
     if name in MODELS:
         return MODELS[name]
     for prefix, title in UNPUBLISHED.items():
@@ -104,6 +107,7 @@ def get_model(name: str) -> ModelInfo:
     raise UnknownModelError(f"there is no model {name!r} in the zoo: {hint}")
 
 
+@checked
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     """Lists the models of the zoo.
 

@@ -34,6 +34,9 @@ def good(name, folder):
     task = Classify(pictures, RECIPE, network.config.preprocess)
     picture = np.zeros((4, 4, 3), np.uint8)
     return {
+        "info": (nasnet_zoo.info, {"name": "nasnet-a-mobile"}),
+        "list_models": (nasnet_zoo.list_models, {}),
+        "read_genotype": (nasnet_zoo.read_genotype, {"path": folder / "genotype.json"}),
         "load": (nasnet_zoo.load, {"source": "nasnet-a-cifar-small"}),
         "create": (nasnet_zoo.create, {"name_or_config": network.config}),
         "save": (nasnet_zoo.save, {"network": network, "folder": folder / "net"}),
@@ -54,6 +57,9 @@ def session(folder):
 
 
 PUBLIC = {
+    "info": nasnet_zoo.info,
+    "list_models": nasnet_zoo.list_models,
+    "read_genotype": nasnet_zoo.read_genotype,
     "load": nasnet_zoo.load,
     "create": nasnet_zoo.create,
     "save": nasnet_zoo.save,
@@ -118,6 +124,30 @@ def test_what_the_checks_leave_out_is_little():
     }
 
 
+@pytest.mark.parametrize("method", ["forward", "features", "forward_features"])
+def test_networks_say_what_they_take(method):
+    network = small_network().eval()
+    picture = torch.zeros(1, 3, 32, 32)
+    wrong = {"str": "cat.png", "ndarray": picture.numpy(), "list": [picture], "torch.uint8": picture.byte()}
+    for given, x in wrong.items():
+        with pytest.raises(ConfigError, match=rf"float tensor \(batch, 3, height, width\), not {given}: make one with"):
+            getattr(network, method)(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        getattr(network, method)(picture.half())
+    getattr(network.bfloat16(), method)(picture.bfloat16())
+
+
+def test_parameters_that_there_are_not_are_told_as_python_does():
+    for call, said in (
+        (lambda: nasnet_zoo.load("nasnet-a-mobile", pretrained=True), r"load\(\) got an unexpected .* 'pretrained'"),
+        (lambda: nasnet_zoo.load(), r"load\(\) missing 1 required positional argument: 'source'"),
+        (lambda: nasnet_zoo.list_models("*", False, 3), r"list_models\(\) takes from 0 to 2 positional arguments"),
+    ):
+        with pytest.raises(TypeError, match=said) as caught:
+            call()
+        assert caught.value.__context__ is None
+
+
 SCALE = dict(stem="cifar", stem_channels=6, filters=4, stages=(1,))
 CONFIG = dict(architecture=NASNET_A, scale=CellScale(**SCALE), preprocess=Preprocess((32, 32)), num_classes=3)
 DATA = [
@@ -164,13 +194,13 @@ def test_dtypes_by_name(name, tmp_path):
     nasnet_zoo.save(network, tmp_path, name)
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "int8", "nn", "", torch.int8, torch.complex64])
+@pytest.mark.parametrize("dtype", ["fp16", "torch.float16", "int8", "nn", "", torch.int8, torch.complex64])
 def test_dtypes_that_weights_cannot_have(dtype, tmp_path):
     for take in (
         lambda: nasnet_zoo.load("nasnet-a-cifar-small", dtype=dtype),
         lambda: nasnet_zoo.save(small_network(), tmp_path / "net", dtype),
     ):
-        with pytest.raises(ConfigError, match="one of float32, float16, bfloat16, float64"):
+        with pytest.raises(ConfigError, match="torch.float16, or its name, one of float32, float16, bfloat16, float64"):
             take()
 
 

@@ -174,6 +174,14 @@ def test_bench_and_demo_take_a_graph_as_it_is(place, tmp_path, run):
     assert code == 2 and "is a graph already" in err
 
 
+@pytest.mark.parametrize("taker", [find_architecture, find_config, checkpoint_folder, Session])
+def test_an_empty_name_is_not_the_current_folder(place, monkeypatch, taker):
+    monkeypatch.chdir(place / "checkpoint")
+    with pytest.raises(ZooError, match="the name is empty"):
+        taker("")
+    assert identify(".").form == "checkpoint"
+
+
 @pytest.mark.parametrize(("what", "near"), [("darts", "Or the genotype P-DARTS or "), ("enas-mikro", "ENAS-micro")])
 def test_an_unknown_name_is_told_the_nearest_genotypes_and_no_others(what, near):
     with pytest.raises(ZooError) as refused:

@@ -9,11 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tiny_kind
+from changed_networks import small_network
 
 import nasnet_zoo
 from nasnet_zoo.arch import kinds
-from nasnet_zoo.data.prediction import Prediction, Predictions, ranked
-from nasnet_zoo.export import ExportReport
+from nasnet_zoo.data.prediction import Answers, Prediction, Predictions, ranked
+from nasnet_zoo.errors import ImageError
+from nasnet_zoo.export import ExportReport, Session, to_onnx
 from nasnet_zoo.export.verify import Check
 from nasnet_zoo.registry import MODELS
 from nasnet_zoo.search import SearchConfig, SearchResult
@@ -79,6 +81,45 @@ def test_a_notebook_shows_predictions_as_a_table_with_bars():
     assert [row[2].text for row in rows] == ["62.5%", "25.0%", "12.5%"]
     assert [row[1][0].get("style").split(";")[0] for row in rows] == ["width: 62.5%", "width: 25.0%", "width: 12.5%"]
     assert "class 2" in ranked(np.zeros(3), None, k=3)._repr_html_()
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_notebook_shows_what_is_said_of_several_pictures(exported, tmp_path):
+    classifier = small_network()
+    if exported:
+        to_onnx(classifier, tmp_path / "graph")
+        classifier = Session(tmp_path / "graph", ["cpu"])
+    picture = np.zeros((8, 8, 3), np.uint8)
+    answers = classifier.predict([picture, "<b>nowhere.png"], k=2, errors="return")
+    table = ElementTree.fromstring(answers._repr_html_())  # so nothing of an error is markup
+    assert [row[0].text for row in table] == ["1", "2"]
+    assert [row[0].text for row in table[0][1][0]] == [p.label for p in answers[0]]
+    assert table[1][1].text == str(answers[1]) and "<b>nowhere.png" in table[1][1].text
+    assert answers[:1] == [classifier.predict(picture, k=2)] and classifier.predict([]) == []
+
+
+def test_a_notebook_shows_the_first_of_many_pictures():
+    answers = Answers([ranked(np.zeros(2), ["a", "b"], k=1)] * 1050)
+    *rows, last = ElementTree.fromstring(answers._repr_html_())
+    assert len(rows) == 50 and last[1].text == "and 1,000 more"
+    assert len(ElementTree.fromstring(answers[:50]._repr_html_())) == 50
+    assert answers[:0]._repr_html_() is None  # the notebook then shows []
+
+
+def test_slices_are_shown_as_the_whole_is():
+    predictions = ranked(np.zeros(4), list("abcd"), k=4)
+    several = Answers([predictions, ImageError("damaged")])
+    for whole in (predictions, several):
+        assert type(whole[:1]) is type(whole[::-1]) is type(whole) and whole[:1] == [whole[0]] == [*whole][:1]
+    assert type(predictions[0]) is Prediction and several[-1].args == ("damaged",)
+
+
+def test_what_is_said_of_several_pictures_is_a_list():
+    predictions = ranked(np.zeros(2), ["a", "b"], k=2)
+    several = Answers([predictions])
+    assert several == [predictions] and repr(several) == repr([[*predictions]])
+    assert type(pickle.loads(pickle.dumps(several))) is type(copy.deepcopy(several)) is Answers
+    assert json.dumps(Answers([[1, "a"]])) == '[[1, "a"]]'
 
 
 def test_predictions_are_a_list():

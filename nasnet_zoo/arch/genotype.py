@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..errors import GenotypeError
+from ..util.arguments import checked, described
 from .checks import read_json
 from .kinds import svg
 from .ops import COMBINES, OPS
@@ -138,6 +139,7 @@ class Genotype:
 PUBLISHED: dict[str, Genotype] = {}  # by name; genotypes.py adds them
 
 
+@checked
 def read_genotype(path: str | Path) -> Genotype:
     """Reads a genotype from a JSON file.
 
@@ -158,6 +160,9 @@ def read_genotype(path: str | Path) -> Genotype:
 
 
 def _check_cell(cell: Cell, name: str) -> None:
+    _expect(cell, Cell, f"{name} cell")
+    _expect(cell.blocks, tuple | list, f"{name} cell, blocks")
+    _expect(cell.outputs, tuple | list, f"{name} cell, outputs")
     for number in (cell.inputs, *cell.outputs):
         if type(number) is not int:
             raise GenotypeError(f"{name} cell: inputs and outputs are whole numbers, {_short(number)} is not one")
@@ -169,10 +174,12 @@ def _check_cell(cell: Cell, name: str) -> None:
         raise GenotypeError(f"{name} cell: unknown output {cell.output!r}; choose one of {', '.join(OUTPUT_MODES)}")
     for index, block in enumerate(cell.blocks):
         where = f"{name} cell, block {index}"
-        if block.combine not in COMBINES:
+        _expect(block, Block, where)
+        if _text(block.combine, f"{where}, combine") not in COMBINES:
             raise GenotypeError(f"{where}: unknown combine {block.combine!r}; choose one of {', '.join(COMBINES)}")
         for side, edge in (("left", block.left), ("right", block.right)):
-            if edge.op not in OPS:
+            _expect(edge, Edge, f"{where}, {side}")
+            if _text(edge.op, f"{where}, {side}, op") not in OPS:
                 raise GenotypeError(f"{where}, {side}: unknown op {edge.op!r}; choose one of {', '.join(OPS)}")
             if type(edge.state) is not int:
                 raise GenotypeError(f"{where}, {side}: a state is a whole number, {_short(edge.state)} is not one")
@@ -213,6 +220,11 @@ def _fields(value: Any, where: str, required: tuple[str, ...], optional: tuple[s
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _expect(value: Any, kind: Any, where: str) -> None:
+    if not isinstance(value, kind):
+        raise GenotypeError(f"{where}: expected {described(kind)}, got {_short(value)}")
 
 
 def _integer(value: Any, where: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ImageError, SessionError, ZooError, out_of_memory
 from .images import ImageSource
-from .prediction import Prediction, ranked
+from .prediction import Answers, Prediction, ranked
 
 THREADS = min(os.cpu_count() or 1, 8)  # that read files; Pillow decodes without Python's lock
 
@@ -43,7 +43,7 @@ def predict(
     if k < 1 or batch_size < 1:
         raise fault(f"k {k} and batch_size {batch_size} must be at least 1")
     many = _several(images)
-    results: list[list[Prediction] | ImageError] = []
+    results = Answers()
     for result in predictions(classifier, images if many else [images], k, batch_size):
         if isinstance(result, ImageError) and errors == "raise":
             of = f" of {len(images)}" if hasattr(images, "__len__") else ""

@@ -78,4 +78,6 @@ def _checked(labels: Iterable[str]) -> tuple[str, ...]:
     names = tuple(labels) if isinstance(labels, Iterable) and not isinstance(labels, (bytes, dict)) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"labels {str(labels)[:60]} are no list of names: give a text for each class, or a label set")
-    return tuple(map(str, names))
+    if blank := [place for place, name in enumerate(names) if not name.strip()]:
+        raise ConfigError(f"the label of class {blank[0]} is empty: give each class a name")
+    return tuple(map(str, names))  # names may be equal: many lists of ImageNet's call two classes crane

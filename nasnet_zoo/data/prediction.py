@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any, TypeVar
 
 import numpy as np
+
+from ..errors import ImageError
+
+T = TypeVar("T")
+SHOWN = 50  # pictures in a notebook's table: thousands would make the notebook slow
 
 
 @dataclass(frozen=True)
@@ -16,11 +22,40 @@ class Prediction:
     probability: float
 
 
-class Predictions(list[Prediction]):
+class _Shown(list[T]):
+    """A list that a notebook shows as a table, and a slice of it too. An empty one it shows as a list."""
+
+    def _rows(self) -> list[str]:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str | None:
+        return f"<table>{''.join(self._rows())}</table>" if self else None
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return type(self)(found) if isinstance(place, slice) else found
+
+
+class Predictions(_Shown[Prediction]):
     """The predictions for one picture, the most probable first: a list that a notebook shows as a table with bars."""
 
-    def _repr_html_(self) -> str:
-        return f"<table>{''.join(map(_row, self))}</table>"
+    def _rows(self) -> list[str]:
+        return [_row(prediction) for prediction in self]
+
+
+class Answers(_Shown[list[Prediction] | ImageError]):
+    """What is said of several pictures: a list that a notebook shows as a table, the pictures counted from 1."""
+
+    def _rows(self) -> list[str]:
+        rows = [f"<tr><td>{count}</td><td>{_answer(each)}</td></tr>" for count, each in enumerate(self[:SHOWN], 1)]
+        if len(self) > SHOWN:
+            rows.append(f"<tr><td></td><td>and {len(self) - SHOWN:,} more</td></tr>")
+        return rows
+
+
+def _answer(answer: list[Prediction] | ImageError) -> str:
+    table = answer._repr_html_() if isinstance(answer, Predictions) else None
+    return table or escape(str(answer))
 
 
 def _row(prediction: Prediction) -> str:

@@ -212,6 +212,12 @@ class ImageNetwork(Network):
     def checked(self, x: Tensor) -> Tensor:
         """x, or a ConfigError if it is not a batch of maps that this network can take."""
         channels, least = self.config.in_channels, self.minimum_size
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise ConfigError(
+                f"this network takes a float tensor (batch, {channels}, height, width), not {given}: make one with "
+                f"network.transform, or give the pictures to network.predict"
+            )
         if x.dim() != 4 or x.shape[1] != channels or x.shape[2] < least or x.shape[3] < least:
             raise ConfigError(
                 f"this network takes (batch, {channels}, height, width) of at least {least} x {least} pixels, "

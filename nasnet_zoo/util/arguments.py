@@ -34,7 +34,11 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checking(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # the call below fails too, and Python's own error names the function
+            given = {}
+        for name, value in given.items():
             check_type(value, types_of().get(name, Any), f"{called}: {name}")
         return function(*args, **kwargs)
 

@@ -166,7 +166,10 @@ def floating(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if found is not None and found in FLOATING or dtype is None:
         return found
     names = ", ".join(str(each).removeprefix("torch.") for each in FLOATING)
-    raise ConfigError(f"weights are floating-point numbers, not {dtype}: give a dtype or its name, one of {names}")
+    raise ConfigError(
+        f"weights are floating-point numbers, not {dtype!r}: give a dtype, such as torch.float16, or its name, one of "
+        f"{names}"
+    )
 
 
 @contextmanager

@@ -359,6 +359,28 @@ def test_states_are_whole_numbers_without_json_too(state):
         Genotype(cell(((state, "identity"), (1, "conv_1x1")), outputs=(2,)), PLAIN)
 
 
+GOOD = Block(Edge(0, "identity"), Edge(1, "identity"))
+NOT_DATA = [
+    (5, "normal cell: expected a Cell, got 5"),
+    (Cell(5, (2,)), "normal cell, blocks: expected a tuple or a list, got 5"),
+    (Cell((GOOD,), 2), "normal cell, outputs: expected a tuple or a list, got 2"),
+    (Cell((GOOD, 5), (2,)), "normal cell, block 1: expected a Block, got 5"),
+    (Cell((Block(1, 2),), (2,)), "normal cell, block 0, left: expected an Edge, got 1"),
+    (Cell((Block(GOOD.left, (1, "identity")),), (2,)), "normal cell, block 0, right: expected an Edge, got"),
+    (Cell((GOOD._replace(left=Edge("a", 5)),), (2,)), "normal cell, block 0, left, op: expected a name, got 5"),
+    (Cell((GOOD._replace(left=Edge(0, ["identity"])),), (2,)), "normal cell, block 0, left, op: expected a name, got"),
+    (Cell((GOOD._replace(combine={}),), (2,)), "normal cell, block 0, combine: expected a name, got {}"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), NOT_DATA)
+def test_cells_of_other_things_are_told_what_and_where(wrong, said):
+    with pytest.raises(GenotypeError, match=said):
+        Genotype(wrong, PLAIN)
+    with pytest.raises(GenotypeError, match=said.replace("normal", "reduction")):
+        Genotype(PLAIN, wrong)
+
+
 def test_a_list_of_very_many_blocks_is_refused_at_once():
     block = {"left": [0, "identity"], "right": [0, "identity"]}
     with pytest.raises(GenotypeError, match="1000000 entries"):

@@ -74,6 +74,8 @@ WRONG = [
     (dict(labels=()), "no list of names"),
     (dict(labels=(1, 2)), "labels"),
     (dict(labels={"0": "cat"}), "labels"),
+    (dict(labels=("cat", "", "dog", " ")), "the label of class 1 is empty"),
+    (dict(labels=("cat", "dog", " ")), "the label of class 2 is empty"),
     (dict(labels="pets"), "unknown label set 'pets'"),
 ]
 
@@ -91,6 +93,14 @@ def test_labels_that_name_no_classes_are_refused(options, said, tmp_path):
             take()
         assert "\n" not in str(caught.value)
     assert network.config.num_classes == 7 and network.classifier.out_features == 7
+
+
+def test_labels_may_be_equal_as_in_many_lists_of_imagenets(tmp_path):
+    names = ("crane", "maillot", "crane")
+    network = small_network()
+    network.reset_classifier(labels=names)
+    nasnet_zoo.save(network, tmp_path)
+    assert nasnet_zoo.load(tmp_path, labels=network.labels).labels == names
 
 
 HEADS = {
