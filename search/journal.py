@@ -91,7 +91,13 @@ class Journal:
             raise JournalError(_strange_journal(self.path, strange))
 
     def _strange(self) -> str | None:
-        """What shows that another version wrote the file, or None."""
+        """What shows that no nasnet_zoo wrote the file, or another version of it; None if nothing does."""
+        with _explained(self.path):
+            # They would run at every reading or writing of the events, and could lose them or never end.
+            query = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') OR sql LIKE '%VIRTUAL%'"
+            active = self._connection.execute(query).fetchone()
+        if active is not None:
+            return f"the {active[0]} {_line(active[1])}, which no journal has"
         version = self.meta().get("format_version")
         if version != FORMAT_VERSION:
             return f"format {_line(version)}, this nasnet_zoo reads {FORMAT_VERSION}"

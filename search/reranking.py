@@ -96,6 +96,7 @@ def rerank(
         for place, record in enumerate(best):
             on_child(place, len(best))
             if record.hash in done:
+                done[record.hash] |= best_record(history.config, history.space, record)  # whatever the file says
                 continue
             architecture = history.space.decode(record.tokens)
             task = Task(record.child, architecture, child_seed(history.config.seed, record.child))

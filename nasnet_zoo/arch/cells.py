@@ -5,6 +5,7 @@ this file, and so are the functions that make a whole config from a genotype.
 """
 
 import dataclasses
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +55,9 @@ class CellScale:
         if self.stem == "imagenet" and self.filters < 8:
             raise ConfigError(f"scale: the imagenet stem starts at filters / 4, so filters {self.filters} is too few")
         if not self.stages or min(self.stages) < 1 or sum(self.stages) > MAX_CELLS or len(self.stages) > 6:
-            raise ConfigError(f"scale: stages {list(self.stages)} must be 1 to 6 counts of at least one cell each")
+            raise ConfigError(
+                f"scale: stages {reprlib.repr(list(self.stages))} must be 1 to 6 counts of at least one cell each"
+            )
         if not 0 < self.bn_eps < 1:
             raise ConfigError(f"scale: bn_eps {self.bn_eps} is not between 0 and 1")
         if self.aux_size is not None and (len(self.stages) < 2 or min(self.aux_size) < 5 or max(self.aux_size) > 256):

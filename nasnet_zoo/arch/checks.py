@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import stat
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,7 +21,10 @@ def read_json(path: str | Path, what: str, error: type[ZooError] = ConfigError) 
     """The value in a JSON file; raises `error` if it cannot be read, is no JSON, or is too large to be `what`."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # it may have no end
+            raise error(f"cannot read the {what} {path}: it is no ordinary file")
+        if status.st_size > MAX_JSON_BYTES:
             raise error(f"{path} is larger than {MAX_JSON_BYTES} bytes, which no {what} is")
         return parse_json(path.read_text(encoding="utf-8"))
     except OSError as problem:

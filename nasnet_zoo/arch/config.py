@@ -5,6 +5,7 @@ registry in kinds.py does.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +96,8 @@ class NetworkConfig:
             labels = tuple(labels)
         elif labels is not None and not isinstance(labels, str):
             raise ConfigError("network config: labels must be a label set's name, a list of class names, or null")
+        if any(re.search("[\ud800-\udfff]", label) for label in labels or ()):
+            raise ConfigError("network config: a label holds half a character, which no file can hold: name it anew")
         for field in ("num_classes", "in_channels"):
             if field in value and type(value[field]) is not int:
                 raise ConfigError(f"network config: {field} must be a whole number")

@@ -106,13 +106,17 @@ def _done(jobs: Sequence[Callable[[], np.ndarray | ImageError]]) -> list[np.ndar
 
 
 def logits(classifier: Classifier, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """(batch, classes), of pictures that are prepared. Raises SessionError if the batch is too large."""
+    """(batch, classes), of pictures that are prepared. Raises SessionError if the batch is too large, or a logit is nan
+    or infinite."""
     try:
-        return classifier.run(np.stack(arrays))
+        found = classifier.run(np.stack(arrays))
     except Exception as error:  # the libraries' own have no common base
         if isinstance(error, ZooError) or not out_of_memory(error):
             raise
         raise _too_large(len(arrays)) from error
+    if not np.isfinite(found.max(axis=-1)).all():
+        raise SessionError("the logits are no numbers: the weights are damaged, or too large for their precision")
+    return found
 
 
 def _too_large(count: int) -> SessionError:

@@ -59,7 +59,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
     )
     path = Path(folder) / REPORT
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a metric's name is anybody's
     return path
 
 

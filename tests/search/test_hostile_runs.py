@@ -1,6 +1,7 @@
 """Damaged values anywhere in a run folder: every reader works, or says so in one sentence and changes nothing."""
 
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -14,7 +15,7 @@ import pytest
 import torch
 from toy_search import ToyChild, toy_config
 
-from nasnet_zoo.errors import ZooError
+from nasnet_zoo.errors import JournalError, ZooError
 from nasnet_zoo.lookup import find_architecture
 from nasnet_zoo.search import ControllerSettings, EvolutionSettings, run, watch
 from nasnet_zoo.search.driver import Driver
@@ -23,7 +24,7 @@ from nasnet_zoo.search.folder import BEST, CONFIG, JOURNAL, open_journal, read_c
 from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.journal import pack_state, unpack_state
 from nasnet_zoo.search.report.report import write_report
-from nasnet_zoo.search.reranking import RERANK, rerank
+from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK, rerank
 from nasnet_zoo.search.scaling import Target, transfer
 from nasnet_zoo.search.searchers.table import make_searcher
 
@@ -273,3 +274,57 @@ def test_the_report_of_damaged_children(finished, folder):
         for text in ("1e29", "-1e29", "1" + 30 * "0", "[]", '"text"', "0", "null", "1e300")
     ]
     tried(finished, folder, random.Random(1).sample(cases, 6), write_report)
+
+
+HAUNTED = {
+    "trigger": "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END",
+    "view": "CREATE VIEW v AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i FROM n",
+}
+
+
+@pytest.mark.parametrize("kind", HAUNTED)
+def test_a_journal_that_would_do_something_by_itself(finished, folder, run, kind):
+    execute(folder, HAUNTED[kind])
+    before = (folder / JOURNAL).read_bytes()
+    for command in ("report", "search"):
+        code, _, err = run(command, folder)
+        assert code == 2 and err.count("\n") == 1 and f"the {kind} " in err
+    assert (folder / JOURNAL).read_bytes() == before
+
+
+def test_events_that_never_end(finished, folder):
+    execute(folder, "ALTER TABLE events RENAME TO real")
+    numbers = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i AS id, 0.0 AS time, 'session' AS kind"
+    )
+    execute(folder, f"CREATE VIEW events AS {numbers}, NULL AS child, '{{}}' AS body FROM n")
+    with pytest.raises(JournalError, match="the view events"):
+        read_history(folder)
+
+
+def test_a_metric_with_half_a_character_in_its_name(finished, folder, run):
+    event, body = execute(folder, "SELECT id, body FROM events WHERE kind = 'finished'")[0]
+    value = json.loads(body)
+    value["metrics"]["\ud800"] = 0.5
+    execute(folder, "UPDATE events SET body = ? WHERE id = ?", json.dumps(value), event)
+    assert run("report", folder)[0] == 0 and "accuracy" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_a_reranked_cell_is_comes_from_the_journal(finished, folder):
+    reranked(folder)
+    expected = (folder / BEST_RERANKED).read_text()
+    kept = json.loads((folder / RERANK.format(1)).read_text())
+    for child in kept["children"]:
+        child["architecture"] = "damaged"
+    (folder / RERANK.format(1)).write_text(json.dumps(kept))
+    reranked(folder)
+    assert json.loads((folder / BEST_RERANKED).read_text()) == json.loads(expected)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no such files")
+@pytest.mark.parametrize("name", [CONFIG, BEST])
+def test_a_file_without_an_end(finished, folder, name):
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ZooError, match="it is no ordinary file"):
+        read_history(folder) if name == CONFIG else find_architecture(folder / name)

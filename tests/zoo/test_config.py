@@ -98,6 +98,7 @@ REFUSED = [
     (("in_channels",), 10**9, ["in_channels"]),
     (("labels",), 3, ["labels"]),
     (("labels",), ["a", 1], ["labels"]),
+    (("labels",), ["a", "\ud800"], ["half a character"]),
     (("labels",), {"0": "a"}, ["labels"]),
     (("scale",), None, ["scale"]),
     (("scale",), [], ["scale"]),

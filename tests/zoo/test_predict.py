@@ -232,3 +232,12 @@ def test_a_network_that_takes_no_pictures_is_a_config_error():
 def test_a_prediction_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Prediction(0, None, 1.0).index = 1
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_no_prediction(bias):
+    network = build(CONFIG).eval()
+    with torch.no_grad():
+        network.classifier.bias[3] = bias
+    with pytest.raises(SessionError, match="the logits are no numbers: the weights are damaged"):
+        network.predict(pictures(2))
