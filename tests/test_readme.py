@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import nasnet_zoo
+from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.data.labels import example_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +67,23 @@ def fits(shown: str, printed: str) -> bool:
 def test_a_block_that_shows_something_else_does_not_fit():
     assert fits("$ a\ncat 91.3% ... ms\n", "$ a\ncat 91.3%  12 ms\n")
     assert not fits("$ a\ncat 91.3%\n", "$ a\ncat 91.2%\n") and not fits("$ a\n", "$ a\ncat\n")
+
+
+def test_the_first_picture_is_of_photos_and_their_classes():
+    first = re.search(r"!\[(.*?)\]\((.*?)\)", TEXT)
+    assert "photos" in first[1] and first[2] == "docs/predictions.png"
+
+
+def test_every_genotype_and_variable_is_named():
+    (listed,) = re.findall(r"^The genotypes are (.*?)\.$", TEXT, re.DOTALL | re.MULTILINE)
+    names = re.split(r",\s+|\s+and\s+", listed)
+    spelt = [f"AmoebaNet-{letter}" for name in names for letter in ("ABCD" if name == "AmoebaNet-A to D" else "")]
+    assert set(spelt) | {name for name in names if " to " not in name} == set(GENOTYPES)
+    packages = (nasnet_zoo, nasnet_zoo.search, nasnet_zoo.export)
+    sources = [path for package in packages for path in Path(package.__file__).parent.rglob("*.py")]
+    used = {name for path in sources for name in re.findall(r"NASNET_ZOO_[A-Z_]+", path.read_text(encoding="utf-8"))}
+    (table,) = re.findall(r"^## Settings\n(.*?)^## ", TEXT, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"NASNET_ZOO_[A-Z_]+", table)) == used
 
 
 @pytest.fixture(scope="module")
