@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConversionError, first_line
+from ..util.files import holds
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3  # numbers of HDF5's filters; others may be plugins
+# The head of a group's heap of links, if the heap is packed by filters: signature, version 0, any two bytes, and the
+# length of the filters' description, which is 0 if there are none. By chance, one place in 2**40 of packed weights has
+# the first five bytes, and next to none of plain ones: within a float32 they make it larger than 8,000.
+_PACKED_LINKS = rb"FRHP\0..(?!\0\0)"
 _CHUNK_BYTES = 1 << 20  # a chunk may be larger than a small tensor, but not by more than this
 
 
@@ -29,6 +34,10 @@ def keras_tensors(path: str | Path) -> Iterator[dict[str, Any]]:
     except ImportError:
         raise ConversionError("reading .h5 files needs h5py: pip install 'nasnet-zoo[convert]'") from None
     try:
+        if holds(path, _PACKED_LINKS):  # HDF5 would unpack it, to any size, in order to list the group
+            raise ConversionError(
+                f"{path} has a group whose list of names is packed by HDF5's filters, which no Keras file has"
+            )
         file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error

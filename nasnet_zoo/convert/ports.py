@@ -13,6 +13,7 @@ from ..arch.config import NetworkConfig
 from ..arch.genotypes import NASNET_A
 from ..errors import ConversionError
 from ..networks.build import build
+from ..networks.plain import FLOATING
 from .keras_h5 import keras_tensors
 from .names import Source, keras_name, slim_sources, torch_name
 
@@ -161,7 +162,7 @@ def _collect(
         if shape != expected:
             wrong.append(f"{names[source.key]} {shape}, expected {expected}")
         elif isinstance(value, Tensor) and not _is_plain(value):
-            wrong.append(f"{names[source.key]} {value.dtype} in the layout {value.layout}, expected plain numbers")
+            wrong.append(f"{names[source.key]} {value.dtype} in the layout {value.layout}, expected plain floats")
     if wrong:
         raise ConversionError(f"the weights do not fit the config: {_listed(wrong, 'of another shape')}")
     # Only now are values read, which may lie packed in a file. None is larger than the network's.
@@ -170,7 +171,7 @@ def _collect(
 
 
 def _is_plain(value: Tensor) -> bool:
-    return value.layout == torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
+    return value.layout == torch.strided and value.dtype in FLOATING and not value.is_meta
 
 
 def _transposed(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> tuple[int, ...]:

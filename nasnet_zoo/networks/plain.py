@@ -30,6 +30,8 @@ COMPUTED_FROM = ("_orig", "_mask", "_g", "_v", "_u")
 TRAINING_ONLY = {"training", "momentum", "p", "inplace", "frozen", "drop_path_keep", "checkpointing"}
 CLOSE, CLOSE_IN_HALF = 1e-3, 5e-2  # of the largest logit: more than another order of the sums makes
 
+FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the dtypes that weights may have
+
 UNDO = "undo the change, or keep the network with torch.save"
 
 

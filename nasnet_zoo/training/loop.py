@@ -64,7 +64,7 @@ def train(
     optimizer, rate = make_optimizer(network, recipe)
     step = TrainingStep(network, optimizer, task, recipe)
     state = TrainingState(network, optimizer, recipe, seed, folder)
-    state.resume()
+    state.resume(task.steps)
     if not network.training:
         network.train()
     device = next(network.parameters()).device

@@ -1,7 +1,9 @@
 """The state of a training in its folder: everything that a resume needs, whatever the optimiser, at any step."""
 
 import json
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from ..arch.checks import parse_dataclass, parse_json
 from ..arch.config import NetworkConfig
-from ..errors import CheckpointError, TrainingError, ZooError
+from ..errors import CheckpointError, TrainingError, ZooError, first_line
 from ..lookup import STATE
 from ..networks.network import Network
 from ..util.files import atomic_file
@@ -118,16 +120,17 @@ class TrainingState:
             save_file(tensors, temporary, metadata=metadata)
         self.kept = time.monotonic()
 
-    def resume(self) -> None:
-        """Takes over the state in the folder, if there is one. Raises CheckpointError if it is another training's."""
+    def resume(self, steps: int) -> None:
+        """Takes over the state in the folder, if there is one, in a training of so many `steps` an epoch. Raises
+        CheckpointError, and takes nothing over, if it is another training's or damaged."""
         if self.path is None or not self.path.exists():
             return
         try:
             with safe_open(self.path, "pt") as file:
                 record = {key: parse_json(value) for key, value in (file.metadata() or {}).items() if key != "format"}
             tensors = load_file(self.path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{self.path} is damaged ({error}): delete it to start over") from error
+        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} is damaged ({first_line(error)}): delete it to start over") from error
         version = record.get("format_version", 1)
         if version not in range(1, FORMAT_VERSION + 1):
             raise CheckpointError(
@@ -136,14 +139,9 @@ class TrainingState:
             )
         self._check_identity(record.get("training"))
         try:
-            self._take(tensors, record)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            self._take(tensors, record, steps)
+        except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} is damaged ({error!r}): delete it to start over") from error
-        if len(self.history) > self.recipe.epochs:
-            raise CheckpointError(
-                f"{self.path} has done {len(self.history)} epochs, and {self.recipe.epochs} are asked for: ask for as "
-                f"many, or choose another folder"
-            )
 
     def _check_identity(self, stored: Any) -> None:
         """CheckpointError unless the stored training is this one, with this version's defaults for what it lacks."""
@@ -166,25 +164,55 @@ class TrainingState:
                 f"choose another folder, or delete it to start over"
             )
 
-    def _take(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    def _take(self, tensors: dict[str, Tensor], record: dict[str, Any], steps_of_epoch: int) -> None:
+        """Takes over a state, all of which is checked before."""
         names = {"epoch", "epochs", "loss"}
-        self.history = [Epoch(**{key: epoch[key] for key in names}) for epoch in record["history"]]
-        self._steps, self._total = record.get("steps", 0), float(record.get("total", 0.0))
-        counts = [self._steps, *(count for epoch in self.history for count in (epoch.epoch, epoch.epochs))]
-        if any(type(n) is not int or n < 0 for n in counts) or any(type(e.loss) is not float for e in self.history):
+        history = [Epoch(**{key: epoch[key] for key in names}) for epoch in record["history"]]
+        steps, total = record.get("steps", 0), float(record.get("total", 0.0))
+        counts = [steps, *(count for epoch in history for count in (epoch.epoch, epoch.epochs))]
+        if any(type(n) is not int or n < 0 for n in counts) or any(type(e.loss) is not float for e in history):
             raise ValueError("its history is not one of numbers")
-        weights = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
-        self.network.load_state_dict(weights)
-        for name, values in record.get("optimizer", {}).items():
-            self.optimizer.state[self.parameters[name]].update(values)
+        if not all(map(math.isfinite, (total, *(epoch.loss for epoch in history)))):
+            raise ValueError("its losses are not finite")
+        if [epoch.epoch for epoch in history] != [*range(1, len(history) + 1)] or steps and steps >= steps_of_epoch:
+            raise ValueError("its history is not one of this training's epochs and steps")
+        if len(history) > self.recipe.epochs:
+            raise CheckpointError(
+                f"{self.path} has done {len(history)} epochs, and {self.recipe.epochs} are asked for: ask for as "
+                f"many, or choose another folder"
+            )
+        weights, random = {}, {}
+        kept = {name: dict(values) for name, values in record.get("optimizer", {}).items()}
         for key, value in tensors.items():
             group, _, rest = key.partition(".")
-            if group == "momentum":  # of version 1
-                group, rest = "optimizer", f"{rest}.momentum_buffer"
-            if group == "optimizer":
-                name, _, part = rest.rpartition(".")
+            if group == "network":
+                weights[rest] = value
+            elif group == "random":
+                random[rest] = value
+            elif group in ("optimizer", "momentum"):  # the latter of version 1
+                name, _, part = (rest if group == "optimizer" else f"{rest}.momentum_buffer").rpartition(".")
                 parameter = self.parameters[name]
                 like = parameter if value.shape == parameter.shape else value.to(self.device)
-                self.optimizer.state[parameter][part] = torch.empty_like(like, dtype=value.dtype).copy_(value)
-            elif group == "random":
-                self._random[rest] = value
+                kept.setdefault(name, {})[part] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+        _check_like(weights, self.network.state_dict())
+        # torch's optimisers trust their momenta, and would read and write beyond one that is too short.
+        momenta = {name: values["momentum_buffer"] for name, values in kept.items() if "momentum_buffer" in values}
+        _check_like(momenta, {name: self.parameters[name] for name in momenta})
+        for device, value in random.items():
+            if device == "cpu" or self.device.type == "cuda":
+                torch.Generator("cpu" if device == "cpu" else self.device).set_state(value)  # which checks it
+        optimizer = {self.parameters[name]: values for name, values in kept.items()}
+        self.network.load_state_dict(weights)
+        for parameter, values in optimizer.items():
+            self.optimizer.state[parameter].update(values)
+        self.history, self._steps, self._total, self._random = history, steps, total, random
+
+
+def _check_like(tensors: dict[str, Any], expected: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless these are tensors of the names, shapes and dtypes that are expected."""
+    for name in tensors.keys() ^ expected.keys():
+        raise ValueError(f"{name} is missing or left over")
+    for name, value in tensors.items():
+        like = expected[name]
+        if not isinstance(value, Tensor) or value.shape != like.shape or value.dtype != like.dtype:
+            raise ValueError(f"{name} is not {tuple(like.shape)} of {like.dtype}")

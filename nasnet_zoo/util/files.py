@@ -3,6 +3,7 @@
 import errno
 import glob
 import hashlib
+import mmap
 import os
 import platform
 import re
@@ -168,6 +169,12 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
 def is_web_page(start: bytes) -> bool:
     """Whether a file that begins like this is HTML: what a proxy or a network's login page sends in place of a file."""
     return re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", start[:1024], re.IGNORECASE) is not None
+
+
+def holds(path: str | os.PathLike[str], pattern: bytes) -> bool:
+    """Whether a file has bytes that fit a regular expression. They are mapped, not copied into memory."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return re.search(pattern, data, re.DOTALL) is not None
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

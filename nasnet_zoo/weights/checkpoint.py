@@ -22,18 +22,17 @@ from torch import Tensor, nn
 
 from ..arch.config import NetworkConfig, read_config
 from ..data.labels import with_classes
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, first_line
 from ..lookup import CONFIG, WEIGHTS
 from ..networks.build import build, check_size
 from ..networks.network import ImageNetwork, Network
-from ..networks.plain import plain, without_counters
+from ..networks.plain import FLOATING, plain, without_counters
 from ..util.arguments import checked
 from ..util.environment import check_device
 from ..util.files import atomic_folder, sha256_file
 
 PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
 OWN = (CONFIG, WEIGHTS, *PUBLISHED)  # what a folder that is replaced may hold
-FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the dtypes that weights may have
 ALWAYS_HASHED_BYTES = 64 << 20  # files up to this size are hashed at every load, because it takes so little time
 
 
@@ -190,16 +189,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:  # the last two of torch, on shapes
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}): fetch or convert it again"
+            f"{path} is not a readable safetensors file ({first_line(error)}): fetch or convert it again"
         ) from error
 
 
 def check_state(
     state: dict[str, Tensor], network: nn.Module, where: Any, advice: str = f"use the {CONFIG} that was written with it"
 ) -> None:
-    """Raises CheckpointError unless the state_dict has exactly the keys and shapes of the network."""
+    """Raises CheckpointError unless the state_dict has exactly the keys and shapes of the network, and floating-point
+    numbers."""
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     missing, unused = sorted(set(shapes) - set(state)), sorted(set(state) - set(shapes))
     wrong = [key for key in shapes if key in state and tuple(state[key].shape) != shapes[key]]
@@ -209,6 +209,9 @@ def check_state(
             f"{where} does not fit its config: {len(missing)} tensors missing, {len(unused)} left over, {len(wrong)} "
             f"of another shape, the first being {first}; {advice}"
         )
+    for key, value in state.items():
+        if value.dtype not in FLOATING:
+            raise CheckpointError(f"{where} has {key} as {value.dtype}, which weights are not: store it as float32")
 
 
 def assign(network: nn.Module, state: dict[str, Tensor]) -> None:

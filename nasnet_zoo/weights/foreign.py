@@ -3,7 +3,8 @@
 import logging
 import re
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from typing import BinaryIO
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from ..data.labels import with_classes
 from ..errors import CheckpointError, ConversionError
 from ..networks.build import build
 from ..networks.plain import without_counters
-from ..util.files import check_replaceable, is_web_page, sha256_file
+from ..util.files import check_replaceable, holds, is_web_page, sha256_file
 from .checkpoint import OWN, check_state, read_weights, write_checkpoint
 from .training_checkpoint import of_network, passing_over, unwrapped, weights_in
 
@@ -129,6 +130,8 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], str | None]:
     is unpickled. Raises CheckpointError."""
     try:
         _check_zip(path)
+        if holds(path, rb"\nbytearray\n"):  # torch's reader makes one of any size; no weights need it
+            raise ValueError("GLOBAL bytearray")
         with passing_over():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors here, and advises to read it unsafely
@@ -141,7 +144,14 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], str | None]:
             reason = f"it holds {found[1]}, which is not read: to unpickle an object, or a whole network, runs code"
             advice = "where it was made, save network.state_dict() alone, or use nasnet_zoo.save(network, folder)"
         raise CheckpointError(f"{path} is not a state_dict that can be read safely ({reason}): {advice}") from error
-    return weights_in(content, path)
+    weights, entry = weights_in(content, path)
+    for key, value in weights.items():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path} holds fewer values of {key} than its shape {tuple(value.shape)} has: save the state_dict with "
+                f"each tensor made .contiguous()"
+            )
+    return weights, entry
 
 
 def _is_tar(path: Path) -> bool:
@@ -150,11 +160,32 @@ def _is_tar(path: Path) -> bool:
 
 
 def _check_zip(path: Path) -> None:
-    """Raises BadZipFile if a `.pth` is a zip file, as torch writes it, that unpacks to more than its own size: torch
-    stores tensors as they are."""
+    """Raises BadZipFile if a `.pth` is a zip file, but not as torch writes it: each tensor is stored as it is, so that
+    nothing unpacks to more than the file's own size."""
     with open(path, "rb") as file:
-        is_zip = file.read(4) == b"PK\3\4"
-    if is_zip:
-        with ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+        if file.read(4) != b"PK\3\4":
+            return
+        with ZipFile(file) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type != ZIP_STORED for entry in entries):
+                raise BadZipFile("an entry is packed")
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise BadZipFile("it unpacks to more than its own size")
+            if archive.start_dir != _directory(file):
+                raise BadZipFile("its directory is not where its end says, so that torch would read another one")
+
+
+def _directory(file: BinaryIO) -> int:
+    """Where a zip file's end says that its directory begins: torch's reader goes there, and Python's takes what stands
+    right before the end. Raises BadZipFile if they could take different ends."""
+    size = file.seek(0, 2)
+    file.seek(max(size - 98, 0))
+    tail = file.read().rjust(98, b"\0")
+    long, locator, short = tail[:56], tail[56:76], tail[76:]  # zip64's end record, where that is, the usual record
+    if short[:4] != b"PK\5\6":
+        raise BadZipFile("there is something after its end")
+    if locator[:4] != b"PK\6\7":
+        return int.from_bytes(short[16:20], "little")
+    if long[:4] != b"PK\6\6" or int.from_bytes(locator[8:16], "little") != size - 98:
+        raise BadZipFile("its zip64 end is not right before its end")
+    return int.from_bytes(long[48:56], "little")

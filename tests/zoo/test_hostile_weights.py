@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import random
 import shutil
 import tarfile
@@ -254,6 +255,20 @@ def test_chunks_larger_than_the_tensor(h5, out):
     assert "chunks are larger" in refused(h5(growing), out)
 
 
+def test_names_that_are_packed(h5, out):
+    """HDF5 unpacks a group's heap of names, to any size, as soon as it lists the group."""
+    path = h5(libver="latest")
+    convert_file(path, TINY, out)  # such a heap that is not packed
+    shutil.rmtree(out)
+    data = bytearray(path.read_bytes())
+    length = data.index(b"FRHP\0") + 7  # of the description of its filters
+    assert data[length : length + 2] == bytes(2)
+    for changed in (8, 256):
+        data[length : length + 2] = changed.to_bytes(2, "little")
+        path.write_bytes(data)
+        assert "list of names is packed" in refused(path, out)
+
+
 # TF-slim's archives
 
 
@@ -333,6 +348,64 @@ def test_a_pth_whose_entries_are_packed(tmp_path, port, out):
     convert_file(save(tmp_path / "good.pth", port), TINY, out)
 
 
+def stored(path, zip64):
+    """A `.pth` as torch writes it, or as Python would, which writes zip64's records only where it must."""
+    if not zip64:
+        with zipfile.ZipFile(path) as old:
+            entries = {entry.filename: old.read(entry) for entry in old.infolist()}
+        with zipfile.ZipFile(path, "w") as new:
+            for name, data in entries.items():
+                new.writestr(name, data)
+    data = path.read_bytes()
+    assert (b"PK\6\6" in data[-98:]) == zip64
+    return data
+
+
+def two_directories(data, at, zip64):
+    """torch reads the one that the end names, Python the one before the end."""
+    end = bytearray(data[at:])
+    if zip64:
+        where = int.from_bytes(end[-34:-26], "little")
+        end[-34:-26] = (where + len(end) - 98).to_bytes(8, "little")
+    return data[:at] + end[: -98 if zip64 else -22] + end
+
+
+def another_end(data, at, zip64):
+    """torch reads the end that zip64's locator names, or the short one if there is none at that place."""
+    return data[:-34] + bytes(8) + data[-26:]
+
+
+def something_after_it(data, at, zip64):
+    return data[:-2] + b"\4\0" + b"more"
+
+
+READERS = [(two_directories, True), (two_directories, False), (another_end, True), (something_after_it, True)]
+
+
+@pytest.mark.parametrize("change, zip64", READERS)
+def test_a_pth_whose_directory_depends_on_the_reader(tmp_path, port, out, change, zip64):
+    path = save(tmp_path / "a.pth", port)
+    data = stored(path, zip64)
+    convert_file(path, TINY, out)
+    shutil.rmtree(out)
+    with zipfile.ZipFile(path) as archive:
+        path.write_bytes(change(data, archive.start_dir, zip64))
+    assert zipfile.ZipFile(path).namelist() == archive.namelist()
+    assert "a.pth is not a state_dict that can be read safely" in refused(path, out)
+
+
+class Large:
+    def __reduce__(self):
+        return bytearray, (1 << 28,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pth_that_makes_a_large_object(tmp_path, port, out, zipped):
+    path = save(tmp_path / "a.pth", {"state_dict": port, "more": Large()}, _use_new_zipfile_serialization=zipped)
+    with little_memory():
+        assert "it holds bytearray, which is not read" in refused(path, out)
+
+
 def save(path, value, **options):
     torch.save(value, path, **options)
     return path
@@ -340,16 +413,22 @@ def save(path, value, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pth_that_repeats_one_value_endlessly(tmp_path, port, out, zipped, dtype):
-    endless = torch.zeros(1, dtype=dtype).expand(1 << 20, 1 << 20)
-    path = save(tmp_path / "a.pth", port | {"last_linear.bias": endless}, _use_new_zipfile_serialization=zipped)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_pth_that_repeats_one_value_endlessly(tmp_path, port, state, out, zipped, dtype, own):
+    """A classifier of this package's says how many classes there are, and so how large it is."""
+    one = torch.zeros(1, dtype=dtype)
+    weights = {"classifier.weight": one.expand(1 << 20, state["classifier.weight"].shape[1])}
+    weights["classifier.bias"] = one.expand(1 << 20)
+    weights = state | weights if own else port | {"last_linear.bias": one.expand(1 << 20, 1 << 20)}
+    path = save(tmp_path / "a.pth", weights, _use_new_zipfile_serialization=zipped)
     assert path.stat().st_size < 2 << 20
-    assert "(1048576, 1048576), expected (1000,)" in refused(path, out)
+    assert "a.pth holds fewer values of " in refused(path, out)
 
 
 ODD_TENSORS = {
     "sparse": lambda: torch.zeros(1000).to_sparse(),
     "complex": lambda: torch.zeros(1000, dtype=torch.complex64),
+    "integers": lambda: torch.zeros(1000, dtype=torch.int64),
     "quantized": lambda: torch.quantize_per_tensor(torch.zeros(1000), 0.1, 0, torch.qint8),
     "meta": lambda: torch.zeros(1000, device="meta"),
 }
@@ -376,6 +455,39 @@ def test_weights_in_a_folder_are_not_read_before_their_shapes_are_checked(tmp_pa
     safetensors.torch.save_file(weights | {"classifier.bias": torch.zeros(1 << 24)}, path)
     with little_memory(), pytest.raises(CheckpointError, match="does not fit its config.*classifier.bias"):
         nasnet_zoo.load(folder)
+
+
+def with_header(path, key, **changes):
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header[key] = header.get(key, {}) | changes
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+
+
+KINDS = [("C64", 1000, 8000), ("F8_E5M2", 1000, 1000), ("F4", 2000, 1000), ("I64", 1000, 8000), ("BOOL", 1000, 1000)]
+
+
+@pytest.mark.parametrize("kind, length, size", KINDS, ids=[kind for kind, *_ in KINDS])
+def test_weights_of_another_kind_of_numbers(tmp_path, state, out, kind, length, size):
+    folder = tmp_path / "net"
+    nasnet_zoo.save(build(TINY), folder)
+    (folder / "config.json").write_text((folder / "config.json").read_text().replace("sha256", "was"))
+    path = folder / "model.safetensors"
+    path.write_bytes(safetensors.torch.save(state | {"classifier.bias": torch.zeros(size, dtype=torch.uint8)}))
+    with_header(path, "classifier.bias", dtype=kind, shape=[length])
+    with pytest.raises(CheckpointError, match="model.safetensors") as error:
+        nasnet_zoo.load(folder)
+    assert "\n" not in str(error.value)
+    assert "model.safetensors" in refused(path, out)
+
+
+def test_a_shape_that_no_tensor_has(tmp_path, state, out):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors.torch.save(state))
+    with_header(path, "more", dtype="F32", shape=[0, 1 << 63], data_offsets=[0, 0])
+    assert "a.safetensors is not a readable safetensors file" in refused(path, out)
 
 
 # Any damage

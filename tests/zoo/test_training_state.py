@@ -99,9 +99,9 @@ def record_of(folder):
         return {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
 
 
-def rewritten(folder, **changes):
+def rewritten(folder, more=(), **changes):
     record = record_of(folder) | changes
-    tensors = load_file(folder / STATE)
+    tensors = load_file(folder / STATE) | dict(more)
     save_file(tensors, folder / STATE, metadata={key: json.dumps(value) for key, value in record.items()})
 
 
@@ -254,6 +254,12 @@ def test_how_steps_are_computed_may_change(tmp_path, every_step, whole):
         (lambda record: dict(history=[{"epoch": -1, "epochs": 2, "loss": 0.5}]), "is damaged"),
         (lambda record: dict(steps="many"), "is damaged"),
         (lambda record: dict(total=[]), "is damaged"),
+        (lambda record: dict(total=10**400), "is damaged"),
+        (lambda record: dict(total=float("nan")), "is damaged"),
+        (lambda record: dict(steps=10**30), "is damaged"),
+        (lambda record: dict(steps=4), "is damaged"),  # of 4: that would be an epoch
+        (lambda record: dict(history=record["history"][1:]), "is damaged"),
+        (lambda record: dict(optimizer=[]), "is damaged"),
         (lambda record: dict(history=nested(101)), "is damaged .*nested more than 100 levels deep"),
         (lambda record: dict(history=nested(900)), "is damaged .*nested more than 100 levels deep"),
     ],
@@ -266,6 +272,45 @@ def test_a_state_of_another_version_is_left_alone(tmp_path, change, said):
         run(start(), tmp_path)
     assert "\n" not in str(error.value)
     assert (tmp_path / STATE).read_bytes() == before
+
+
+MOMENTUM = "optimizer.classifier.weight.momentum_buffer"
+
+
+@pytest.mark.parametrize(
+    "key, change",
+    [
+        ("random.cpu", lambda value: torch.zeros(3)),
+        ("random.cpu", lambda value: value[:-8].clone()),
+        (MOMENTUM, lambda value: value.to(torch.int8)),
+        (MOMENTUM, lambda value: value.half()),
+        (MOMENTUM, lambda value: value[:1].clone()),  # torch would write beyond it
+        ("optimizer.no.such.weight.momentum_buffer", lambda value: torch.zeros(3)),
+        ("network.classifier.weight", lambda value: value[:1].clone()),
+        ("network.classifier.weight", lambda value: value.to(torch.int8)),
+        ("network.more", lambda value: torch.zeros(3)),
+    ],
+)
+def test_a_damaged_state_changes_nothing(tmp_path, every_step, key, change):
+    stopped(start(), tmp_path, 3)
+    rewritten(tmp_path, {key: change(load_file(tmp_path / STATE).get(key))})
+    before, network = (tmp_path / STATE).read_bytes(), start()
+    with pytest.raises(CheckpointError, match=f"{STATE} is damaged .*: delete it to start over") as error:
+        run(network, tmp_path)
+    assert "\n" not in str(error.value) and (tmp_path / STATE).read_bytes() == before
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in start().state_dict().items())
+
+
+def test_a_state_with_a_shape_that_no_tensor_has(tmp_path):
+    run(start(), tmp_path)
+    data = (tmp_path / STATE).read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end]) | {"more": {"dtype": "F32", "shape": [0, 1 << 63], "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    (tmp_path / STATE).write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+    with pytest.raises(CheckpointError, match=f"{STATE} is damaged .*: delete it to start over") as error:
+        run(start(), tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def nested(depth):
