@@ -211,7 +211,10 @@ def check_state(
         )
     for key, value in state.items():
         if value.dtype not in FLOATING:
-            raise CheckpointError(f"{where} has {key} as {value.dtype}, which weights are not: store it as float32")
+            raise CheckpointError(
+                f"{where} has {key} as {value.dtype}, and weights are floating-point numbers: store them as "
+                f"float32, as they were before a quantization"
+            )
 
 
 def assign(network: nn.Module, state: dict[str, Tensor]) -> None:

@@ -100,14 +100,9 @@ def _own(state: dict[str, Tensor], config: NetworkConfig, source: Path) -> tuple
 
 
 def _check_values(state: dict[str, Tensor], source: Path) -> None:
-    """Raises CheckpointError for weights that no network can compute with. Their shapes have been checked: a small file
-    can claim a tensor that fills the memory."""
+    """Raises CheckpointError for weights that are no finite numbers. Shapes and dtypes have been checked: a small
+    file can claim a tensor that fills the memory."""
     for key, value in state.items():
-        if not value.is_floating_point():
-            raise CheckpointError(
-                f"{source} holds {key} in {value.dtype}, and weights are floating-point numbers: save the network's "
-                f"state_dict before it is quantized"
-            )
         if not value.float().isfinite().all():
             raise CheckpointError(
                 f"{source} holds {key} with values that are no finite numbers: the training has diverged, so convert a "

@@ -234,7 +234,7 @@ def test_a_network_without_its_classifier_is_told_what_helps(missing, beside, ne
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool])
 def test_integers_are_no_weights(dtype, network, tmp_path):
     said = refused({key: value.to(dtype) for key, value in network.state_dict().items()}, network, tmp_path)
-    assert f"model.pth holds stem.0.conv.weight in {dtype}, and weights are floating-point numbers" in said
+    assert f"model.pth has stem.0.conv.weight as {dtype}, and weights are floating-point numbers" in said
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
