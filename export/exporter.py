@@ -17,6 +17,7 @@ from torch import nn
 from nasnet_zoo.data.images import ImageSource, prepare, resized
 from nasnet_zoo.data.labels import label_names
 from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.lookup import identify
 from nasnet_zoo.networks.network import Network
 from nasnet_zoo.networks.plain import plain
 from nasnet_zoo.registry import MODELS
@@ -236,7 +237,7 @@ def write_graph(
 
 def origin(source: str) -> dict[str, str]:
     """name, license and source, as `to_onnx` takes them, of what nasnet_zoo.load(source) loads."""
-    name = source if source in MODELS else source.rpartition(".")[0]
+    name = identify(source).name
     if name in MODELS:
         return {"name": name, "license": MODELS[name].license, "source": f"nasnet_zoo.load({source!r})"}
     folder = source if Path(source).exists() else source.partition("@")[0]  # else of a Hub repo's revision

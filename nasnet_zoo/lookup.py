@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import os
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,9 @@ from .arch.checks import read_json
 from .arch.config import NetworkConfig, read_config
 from .arch.genotype import Genotype
 from .arch.genotypes import GENOTYPES
-from .arch.kinds import get_kind, kind_of, recognised
+from .arch.kinds import KINDS, get_kind, kind_of, recognised
 from .errors import ConfigError, DownloadError, UnknownModelError, ZooError
-from .registry import MODELS, get_model
+from .registry import MODELS, ZOO, get_model
 from .util.hub import hub_files, parse_repo
 
 # The files by which a folder is known, of a network, an export, a search and a training.
@@ -34,11 +36,23 @@ FORMS = {
     "genotype": ("a genotype, which is cells without a size", _TRANSFER),
     "architecture": ("a file with an architecture, which has no size", _TRANSFER),
     "search": ("a search's run folder", _TRANSFER.replace("of it", "of its best cell")),
+    "begun": ("a search without a finished child", "`nasnet-zoo search {what}` goes on"),
+    "table": ("a search of a table", "its cells are looked up and cannot be built"),
+    "entry": ("a cell of a table", "it is looked up and cannot be built"),
+    "settings": (
+        "a search's config",
+        "name its folder, {folder}, for that search; `nasnet-zoo search FOLDER --config {what}` begins another one",
+    ),
+    "half": (
+        "half of a checkpoint folder, which has no config.json",
+        "put it there, or `nasnet-zoo convert {what}/model.safetensors -m MODEL -o FOLDER` makes a whole one",
+    ),
     "config": (
         "a network's config, which has no model.safetensors beside it",
         "`nasnet-zoo train -m {what} -o FOLDER` trains it",
     ),
     "export": ("an exported graph", "`nasnet-zoo predict`, eval, bench and demo take it"),
+    "report": ("the report of an exported graph", "name its folder, {folder}"),
     "foreign": ("a file of foreign weights", "`nasnet-zoo convert {what} -m MODEL -o FOLDER` makes a checkpoint of it"),
     "file": ("a file of no form that this nasnet_zoo knows", "see `nasnet-zoo COMMAND --help` for what can be named"),
     "folder": (
@@ -54,6 +68,14 @@ FOLDERS = {
     "training": (STATE, f"checkpoint/{CONFIG}"),
     "config": (CONFIG,),
 }
+SEARCHES = ("search", "begun", "table")
+# A JSON file is of the first form whose fields it has.
+JSON = {
+    "config": {"network"},
+    "architecture": {"architecture"},
+    "settings": {"space", "searcher", "children"},
+    "report": {"model_sha256"},
+}
 FOREIGN = (".h5", ".hdf5", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".gz", ".tgz", ".index", ".safetensors")
 
 
@@ -68,12 +90,14 @@ class Named:
     name: str = ""
     tag: str | None = None
 
-    def refused(self, problem: str, error: type[ZooError] = ConfigError) -> ZooError:
-        """The error for something that exists but cannot serve: what it is, why not, and what can take it."""
-        title, advice = FORMS[self.form]
+    def refused(self, problem: str, error: type[ZooError] = ConfigError, advice: str | None = None) -> ZooError:
+        """The error for something that exists but cannot serve: what it is, why not, and what can take it, or other
+        `advice`."""
+        title, usual = FORMS[self.form]
         if self.form == "repo":  # nobody has asked the Hub, and what was meant is more probably a folder
             return error(f"there is no file or folder {self.what} ({self.what} would be {title}), {problem}")
-        return error(f"{self.what} is {title}, {problem}: {advice.format(what=self.what)}")
+        names = dict(what=typed(self.what), folder=typed(Path(self.what).parent))
+        return error(f"{self.what} is {title}, {problem}: {advice or usual.format(**names)}")
 
 
 class Found(NamedTuple):
@@ -82,6 +106,11 @@ class Found(NamedTuple):
     kind: str
     architecture: Any
     title: str
+
+
+def typed(what: str | Path) -> str:
+    """A name as a shell takes it for an argument: quoted if need be, and never like an option."""
+    return shlex.quote(os.path.join(".", what) if str(what).startswith("-") else str(what))
 
 
 def identify(what: str | Path) -> Named:
@@ -98,15 +127,18 @@ def identify(what: str | Path) -> Named:
     if what in GENOTYPES:
         return Named(what, "genotype", name=what)
     name, dot, tag = what.rpartition(".")
-    if dot and name in MODELS:
+    if name in MODELS and tag in _tags(name):
         return Named(what, "weights", name=name, tag=tag)
     with suppress(OSError, ValueError):  # the name may be too long for a path, or hold a zero byte
         if Path(what).exists():
-            return _identify_path(what, Path(what))
+            return identify_path(what)
     for known, form in (*((known, "genotype") for known in GENOTYPES), *((known, "model") for known in MODELS)):
         if what.lower() == known.lower():
             return Named(what, form, name=known)
     is_file = Path(what).suffix in (".json", ".onnx", *FOREIGN)
+    for known in MODELS:
+        if dot and not is_file and name.lower() == known.lower():
+            return Named(what, "weights", name=known, tag=_known_tag(known, tag))
     if parse_repo(what) and not is_file:
         return Named(what, "repo")
     if "/" in what or "\\" in what or is_file:
@@ -122,21 +154,66 @@ def identify(what: str | Path) -> Named:
     raise UnknownModelError(f"there is no model {what!r} in the zoo")
 
 
-def _identify_path(what: str, path: Path) -> Named:
+def _tags(model: str) -> list[str]:
+    return [*(source.tag for source in MODELS[model].weights), ZOO]
+
+
+def _known_tag(model: str, tag: str) -> str:
+    """The tag of the model's weights that is meant, in any case; raises UnknownModelError if there is none."""
+    if found := [known for known in _tags(model) if known.lower() == tag.lower()]:
+        return found[0]
+    tags = [source.tag for source in MODELS[model].weights]
+    has = f"{', '.join(tags)}; name one, as in {model}.{tags[0]}" if tags else f"none yet; name {model} alone"
+    raise UnknownModelError(f"{model} has no weights {tag!r}: it has {has}")
+
+
+def identify_path(what: str | Path) -> Named:
+    """`identify` for what is known to be a file or folder, whatever names of the zoo are like its own."""
+    what, path = str(what), Path(what)
     if path.is_dir():
-        forms = (form for form, names in FOLDERS.items() if any((path / name).is_file() for name in names))
-        form = next(forms, "folder")
-        within = {"config": CONFIG, "training": "checkpoint"}.get(form)
-        return Named(what, form, path / within if within and (path / within).exists() else path)
+        return _identify_folder(what, path)
     pair = [path.with_name(name) for name in (CONFIG, WEIGHTS)]
     if path in pair and all(file.is_file() for file in pair):
         return Named(what, "checkpoint", path.parent)
     if path.suffix == ".json":
-        value = read_json(path, "architecture or config")
-        return Named(what, "config" if isinstance(value, dict) and "network" in value else "architecture", path)
+        return Named(what, _json_form(path), path)
     if path.suffix == ".onnx":
         return Named(what, "export", path)
     return Named(what, "foreign" if path.suffix.lower() in FOREIGN else "file", path)
+
+
+def _identify_folder(what: str, path: Path) -> Named:
+    forms = (form for form, names in FOLDERS.items() if any((path / name).is_file() for name in names))
+    form = next(forms, "folder")
+    if form == "checkpoint" and not (path / CONFIG).is_file():
+        return Named(what, "half", path)
+    if form == "search":
+        return Named(what, _search_form(path / BEST), path)
+    if form == "training" and (path / "checkpoint").exists():
+        return Named(what, form, path / "checkpoint")
+    if form == "config":
+        form = {"config": "config", "settings": "begun"}.get(_json_form(path / CONFIG), "folder")
+        return Named(what, form, path / CONFIG if form == "config" else path)
+    return Named(what, form, path)
+
+
+def _json_form(path: Path) -> str:
+    value = read_json(path, "architecture or config")
+    fields = value.keys() if isinstance(value, dict) else set()
+    form = next((form for form, names in JSON.items() if names <= fields), "file")
+    if form == "architecture" and value.get("kind") is None and "space" in value:  # the best of a search of a table
+        return "entry"
+    if form == "file" and any(kind.recognise(value) for kind in KINDS.values()):
+        return "architecture"
+    return form
+
+
+def _search_form(best: Path) -> str:
+    if not best.is_file():
+        return "begun"
+    with suppress(ZooError):  # who reads a damaged one will say so
+        return "table" if _json_form(best) == "entry" else "search"
+    return "search"
 
 
 def repo_files(named: Named, names: tuple[str, ...], *, local_files_only: bool = False) -> Path:
@@ -169,8 +246,10 @@ def find_architecture(what: str | Path) -> Found:
     named = identify(what)
     if named.form == "genotype":
         return Found(kind_of(GENOTYPES[named.name]), GENOTYPES[named.name], named.name)
-    if named.form in ("search", "architecture"):
-        return _best(named) if named.form == "search" else read_architecture(named.path)
+    if named.form == "search":
+        return read_architecture(named.path / BEST)._replace(title=named.path.resolve().name)
+    if named.form == "architecture":
+        return read_architecture(named.path)
     config = _config(named)
     if config is None:
         raise named.refused("and an architecture is needed here")
@@ -190,25 +269,12 @@ def _config(named: Named) -> NetworkConfig | None:
     return None
 
 
-def _best(named: Named) -> Found:
-    best = named.path / BEST
-    if not best.is_file():
-        raise ConfigError(
-            f"{named.what} is a search without a finished child: `nasnet-zoo search {named.what}` goes on"
-        )
-    return read_architecture(best)._replace(title=named.path.resolve().name)
-
-
 def read_architecture(path: Path) -> Found:
     """The architecture in a JSON file, alone or with its kind as in best.json."""
     value = read_json(path, "architecture")
     try:
         if isinstance(value, dict) and "architecture" in value:
             kind, bare = value.get("kind"), value["architecture"]
-            if kind is None:
-                raise ConfigError(
-                    f"it is a cell of the space {value.get('space')}, which can be looked up but not built"
-                )
             if "style" in value:  # best.json of the first version
                 bare, _ = get_kind(kind).migrate(bare, {"style": value["style"]})
         else:

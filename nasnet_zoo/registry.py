@@ -70,6 +70,8 @@ class ModelInfo:
 
 MODELS: dict[str, ModelInfo] = {}
 
+ZOO = "zoo"  # the tag of the weights in the zoo's own Hub repos, which every model may have
+
 UNPUBLISHED = {"nasnet-b": "NASNet-B", "nasnet-c": "NASNet-C"}
 
 

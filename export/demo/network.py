@@ -49,7 +49,7 @@ def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str 
     if data.pixels:
         raise ConfigError(f"{graph} takes pixels, and the page normalises pictures itself: export it without --pixels")
     card = asdict(data.preprocess) | {"name": data.name, "precision": data.precision, "channels": data.channels}
-    card |= {"labels": data.labels, "license": data.license or "not stated", "accuracy": None}
+    card |= {"labels": data.labels, "license": data.license or "not stated", "accuracy": None, "trained": data.trained}
     card["source"] = f"The weights are those of {data.source}"
     config = NetworkConfig.from_json(data.config)
     kind, drawings = get_kind(config.kind), {}

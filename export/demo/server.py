@@ -52,6 +52,9 @@ def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 0, open_brows
     """
     with site_server(folder, host, port) as server:
         print(f"The demo is at {server.address} until you press Ctrl-C.", flush=True)
+        if server.everywhere:
+            others = f"http://{socket.gethostname()}:{server.server_port}/"
+            print(f"Every address of this machine serves it, so from other machines it is at {others}.", flush=True)
         if open_browser:  # in a thread, as a browser in the terminal returns only when it is closed
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         with suppress(KeyboardInterrupt):
@@ -59,17 +62,17 @@ def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 0, open_brows
 
 
 class SiteServer(ThreadingHTTPServer):
-    """Serves the files of one folder at `address`."""
+    """Serves the files of one folder at `address`, and if `everywhere` at every address of this machine."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path, host: str, port: int) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), partial(_Handler, directory=str(folder)))
-        reachable = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
-            host, f"[{host}]" if ":" in host else host
-        )
-        self.address = f"http://{reachable}:{self.server_port}/"
+        bound = self.server_address[0]
+        self.everywhere = bound in ("0.0.0.0", "::")
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}[bound] if self.everywhere else host
+        self.address = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Prints what went wrong with a request, unless its browser has gone away, which is nobody's error."""
@@ -82,9 +85,20 @@ def site_server(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> S
     folder = Path(folder).resolve()
     if not (folder / "index.html").is_file():
         raise ZooError(f"There is no demo in {folder}: make one with nasnet-zoo demo --build {folder}.")
+    return _listening(folder, host, port)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises the ZooError with which `serve` would refuse the address, for work that takes long before it serves."""
+    _listening(Path(), host, port).server_close()
+
+
+def _listening(folder: Path, host: str, port: int) -> SiteServer:
+    if not host:  # which the system takes for every address
+        raise ZooError("Cannot serve at an empty host: give 127.0.0.1, or 0.0.0.0 for every address of this machine.")
     try:
         return SiteServer(folder, host, port)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # UnicodeError: of a host's name
         reason = getattr(error, "strerror", None) or error
         raise ZooError(f"Cannot serve at {host}, port {port}: {reason}; choose another port or host.") from error
 

@@ -14,7 +14,7 @@ from nasnet_zoo.lookup import GRAPH
 from nasnet_zoo.util.files import atomic_folder
 
 FIELDS = {"name", "precision", "size", "channels", "mean", "std", "crop", "resize", "interpolation", "antialias"}
-FIELDS |= {"per_image", "labels", "license", "source", "accuracy"}
+FIELDS |= {"per_image", "labels", "license", "source", "accuracy", "trained"}
 BROWSER_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 GENERATED = ("card.json", GRAPH, "README.md", "cells", "examples")
 

@@ -1,6 +1,7 @@
 """What the commands share: the application, its options, and how it prints."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # brackets in the help are literal
 )
 console = Console(markup=False)  # brackets in names of files and models are literal too
+_BLANK_END = re.compile(r" +(?=(\x1b\[\d*m)*$)")  # before the end of a style too
 
 SHIPPED = "nasnet-a-cifar-small"
 
@@ -81,8 +83,26 @@ def print_json(value: Any) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table as wide as the screen, or whole where there is none."""
-    (console if console.is_terminal else Console(markup=False, width=1000)).print(table)
+    """Prints a table as wide as the screen if its texts may wrap, or else whole: a narrow screen wraps the lines
+    itself, and a name that is cut is of no use."""
+    if console.is_terminal and not all(column.no_wrap for column in table.columns):
+        console.print(table)
+        return
+    whole = Console(markup=False, width=1000)
+    with whole.capture() as captured:
+        whole.print(table)
+    for line in captured.get().splitlines():
+        print(_BLANK_END.sub("", line))  # or the blanks would wrap to lines of their own
+
+
+def warn_untrained(network: Any, model: str) -> None:
+    """Says of a network, a session or a graph's metadata that its classes mean nothing, if they do not."""
+    if not network.trained:
+        print(
+            f"nasnet-zoo: {model} is not trained (its classifier has fresh weights), so its classes mean nothing: "
+            f"train it first",
+            file=sys.stderr,
+        )
 
 
 def chosen_device(device: str | None) -> str:

@@ -23,6 +23,7 @@ from .app import (
     model_names,
     print_json,
     print_table,
+    warn_untrained,
 )
 
 
@@ -213,14 +214,18 @@ def demo(
 
     from nasnet_zoo.export.demo import serve
     from nasnet_zoo.export.demo.network import build_demo, build_graph_demo
+    from nasnet_zoo.export.demo.server import check_address
     from nasnet_zoo.export.demo.site import own_files
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin
+    from nasnet_zoo.export.folder import find_export
 
     from ..lookup import identify
     from ..weights.loading import load
 
     if build is not None:
         check_replaceable(build, own_files())
+    else:
+        check_address(host, port)
     graph = identify(model).form == "export"
     calibration = _pictures(images, CALIBRATION) if images is not None else []
     if graph and (precision is not None or calibration):
@@ -231,10 +236,12 @@ def demo(
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"
         with stages("exporting"):
+            network: Any = find_export(model).metadata if graph else load(model)
             if graph:
                 build_graph_demo(model, site, shown)
             else:
-                build_demo(load(model), site, precision or "fp16", calibration, shown, **origin(model))
+                build_demo(network, site, precision or "fp16", calibration, shown, **origin(model))
+        warn_untrained(network, model)
         if build is None:
             serve(site, host, port, open_browser)
         else:

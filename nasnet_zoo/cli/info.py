@@ -10,7 +10,7 @@ from ..arch.config import NetworkConfig, read_config
 from ..arch.cost import network_cost
 from ..arch.kinds import get_kind
 from ..lookup import CONFIG as CONFIG_FILE
-from ..lookup import Found, Named, find_architecture, find_config, identify
+from ..lookup import SEARCHES, Found, Named, find_architecture, find_config, identify
 from ..registry import ModelInfo, get_model, stated
 from .app import ARCHITECTURE, GRAPH, JsonOption, app, architecture_names, million, print_json, print_table
 
@@ -28,7 +28,7 @@ def info(
         record, rows = _of_model(get_model(named.name))
     elif named.form == "export":
         record, rows = _of_graph(what)
-    elif named.form in ("genotype", "architecture", "search"):
+    elif named.form in ("genotype", "architecture", "entry", *SEARCHES):
         record, rows = _of_architecture(find_architecture(what))
     else:
         record, rows = _of_config(named, find_config(what))

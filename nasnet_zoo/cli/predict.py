@@ -13,7 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import ImageError, ZooError
-from .app import SHIPPED, DeviceOption, JsonOption, ModelOption, app, classifier, console, print_json, progress_bar
+from .app import (
+    SHIPPED,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    app,
+    classifier,
+    console,
+    print_json,
+    progress_bar,
+    warn_untrained,
+)
 
 
 @app.command()
@@ -42,7 +53,7 @@ def predict(
             result = error or next(found)
             said = {"error": str(result)} if isinstance(result, ImageError) else {"top": [vars(p) for p in result]}
             records.append({"image": name, "trained": trained, **said})
-    _warn(network, model)
+    warn_untrained(network, model)
     if as_json:
         print_json(records)
     else:
@@ -75,15 +86,6 @@ def _listed() -> list[str]:
         raise ZooError("- takes a list of names, one on each line, and stdin has something else: name the files")
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     return [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()]
-
-
-def _warn(network: Any, model: str) -> None:
-    if not network.trained:
-        print(
-            f"nasnet-zoo: {model} is not trained (its classifier has fresh weights), so its classes mean nothing: "
-            f"train it first",
-            file=sys.stderr,
-        )
 
 
 def _table(records: list[dict[str, Any]], width: int) -> Table:
@@ -157,7 +159,7 @@ def eval_command(
             files = labelled_folder(data, network.labels, network.config.num_classes)
             count = len(files)
             top1, top5 = evaluate_folder(network, files, min(batch_size, 32), on_batch)
-    _warn(network, model)
+    warn_untrained(network, model)
     if as_json:
         measured = {"pictures": count, "top1": top1, "top5": top5}
         print_json({"model": model, "data": data, "trained": network.trained, **measured})

@@ -1,9 +1,9 @@
 """The commands of the search: search, report, transfer. The zoo itself never imports it; the command line does."""
 
 import re
-import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,7 +70,7 @@ def search(
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.progress import Progress
 
-    from ..lookup import BEST, CONFIG, JOURNAL
+    from ..lookup import BEST, CONFIG, JOURNAL, typed
 
     given = {"data": data, "searcher": searcher, "space.name": space, "children": children, "seed": seed}
     given |= {"fleet.kind": fleet, "fleet.per_device": workers, "fleet.devices": device or None}
@@ -81,9 +81,10 @@ def search(
         if not equals:
             raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
         changes[key] = parsed(value)
+    _check_folder(folder)
     check_run_folder(folder, (CONFIG, JOURNAL), "search")
     start = _start(folder, preset, config)
-    with resumable(f"`nasnet-zoo search {folder}`"), Progress() as progress:
+    with resumable(f"`nasnet-zoo search {typed(folder)}`"), Progress() as progress:
         settings = changed(start, {**changes, "folder": str(folder)})
         result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
     if as_json:
@@ -93,8 +94,25 @@ def search(
     console.print(f"best of {result.children:,} children: child {best.child}, reward {best.reward:.4f}", soft_wrap=True)
     console.print(f"see {folder / 'report.html'}", soft_wrap=True)
     if settings.space.space().kind is not None:  # the cells of a table cannot be built
-        command = ["nasnet-zoo", "transfer", str(folder), "--max-madds", "600M", "-o", f"{folder}-600M"]
-        console.print(f"next: {shlex.join(command)}", soft_wrap=True)
+        whole = folder.resolve() if folder.name in ("", "..") else folder  # . and .. have no name to add to
+        command = f"nasnet-zoo transfer {typed(folder)} --max-madds 600M -o {typed(f'{whole}-600M')}"
+        console.print(f"next: {command}", soft_wrap=True)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises SearchError for what is something else than a search's run folder, or lies in one."""
+    from ..lookup import SEARCHES, identify_path
+
+    with suppress(OSError):  # of a folder that may not be read, which check_run_folder tells
+        if not folder.exists():
+            return
+        named = identify_path(folder)
+        if folder.is_file():
+            of_search = identify_path(folder.parent).form in SEARCHES
+            advice = f"name its folder, {folder.parent}" if of_search else "choose a new folder"
+            raise named.refused("and a search's run folder is needed here", SearchError, advice)
+        if named.form not in ("folder", *SEARCHES):
+            raise named.refused("and no search's run folder", SearchError, "choose a new folder")
 
 
 def _start(folder: Path, preset: str | None, config: Path | None):
@@ -175,11 +193,15 @@ def transfer(
         from ..weights.checkpoint import OWN
 
         check_replaceable(out, OWN)
+    if rerank:
+        _check_search(source)
+    else:
+        found = find_architecture(source)  # before the target: what does not exist needs none
     target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
     if rerank:
         fits = partial(check_target, target=target, stem=stem, size=size, num_classes=classes)
-        source = _rerank(source, rerank, epochs, data, device, fits)
-    found = find_architecture(source)
+        source = _rerank(Path(source), rerank, epochs, data, device, fits)
+        found = find_architecture(source)
     rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
     best = best_of(rungs, target)
     if out is not None:
@@ -204,19 +226,21 @@ def transfer(
         console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
 
 
+def _check_search(source: str) -> None:
+    from ..lookup import SEARCHES, identify
+
+    named = identify(source)
+    if named.form not in SEARCHES:
+        raise named.refused("and --rerank needs the run folder of a search", SearchError)
+
+
 def _rerank(
-    source: str, count: int, epochs: int, data: str | None, device: str | None, check: Callable[[Any], None]
+    folder: Path, count: int, epochs: int, data: str | None, device: str | None, check: Callable[[Any], None]
 ) -> str:
     """Trains a search's best cells for longer, prints how well the short training ranked them, and returns the best."""
     from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK
     from nasnet_zoo.search.reranking import rerank as reranked
 
-    from ..lookup import identify
-
-    named = identify(source)
-    if named.form != "search":
-        raise named.refused("and --rerank needs the run folder of a search", SearchError)
-    folder = named.path
     with resumable(), progress_bar() as progress:
         task = progress.add_task("training the best for longer", total=count, unit="children")
         result = reranked(

@@ -24,12 +24,15 @@ def pictures_in(folder: str | Path) -> list[Path]:
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if not name.startswith(".") and is_picture(name)]
+        found += [Path(place, name) for name in files if not name.startswith(".") and is_picture(Path(place, name))]
     return sorted(found)
 
 
-def is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+def is_picture(path: str | Path) -> bool:
+    """Whether a file has a picture's suffix. A pipe or a device is none: reading it may never end. A link to what has
+    gone is one, for its reader to tell."""
+    picture = os.path.splitext(path)[1].lower() in SUFFIXES
+    return picture and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def named_pictures(name: str) -> list[str]:
@@ -37,6 +40,8 @@ def named_pictures(name: str) -> list[str]:
 
     Raises ImageError if a folder or a pattern gives none.
     """
+    if not os.path.lexists(name):
+        name = os.path.expanduser(name)
     if os.path.isdir(name):
         if found := pictures_in(name):
             return [str(path) for path in found]
@@ -44,28 +49,35 @@ def named_pictures(name: str) -> list[str]:
     if not glob.has_magic(name) or os.path.lexists(name) or "://" in name:
         return [name]
     found = {}  # in order, each once: `**` matches a folder and what is in it
-    for match in sorted(glob.glob(os.path.expanduser(name), recursive=True)):
+    for match in sorted(glob.glob(name, recursive=True)):
         found |= dict.fromkeys(map(str, pictures_in(match)) if os.path.isdir(match) else [match] * is_picture(match))
     if not found:
         raise ImageError(f"no picture matches {name}: name files, folders or another pattern")
     return list(found)
 
 
-def labelled_folder(folder: str | Path, labels: Sequence[str] | None, num_classes: int) -> Labelled:
+def labelled_folder(data: str | Path, labels: Sequence[str] | None, num_classes: int) -> Labelled:
     """The pictures of a folder, each with its class: from a `labels.csv` of (file, class index), or from subfolders.
     Subfolders are named after the labels, or for ImageNet's classes after their WordNet ids (n01440764). If the network
     has no labels, there are as many subfolders as classes, in the classes' order. What is hidden is left out.
 
     Raises DataError.
     """
-    folder = Path(folder)
+    folder = Path(data)
     if not os.path.isdir(folder):  # False, unlike Path's, for a name that is too long
+        if "://" in str(data):
+            raise DataError(f"{data} is an address, and addresses are not fetched: download it and name the folder")
         raise DataError(f"there is no folder {folder}: name one with a subfolder of pictures per class, or cifar10")
     table = folder / "labels.csv"
     pictures = _from_table(table) if table.is_file() else _from_subfolders(folder, labels, num_classes)
     wrong = [path for path, label in pictures if not 0 <= label < num_classes]
     if not pictures or wrong:
-        problem = f"{wrong[0].name} has a class the network does not have" if wrong else "it has no pictures"
+        if wrong:
+            problem = f"{wrong[0].name} has a class the network does not have"
+        elif any(map(is_picture, folder.iterdir())):
+            problem = "its pictures lie directly in it"
+        else:
+            problem = "it has no pictures"
         raise DataError(
             f"{folder} cannot be used: {problem}; it needs a subfolder of pictures per class or a labels.csv"
         )

@@ -40,7 +40,7 @@ def open_image(source: ImageSource) -> Image.Image:
             f"{type(source).__name__} is no kind of picture: give a path, bytes, an open file, uint8 array or PIL image"
         )
     try:
-        with open(source, "rb") as file:
+        with open(source, "rb", opener=_unwaiting) as file:
             return _decode(file, str(source))
     except (OSError, ValueError) as error:  # of open; _decode raises ImageError only
         if re.match(r"[a-z][a-z\d]+:/", str(source), re.IGNORECASE):
@@ -48,6 +48,15 @@ def open_image(source: ImageSource) -> Image.Image:
             raise ImageError(sentence) from error
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot open {source}: {reason}; give the path of a picture file") from error
+
+
+def _unwaiting(path: str, flags: int) -> int:
+    """Opens a file; of a pipe that nobody writes to, it does not wait for a writer, so that nothing is read."""
+    if not hasattr(os, "O_NONBLOCK"):  # Windows, where pipes have no place among files
+        return os.open(path, flags)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)  # one that is written to is read to its end
+    return descriptor
 
 
 def prepare(source: ImageSource, preprocess: Preprocess, in_channels: int = 3) -> np.ndarray:

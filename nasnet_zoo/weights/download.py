@@ -22,8 +22,7 @@ PAUSE_SECONDS = 1.0  # before the second attempt; twice that before the third, a
 MOST_BYTES = 8 << 30  # the largest original has 1 GB; a server that never stops would fill the disk
 
 _BUSY = {408, 429, 500, 502, 503, 504}  # answers after which another attempt may succeed
-_ELSEWHERE = "or set NASNET_ZOO_CACHE to a cache that has the file already"
-_NETWORK = f"check the network and the proxy settings, use local_files_only=True if the file is cached, {_ELSEWHERE}"
+_NETWORK = "check the network and the proxy settings"
 _UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 
 _log = logging.getLogger("nasnet_zoo")
@@ -41,9 +40,7 @@ def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, lab
     expected, and at once when `offline()`; ZooError if the file cannot be written. Nothing is left behind then.
     """
     if offline():
-        raise DownloadError(
-            f"{url} is not downloaded because HF_HUB_OFFLINE or NASNET_ZOO_OFFLINE is set; unset it, {_ELSEWHERE}."
-        )
+        raise DownloadError(f"{url} is not downloaded because HF_HUB_OFFLINE or NASNET_ZOO_OFFLINE is set; unset it.")
     if not url.isprintable():  # from the environment, in which names need not be UTF-8
         raise DownloadError(f"{url!a} is not an http or https address (it has bytes that are no text); check it.")
     name = label or url.partition("?")[0].rpartition("/")[2] or url
@@ -56,7 +53,7 @@ def fetch(url: str, path: str | os.PathLike[str], *, md5: str | None = None, lab
                 return sha256_file(part)
         raise DownloadError(
             f"{url} is not the expected file: MD5 {md5.lower()} expected, {received} received; a proxy may have "
-            f"replaced it, or its publisher has: try another network or a newer nasnet_zoo, {_ELSEWHERE}."
+            "replaced it, or its publisher has: try another network or a newer nasnet_zoo."
         )
 
 
@@ -116,7 +113,7 @@ class _Transfer:
                 if not self.file.tell() and is_web_page(piece):
                     raise DownloadError(
                         f"{self.url} is answered with a web page instead of the file, as a proxy or the login page of "
-                        f"a network does: log in with a browser or use another network, {_ELSEWHERE}."
+                        "a network does: log in with a browser or use another network."
                     )
                 if max(self.total or 0, self.file.tell() + len(piece)) > MOST_BYTES:
                     raise DownloadError(f"{self.url} is larger than {MOST_BYTES >> 20} MiB, which no weights are.")
@@ -200,7 +197,7 @@ def _refusal(url: str, status: int) -> str:
         what, remedy = "refuses access", "check whether a proxy or a firewall blocks it"
     else:
         what, remedy = "answers without the file", "try again later"
-    return f"{url} {what} (status {status}); {remedy}, {_ELSEWHERE}."
+    return f"{url} {what} (status {status}); {remedy}."
 
 
 def _reason(error: Exception | None) -> str:

@@ -4,6 +4,7 @@ converted once and cached as checkpoint folders."""
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ from ..convert.keras_h5 import keras_tensors
 from ..convert.ports import most_bytes
 from ..convert.tf_checkpoint import masked_crc32c, opened
 from ..errors import CheckpointError, ConversionError, DownloadError, UnknownModelError
-from ..registry import ModelInfo, WeightSource
+from ..registry import ZOO, ModelInfo, WeightSource
 from ..util.environment import cache_root
 from ..util.files import locked, sha256_file
 from ..util.hub import hub_files
@@ -28,7 +29,6 @@ from .checkpoint import CONFIG, WEIGHTS, read_weights, write_checkpoint
 log = logging.getLogger("nasnet_zoo")
 
 HUB = "https://huggingface.co"
-ZOO = "zoo"  # the tag of the zoo's own Hub repos
 
 
 def hub_owner() -> str:
@@ -88,9 +88,12 @@ def pretrained_folder(model: ModelInfo, tag: str | None = None, *, local_files_o
             return folder
         except (DownloadError, CheckpointError, ConversionError) as error:
             log.info("%s from %s: %s", model.name, source.address, error)
-            said.append(f"{source.tag}: {error}")
+            reason = re.sub(r"; check the (name|network)\b.*", "", str(error))  # said once, before all reasons
+            said.append(f"{source.tag}: {reason}")
     what = "is not in the cache" if local_files_only else "could not be had from any of its sources"
-    raise DownloadError(f"{model.name} {what}. {' | '.join(said)}{_by_hand(model, sources)}")
+    raise DownloadError(
+        f"{model.name} {what}: check the network and the proxy settings{_by_hand(model, sources)} ({' | '.join(said)})"
+    )
 
 
 def _by_hand(model: ModelInfo, sources: list[WeightSource]) -> str:
@@ -101,8 +104,8 @@ def _by_hand(model: ModelInfo, sources: list[WeightSource]) -> str:
     first = public[0]
     where = f"{HUB}/{first.address}/resolve/{first.revision}/{WEIGHTS}" if first.form == "timm" else first.address
     return (
-        f" | A file that was fetched by hand, from {where}, can be used too: `nasnet-zoo convert FILE -m {model.name} "
-        f"-o FOLDER`, then name FOLDER in place of {model.name}"
+        f", or fetch {where} by hand and name the FOLDER that `nasnet-zoo convert FILE -m {model.name} -o FOLDER` "
+        f"makes of it"
     )
 
 

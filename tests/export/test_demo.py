@@ -45,6 +45,7 @@ CARD = {
     "license": "Apache-2.0",
     "source": "Made by the tests.",
     "accuracy": None,
+    "trained": True,
 }
 
 
@@ -418,14 +419,71 @@ def test_serve_says_where_and_ends_with_ctrl_c(site, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("The demo is at http://127.0.0.1:")
 
 
-def test_the_host_is_the_one_asked_for(site, run, monkeypatch, capsys):
-    asked = {}
-    monkeypatch.setattr("nasnet_zoo.export.demo.serve", lambda site, *where: asked.update(where=where, site=site))
-    monkeypatch.setattr("nasnet_zoo.export.demo.network.build_demo", lambda *_, **__: None)
-    code, _, err = run("demo", "--host", "0.0.0.0", "--port", "8123", "--no-open")
-    assert code == 0 and asked["where"] == ("0.0.0.0", 8123, False), err
+@pytest.fixture
+def not_exported(monkeypatch):
+    """No graph is made: what was asked of `serve`, if it was."""
+    asked = []
+    monkeypatch.setattr("nasnet_zoo.export.demo.serve", lambda site, *where: asked.append(where))
+    monkeypatch.setattr("nasnet_zoo.export.demo.network.build_demo", lambda *_, **__: asked.append("built"))
+    return asked
+
+
+def test_the_host_is_the_one_asked_for(site, run, not_exported):
+    code, _, err = run("demo", "--host", "0.0.0.0", "--port", "0", "--no-open")
+    assert code == 0 and not_exported == ["built", ("0.0.0.0", 0, False)], err
     with site_server(site, "0.0.0.0") as server:
         assert server.address == f"http://127.0.0.1:{server.server_port}/"
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("", "Cannot serve at an empty host"),
+        ("nope.invalid", "Cannot serve at nope.invalid"),
+        (70 * "a", "aaa, port 0"),
+    ],
+)
+def test_a_host_that_cannot_be_is_refused_before_the_export(site, run, not_exported, host, said):
+    code, out, err = run("demo", "--host", host)
+    assert code == 2 and out == "" and said in err and not_exported == []
+    with pytest.raises(ZooError, match=said):
+        serve(site, host)
+
+
+@pytest.mark.parametrize(("host", "loopback"), [("0.0.0.0", "127.0.0.1"), ("0", "127.0.0.1"), ("::", "[::1]")])
+def test_who_serves_at_every_address_is_told_so(site, capsys, monkeypatch, host, loopback):
+    def interrupted(server):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SiteServer, "serve_forever", interrupted)
+    monkeypatch.setattr(socket, "gethostname", lambda: "desk")
+    try:
+        serve(site, host, open_browser=False)
+    except ZooError:
+        pytest.skip("there is no IPv6 on this machine")
+    first, second = capsys.readouterr().out.splitlines()
+    port = urlsplit(first.split()[4]).port
+    assert f"http://{loopback}:{port}/" in first
+    assert "Every address of this machine" in second and f"http://desk:{port}/" in second
+
+
+def test_a_network_that_was_never_trained_is_told(run, tmp_path):
+    network = nasnet_zoo.create("nasnet-a-cifar", filters=4, stages=(1,)).eval()
+    nasnet_zoo.save(network, tmp_path / "fresh", origin="nasnet-zoo transfer", trained=False)
+    to_onnx(nasnet_zoo.load(tmp_path / "fresh"), tmp_path / "graph")
+    for name in ("fresh", "graph"):
+        code, _, err = run("demo", tmp_path / name, "--build", tmp_path / "site", "--examples", IMAGES)
+        assert code == 0 and f"nasnet-zoo: {tmp_path / name} is not trained (its classifier has fresh weights)" in err
+        assert json.loads((tmp_path / "site" / "card.json").read_text())["trained"] is False
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_page_says_that_a_network_is_not_trained(browser, tmp_path, trained):
+    build_site(tmp_path / "site", b"no graph", CARD | {"trained": trained}, {})
+    with serving(tmp_path / "site") as address:
+        browser.open(address, "failed")
+        assert browser.evaluate("document.getElementById('untrained').hidden") is trained
+        assert "its classes mean nothing" in browser.text("#untrained") or trained
 
 
 def test_the_package_has_examples_for_its_own_network(graph, tmp_path, network):

@@ -161,6 +161,35 @@ def test_predict_takes_files_folders_patterns_and_a_list(run, tmp_path, monkeypa
     assert images(".top.png", "-", "b.png") == [".top.png", "b.png", *folder, "[d].png", "b.png"]
 
 
+def test_a_tilde_is_the_home_folder_in_a_name_as_in_a_pattern(run, tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    shutil.copy(CAT, tmp_path / "x.png")
+    shown = [run("predict", name, "--device", "cpu", "--json") for name in ("~/x.png", "~/*.png", "~")]
+    assert {code for code, _, _ in shown} == {0} and len({out for _, out, _ in shown}) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs in folders here")
+def test_a_pipe_is_no_picture_of_a_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    shutil.copy(CAT, "a")
+    os.mkfifo("a/x.png")
+    Path("a/gone.jpg").symlink_to("nowhere")  # which is told
+    for name in ("a", "a/*"):
+        code, out, _ = run("predict", name, "--device", "cpu", "--json")
+        assert code == 1 and [record["image"] for record in json.loads(out)] == ["a/cat.png", "a/gone.jpg"]
+    code, out, _ = run("predict", "a/x.png", CAT, "--device", "cpu", "--json")
+    pipe, cat = json.loads(out)
+    assert code == 1 and "a/x.png: it is empty or not a picture" in pipe["error"] and "top" in cat
+    with subprocess.Popen([sys.executable, "-c", WRITES, CAT, "a/x.png"]):
+        code, out, err = run("predict", "a/x.png", "--device", "cpu", "--json")
+    assert (code, json.loads(out)[0]["top"]) == (0, cat["top"]), err
+
+
+WRITES = "import shutil, sys; shutil.copyfileobj(open(sys.argv[1], 'rb'), open(sys.argv[2], 'wb'))"
+
+
 @pytest.mark.parametrize(("given", "said"), [(b"\n \n", "is empty"), (b"\x89PNG\r\n\0", "takes a list of names")])
 def test_what_is_no_list_of_names_is_told(run, monkeypatch, given, said):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
@@ -287,6 +316,14 @@ def test_eval_on_subfolders_and_on_a_table(run, network, tmp_path):
     (data / "labels.csv").write_text("file,label\ncat/cat.png,10\n")
     code, _, err = run(*arguments)
     assert code == 2 and "cat.png" in err
+
+
+def test_eval_says_where_pictures_must_lie(run, tmp_path):
+    shutil.copy(CAT, tmp_path)
+    code, _, err = run("eval", "--data", tmp_path, "--device", "cpu")
+    assert code == 2 and "its pictures lie directly in it; it needs a subfolder of pictures per class" in err
+    code, _, err = run("eval", "--data", "https://x.y/cifar", "--device", "cpu")
+    assert code == 2 and "https://x.y/cifar is an address, and addresses are not fetched" in err
 
 
 @pytest.mark.parametrize("options", [{}, {"pixels": True}, {"size": "any"}], ids=str)

@@ -113,6 +113,19 @@ def test_a_terminal_gets_a_bar_of_one_line(clock, width):
         assert any(line.endswith(" 40 of 800 pictures, 20/s, 38 s left") and len(line) <= 80 for line in lines)
 
 
+@pytest.mark.parametrize("width", [60, 78])
+def test_a_narrow_terminal_gets_whole_names_and_figures(run, monkeypatch, width):
+    """It wraps the lines that are too long for it, and no blanks at their ends."""
+    whole = run("list")[1]
+    terminal = Console(force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(sys.modules["nasnet_zoo.cli.app"], "console", terminal)
+    shown = run("list")[1]
+    assert shown == whole and not any(line.endswith(" ") for line in shown.splitlines())
+    assert "nasnet-a-large         331  88.8 M   23.8 G  ImageNet   82.70   .tf .keras .timm\n" in shown
+    described = run("info", "nasnet-a-large")[1].splitlines()
+    assert max(map(len, described)) <= width  # what may wrap still does
+
+
 def test_stages_are_lines_in_a_log(clock, capsys):
     with stages("loading") as stage:
         for done in range(100):

@@ -46,6 +46,7 @@ function describe() {
   say("name", card.name);
   facts.push(`${megabytes(card.bytes)} MB`);
   say("facts", facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")); // lines break between facts only
+  byId("untrained").hidden = card.trained;
   if (card.labels) {
     byId("known").hidden = false;
     byId("known").open = card.labels.length <= NAMED;
