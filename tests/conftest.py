@@ -1,5 +1,6 @@
 """What the test modules share. Tests of the package's core need only torch on a CPU."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 
 # The networks of the tests are tiny: one thread is faster than several, and lets several workers run side by side.
 torch.set_num_threads(1)
+
+# Under nohup, or in the background of a script, these are ignored, and tests that send them would wait for nothing.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), handler)
 
 
 def pytest_runtest_setup(item):

@@ -18,6 +18,7 @@ from ..arch.config import NetworkConfig
 from ..errors import CheckpointError, TrainingError, ZooError, first_line
 from ..lookup import STATE
 from ..networks.network import Network
+from ..networks.plain import without_counters
 from ..util.files import atomic_file
 from ..weights.checkpoint import os_errors
 from .recipe import Recipe
@@ -194,7 +195,7 @@ class TrainingState:
                 parameter = self.parameters[name]
                 like = parameter if value.shape == parameter.shape else value.to(self.device)
                 kept.setdefault(name, {})[part] = torch.empty_like(like, dtype=value.dtype).copy_(value)
-        _check_like(weights, self.network.state_dict())
+        _check_like(without_counters(weights), without_counters(self.network.state_dict()))
         # torch's optimisers trust their momenta, and would read and write beyond one that is too short.
         momenta = {name: values["momentum_buffer"] for name, values in kept.items() if "momentum_buffer" in values}
         _check_like(momenta, {name: self.parameters[name] for name in momenta})
