@@ -359,7 +359,7 @@ def main() -> None:
         return Search(Path(folder), kind, int(children), int(seed)).drive()
     if arguments.resume:
         return resume(Path(arguments.resume[0]), int(arguments.resume[1]))
-    from common import RESULTS, write
+    from common import RESULTS, machine, write
 
     path = RESULTS / "search_faults.json"
     for part in arguments.parts:
@@ -374,7 +374,7 @@ def main() -> None:
         print(part, json.dumps(figures, indent=1), flush=True)
         record = json.loads(path.read_text()) if path.exists() else {}
         record.pop("machine", None)
-        write("search_faults", record | {part: figures})
+        write("search_faults", record | {part: {"machine": machine(), **figures}})  # parts may be of other machines
 
 
 if __name__ == "__main__":

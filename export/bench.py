@@ -36,6 +36,7 @@ TIMM = {"nasnet-a-large": "nasnetalarge", "pnasnet-5-large": "pnasnet5large"}
 CONTENDERS = ("nasnet_zoo", "unfused", "torch_onnx", "timm", "eager", "compile")
 ON_REQUEST = ("compile_max",)  # torch.compile's max-autotune takes minutes for a large network
 WITHOUT_GRAPH = ("eager", "compile", *ON_REQUEST)
+LATE = ("no time was left", "it was not ready in the time there was")  # why a contender may be left out
 CORES_TO_MAKE = 4  # per graph that is made at the same time as others
 WARM_UP = 3
 PAUSE = 0.02  # seconds between turns, in which torch's threads fall asleep
@@ -166,14 +167,14 @@ def _begun(task: Callable[[Job, Connection], None], job: Job, end: float) -> tup
     """(status, value, the process and its pipe) of a task in a process of its own, once it has said how it is: "made",
     "ready" or "failed", also where it has not by the time `end`. Only a ready process goes on."""
     if time.monotonic() > end:
-        return "failed", "no time was left"
+        return "failed", LATE[0]
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=task, args=(job, there), daemon=True)
     process.start()
     there.close()
     left = None if end == inf else max(end - time.monotonic(), 0)
-    status, value = _received(here) if here.poll(left) else ("failed", "it was not ready in the time there was")
+    status, value = _received(here) if here.poll(left) else ("failed", LATE[1])
     if status == "failed":
         process.kill()
     if status != "ready":

@@ -14,6 +14,7 @@ from nasnet_zoo.errors import ConfigError
 
 from ..exporter import to_onnx
 from ..folder import find_export
+from ..metadata import Metadata
 from .site import build_site
 
 if TYPE_CHECKING:
@@ -30,16 +31,16 @@ def build_demo(
     name: str = "network",
     license: str = "",
     source: str = "",
-) -> None:
+) -> Metadata:
     """Exports `network` and writes the static site that runs it into the folder `out`; see build_site and to_onnx for
-    the options and errors."""
+    the options and errors. Returns what the graph says of itself."""
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         graph = Path(temporary) / "graph"
         to_onnx(network, graph, precision, images=images, name=name, license=license, source=source)
-        build_graph_demo(graph, out, examples)
+        return build_graph_demo(graph, out, examples)
 
 
-def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str | Path] | None = None) -> None:
+def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str | Path] | None = None) -> Metadata:
     """`build_demo` for a graph that is exported already: its folder. Without `examples` the page offers those that the
     package has for the network's label set. Raises ConfigError for a graph that a page cannot run, and ExportError."""
     found = find_export(graph)
@@ -60,3 +61,4 @@ def build_graph_demo(graph: str | Path, out: str | Path, examples: Sequence[str 
             drawings[f"{part} cell"] = drawing.read_text(encoding="utf-8")
     shown = example_pictures(config.labels) if examples is None else examples
     build_site(out, found.model.read_bytes(), card, drawings, shown)
+    return data

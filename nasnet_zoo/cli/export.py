@@ -217,7 +217,6 @@ def demo(
     from nasnet_zoo.export.demo.server import check_address
     from nasnet_zoo.export.demo.site import own_files
     from nasnet_zoo.export.exporter import CALIBRATION, check_options, origin
-    from nasnet_zoo.export.folder import find_export
 
     from ..lookup import identify
     from ..weights.loading import load
@@ -236,12 +235,11 @@ def demo(
     with TemporaryDirectory(prefix="nasnet-zoo-demo-") as temporary:
         site = build or Path(temporary) / "site"
         with stages("exporting"):
-            network: Any = find_export(model).metadata if graph else load(model)
             if graph:
-                build_graph_demo(model, site, shown)
+                shows = build_graph_demo(model, site, shown)
             else:
-                build_demo(network, site, precision or "fp16", calibration, shown, **origin(model))
-        warn_untrained(network, model)
+                shows = build_demo(load(model), site, precision or "fp16", calibration, shown, **origin(model))
+        warn_untrained(shows, model)
         if build is None:
             serve(site, host, port, open_browser)
         else:

@@ -10,6 +10,7 @@ import time
 import webbrowser
 from contextlib import closing, contextmanager, suppress
 from io import BytesIO
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -424,7 +425,12 @@ def not_exported(monkeypatch):
     """No graph is made: what was asked of `serve`, if it was."""
     asked = []
     monkeypatch.setattr("nasnet_zoo.export.demo.serve", lambda site, *where: asked.append(where))
-    monkeypatch.setattr("nasnet_zoo.export.demo.network.build_demo", lambda *_, **__: asked.append("built"))
+
+    def build_demo(*_, **__):
+        asked.append("built")
+        return SimpleNamespace(trained=True)
+
+    monkeypatch.setattr("nasnet_zoo.export.demo.network.build_demo", build_demo)
     return asked
 
 
