@@ -3,14 +3,13 @@
 import csv
 import glob
 import os
-import re
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from ..errors import DataError, ImageError
 from .images import ImageSource
-from .labels import wnids
+from .matching import matched
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
@@ -21,18 +20,39 @@ Labelled = Sequence[tuple[ImageSource, int]]
 
 def pictures_in(folder: str | Path) -> list[Path]:
     """The pictures of a folder and its subfolders, by their suffixes, sorted; nothing that is hidden."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if not name.startswith(".") and is_picture(Path(place, name))]
-    return sorted(found)
+    return [Path(path) for path in picture_files(os.fspath(folder))]
+
+
+def picture_files(folder: str) -> Iterator[str]:
+    """`pictures_in` as texts, for data sets of millions: one look at each folder, and none at an ordinary file."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted(entries, key=attrgetter("name"))
+    except OSError:  # a folder that may not be read, or has gone meanwhile
+        return
+    for entry in inside:
+        if hidden(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from picture_files(entry.path)
+        elif _has_suffix(entry.name) and (entry.is_file(follow_symlinks=False) or is_picture(entry.path)):
+            yield entry.path
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's: it begins with a dot, or macOS put it into an
+    archive."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def is_picture(path: str | Path) -> bool:
     """Whether a file has a picture's suffix. A pipe or a device is none: reading it may never end. A link to what has
     gone is one, for its reader to tell."""
-    picture = os.path.splitext(path)[1].lower() in SUFFIXES
-    return picture and (os.path.isfile(path) or not os.path.exists(path))
+    return _has_suffix(path) and (os.path.isfile(path) or not os.path.exists(path))
+
+
+def _has_suffix(path: str | Path) -> bool:
+    return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def named_pictures(name: str) -> list[str]:
@@ -63,11 +83,7 @@ def labelled_folder(data: str | Path, labels: Sequence[str] | None, num_classes:
 
     Raises DataError.
     """
-    folder = Path(data)
-    if not os.path.isdir(folder):  # False, unlike Path's, for a name that is too long
-        if "://" in str(data):
-            raise DataError(f"{data} is an address, and addresses are not fetched: download it and name the folder")
-        raise DataError(f"there is no folder {folder}: name one with a subfolder of pictures per class, or cifar10")
+    folder = checked_folder(data)
     table = folder / "labels.csv"
     pictures = _from_table(table) if table.is_file() else _from_subfolders(folder, labels, num_classes)
     wrong = [path for path, label in pictures if not 0 <= label < num_classes]
@@ -82,6 +98,31 @@ def labelled_folder(data: str | Path, labels: Sequence[str] | None, num_classes:
             f"{folder} cannot be used: {problem}; it needs a subfolder of pictures per class or a labels.csv"
         )
     return pictures
+
+
+def checked_folder(data: str | Path) -> Path:
+    """The folder of a data set that a user named. Raises DataError if there is none."""
+    if not os.path.isdir(data):  # False, unlike Path's, for a name that is too long
+        if "://" in str(data):
+            raise DataError(f"{data} is an address, and addresses are not fetched: download it and name the folder")
+        raise DataError(f"there is no folder {data}: name one with a subfolder of pictures per class, or cifar10")
+    return Path(data)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted, and of links to folders; nothing that is hidden. Raises DataError
+    if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not hidden(entry.name) and entry.is_dir())
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}; check who may read it") from error
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names of the classes' folders in the order of the classes: sorted, and as numbers if all are."""
+    names = sorted(names)
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
 
 
 def _from_table(table: Path) -> list[tuple[Path, int]]:
@@ -105,53 +146,15 @@ def _from_table(table: Path) -> list[tuple[Path, int]]:
 
 
 def _from_subfolders(folder: Path, labels: Sequence[str] | None, num_classes: int) -> list[tuple[Path, int]]:
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if labels is None:
-        names = [path.name for path in subfolders]
-        if len(subfolders) != num_classes:
-            raise DataError(
-                f"{folder} has {len(subfolders)} subfolders, and the network {num_classes} classes without names: it "
-                f"needs a subfolder for each class, in their order, or a labels.csv"
-            )
-        numbered = sorted(names, key=int) if all(name.isdecimal() for name in names) else names
-        classes = [numbered.index(name) for name in names]
+    names = subfolders(folder)
+    if labels is not None:
+        otherwise = ", or write a labels.csv of files and class indices"
+        classes: Sequence[int] = matched(names, labels, folder, otherwise=otherwise)
+    elif len(names) == num_classes:
+        names, classes = in_order(names), range(num_classes)
     else:
-        classes = _classes([path.name for path in subfolders], labels, folder)
-    return [(path, label) for subfolder, label in zip(subfolders, classes) for path in pictures_in(subfolder)]
-
-
-def _classes(names: Iterable[str], labels: Sequence[str], folder: Path) -> list[int]:
-    """The class of each subfolder, by its name: a label, a WordNet id, or a label but for case, spaces, hyphens and
-    underscores."""
-    exact, loose = _positions(labels), _positions([_plain(label) for label in labels])
-    exact |= _positions(wnids(labels) or ())
-    classes = []
-    for name in names:
-        found = exact.get(name) or loose.get(_plain(name), [])
-        if len(found) != 1:
-            near = get_close_matches(_plain(name), loose, 1)
-            hint = f" ({labels[loose[near[0]][0]]} is one)" if near else ""
-            ways = "or write a labels.csv of files and class indices"
-            if found:
-                raise DataError(
-                    f"{folder}/{name} may be {len(found)} of the network's classes: name it as the label is, {ways}"
-                )
-            known = " or their WordNet ids (n01440764)" if wnids(labels) else ""
-            raise DataError(
-                f"{folder}/{name} is the name of none of the network's {len(labels)} classes{hint}: name subfolders "
-                f"after the labels{known}, {ways}"
-            )
-        classes += found
-    return classes
-
-
-def _positions(names: Iterable[str]) -> dict[str, list[int]]:
-    """Where each name is in a sequence."""
-    positions: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        positions.setdefault(name, []).append(index)
-    return positions
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
+        raise DataError(
+            f"{folder} has {len(names)} subfolders, and the network {num_classes} classes without names: it needs a "
+            f"subfolder for each class, in their order, or a labels.csv"
+        )
+    return [(path, label) for name, label in zip(names, classes) for path in pictures_in(folder / name)]

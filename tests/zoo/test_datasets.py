@@ -8,7 +8,7 @@ import torchvision
 
 import nasnet_zoo
 from nasnet_zoo.data.cifar import CIFAR_FOLDER, cifar10_folder
-from nasnet_zoo.data.folders import labelled_folder
+from nasnet_zoo.data.folders import labelled_folder, pictures_in
 from nasnet_zoo.data.labels import example_pictures, label_set, wnids
 from nasnet_zoo.errors import DataError
 
@@ -114,6 +114,12 @@ def test_what_is_hidden_is_no_class_and_no_picture(tmp_path, network):
     shutil.copy(IMAGES / "cat.png", folder / "cat" / "._a.png")
     (folder / "cat" / "notes.txt").touch()
     assert labelled_folder(folder, network.labels, 10) == [(folder / "cat" / "a.png", 3)]
+
+
+def test_pictures_are_sorted_as_paths_are(tmp_path):
+    """A folder's before those of a folder whose name is longer, whatever character follows."""
+    folder = classes(tmp_path, "b", "b-c", "b/d", "b.jpg")
+    assert pictures_in(folder) == [folder / name / "a.png" for name in ("b", "b/d", "b-c", "b.jpg")]
 
 
 @pytest.fixture
