@@ -4,8 +4,9 @@ import os
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.cells import cell_len
@@ -22,9 +23,13 @@ from .app import (
     classifier,
     console,
     print_json,
+    print_table,
     progress_bar,
     warn_untrained,
 )
+
+if TYPE_CHECKING:
+    from ..training.mistakes import ClassResult
 
 
 @app.command()
@@ -135,14 +140,23 @@ def eval_command(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Pictures at a time; at most 32 if they come from a folder.")
     ] = 250,
+    confusion: Annotated[
+        Path | None, typer.Option(help="Draw which class is taken for which to this .png, .svg or .pdf.")
+    ] = None,
+    classes: Annotated[bool, typer.Option("--per-class", help="Show each class too, the worst first.")] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a model's top-1 and top-5 accuracy on labelled pictures."""
-    from ..data.cifar import CIFAR_FOLDER, check_cifar10, cifar10_pictures
-    from ..data.folders import labelled_folder
-    from ..training.evaluate import evaluate, evaluate_folder
+    """Measure a model's top-1 and top-5 accuracy on labelled pictures, and where it errs."""
+    from ..data.cifar import CIFAR_FOLDER, Pictures, check_cifar10, cifar10_pictures
+    from ..data.folders import Labelled, labelled_folder
+    from ..training.evaluate import measure
+    from ..training.mistakes import per_class
 
+    if confusion is not None:
+        from ..training.confusion import check_drawable, draw_confusion  # with matplotlib, which takes its time
+
+        check_drawable(confusion)
     network = classifier(model, device)
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=None, unit="pictures")
@@ -152,16 +166,46 @@ def eval_command(
 
         if data == "cifar10" or os.path.isdir(os.path.join(data, CIFAR_FOLDER)):
             check_cifar10(network.config)
-            pictures = cifar10_pictures(None if data == "cifar10" else data, train=False)
-            count = len(pictures)
-            top1, top5 = evaluate(network, pictures, batch_size, on_batch)
+            pictures: Pictures | Labelled = cifar10_pictures(None if data == "cifar10" else data, train=False)
         else:
-            files = labelled_folder(data, network.labels, network.config.num_classes)
-            count = len(files)
-            top1, top5 = evaluate_folder(network, files, min(batch_size, 32), on_batch)
+            pictures = labelled_folder(data, network.labels, network.config.num_classes)
+            batch_size = min(batch_size, 32)
+        measured = measure(network, pictures, batch_size, on_batch)
     warn_untrained(network, model)
+    count, top1, top5 = len(pictures), measured.top1, measured.top5
+    labels = network.labels or tuple(map(str, range(measured.classes)))
+    results = per_class(measured.confusion) if classes else None
     if as_json:
-        measured = {"pictures": count, "top1": top1, "top5": top5}
-        print_json({"model": model, "data": data, "trained": network.trained, **measured})
+        record = {"model": model, "data": data, "trained": network.trained, "pictures": count}
+        record |= {"top1": top1, "top5": top5}
+        print_json(record if results is None else {**record, "classes": _named_classes(results, labels)})
     else:
         console.print(f"{model} on {count:,} pictures of {data}: top-1 {top1:.2%}, top-5 {top5:.2%}", soft_wrap=True)
+        if results is not None:
+            print_table(_class_table(results, labels))
+    if confusion is not None:  # last: what was measured is not lost if the disk is full
+        draw_confusion(measured.confusion, labels, confusion)
+        if not as_json:
+            console.print(f"wrote {confusion}", soft_wrap=True)
+
+
+def _named_classes(results: "list[ClassResult]", labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The results as JSON has them: as in that of predict, each class is an index and a label."""
+    records = []
+    for result in results:
+        other = result.taken_for and {"label": labels[result.taken_for.index], **vars(result.taken_for)}
+        records.append({"label": labels[result.index], **vars(result), "taken_for": other})
+    return records
+
+
+def _class_table(results: "list[ClassResult]", labels: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name, side in (("class", "left"), ("pictures", "right"), ("top-1", "right")):
+        table.add_column(name, justify=side, no_wrap=True)
+    table.add_column("most often taken for", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for result in results:
+        other = result.taken_for
+        mistake = (labels[other.index], f"{other.share:.1%}") if other else ("", "")
+        table.add_row(labels[result.index], f"{result.pictures:,}", f"{result.top1:.1%}", *mistake)
+    return table

@@ -31,7 +31,7 @@ STYLE = {
 
 @contextmanager
 def chart(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of so many inches, to be drawn in the block and then written in the format that the path's suffix says.
+    """A figure of about so many inches, to be drawn in the block; then it is written, in the format of the suffix.
 
     Raises ZooError if the file cannot be written.
     """
@@ -39,4 +39,5 @@ def chart(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[F
     with matplotlib.style.context(["default", STYLE]), atomic_file(path) as temporary:
         figure = Figure(figsize=size, facecolor="white", layout="constrained")
         yield figure
-        figure.savefig(temporary, format=os.path.splitext(path)[1][1:].lower(), dpi=160)
+        suffix = os.path.splitext(path)[1]
+        figure.savefig(temporary, format=suffix[1:].lower(), dpi=160, bbox_inches="tight", pad_inches=0.15)
