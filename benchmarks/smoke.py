@@ -41,7 +41,7 @@ from nasnet_zoo.search.children.cifar import CifarChild
 from nasnet_zoo.search.presets import preset
 from nasnet_zoo.training.augment import epoch_batches
 from nasnet_zoo.training.loop import prepare
-from nasnet_zoo.training.optim import make_optimizer
+from nasnet_zoo.training.optim import make_optimizer, set_rate
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.step import WARMUP_STEPS, TrainingStep
 from nasnet_zoo.training.tasks.classify import Classify
@@ -96,8 +96,8 @@ def captured_step(place: Place, precision: str, separable: str) -> Found:
         torch.manual_seed(0)
         network = build(config).to(place.device)
         prepare(network, recipe)
-        optimizer, rate = make_optimizer(network, recipe)
-        rate.fill_(recipe.learning_rate)
+        optimizer = make_optimizer(network, recipe)
+        set_rate(optimizer, recipe.learning_rate)
         step = TrainingStep(network.train(), optimizer, Classify(pictures, recipe, config.preprocess), recipe)
         start = _weights(network)
         for batch in epoch_batches(pictures, recipe, config.preprocess, torch.Generator(place.device), side):

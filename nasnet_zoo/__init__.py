@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from . import convert, export, search
     from .data.prediction import Prediction
     from .networks.network import ImageNetwork, Network
-    from .training.loop import train
+    from .training.run import train
     from .weights.checkpoint import save
     from .weights.loading import create, load
 else:  # a type checker would take any name for one of these
@@ -60,7 +60,7 @@ else:  # a type checker would take any name for one of these
             "ImageNetwork": ".networks.network",
             "Network": ".networks.network",
             "Prediction": ".data.prediction",
-            "train": ".training.loop",
+            "train": ".training.run",
             "convert": ".convert",
             "export": ".export",
             "search": ".search",

@@ -22,7 +22,7 @@ from .util.hub import hub_files, parse_repo
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 GRAPH = "model.onnx"
 JOURNAL, BEST = "journal.sqlite", "best.json"
-STATE = "state.safetensors"
+STATE, TRAINING = "state.safetensors", "training.json"
 
 _TRANSFER = "`nasnet-zoo transfer {what} --max-madds 600M -o FOLDER` makes a network of it"
 _LOADED = "`nasnet-zoo predict -m {what}` takes it, and `nasnet-zoo export {what}` makes a graph of it"
@@ -32,7 +32,7 @@ FORMS = {
     "weights": ("weights of a model of the zoo", _LOADED),
     "repo": ("a Hub repo", _LOADED),
     "checkpoint": ("a checkpoint folder", _LOADED),
-    "training": ("a training's run folder", "`nasnet-zoo train` with the options that began it finishes it"),
+    "training": ("a training's run folder", "`nasnet-zoo train -o {what}` finishes it"),
     "genotype": ("a genotype, which is cells without a size", _TRANSFER),
     "architecture": ("a file with an architecture, which has no size", _TRANSFER),
     "search": ("a search's run folder", _TRANSFER.replace("of it", "of its best cell")),
@@ -65,7 +65,7 @@ FOLDERS = {
     "checkpoint": (WEIGHTS,),
     "export": (GRAPH,),
     "search": (JOURNAL, BEST),
-    "training": (STATE, f"checkpoint/{CONFIG}"),
+    "training": (STATE, TRAINING, f"checkpoint/{CONFIG}"),
     "config": (CONFIG,),
 }
 SEARCHES = ("search", "begun", "table")

@@ -1,32 +1,179 @@
-"""The commands that train."""
+"""The commands that train: train and finetune."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from click import Context, HelpFormatter
+from rich.table import Table
+from typer.core import TyperCommand
 
-from .app import ConfigOption, DeviceOption, app, chosen_device, console, progress_bar, resumable
+from .app import DeviceOption, app, console, model_names, print_table, progress_bar, resumable
 
 
-@app.command()
+class _WithRecipes(TyperCommand):
+    """A command whose help ends with the recipes, read when the help is printed."""
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        from ..training.recipes import RECIPES
+
+        with formatter.section("--recipe"):
+            formatter.write_dl([(name, row.title) for name, row in RECIPES.items()])
+
+
+TRAINED = "Zoo name (fresh weights) or name.tag, checkpoint (its weights are the start), search folder, config.json"
+RecipeOption = Annotated[str | None, typer.Option(help="The name of a recipe, see below, or a JSON file.")]
+EpochsOption = Annotated[int | None, typer.Option(help="How long; a training may go on for longer later.", min=1)]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Any field of the recipe: --set learning_rate=0.01.")
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="A file of class names, one a line, or JSON of folders and names.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Of first weights, order and augmentation; 0 if not given.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes that read pictures; by default the cores less one, at most 8.", min=0)
+]
+KeepOption = Annotated[int, typer.Option(help="Keep the checkpoints of this many best epochs.", min=1)]
+SaveOption = Annotated[float, typer.Option("--save-minutes", help="How often the state is written.", min=0)]
+
+
+@app.command(cls=_WithRecipes)
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that it holds is resumed.")],
-    model: ConfigOption,
-    recipe: Annotated[str, typer.Option(help="The name of a recipe.")] = "cifar-quick",
-    data: Annotated[str, typer.Option(help="cifar10, or a folder that holds it.")] = "cifar10",
-    seed: Annotated[int, typer.Option(help="The seed of the first weights and of the augmentation.")] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help=f"What to train: {TRAINED}.", autocompletion=model_names)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="cifar10, the default, or a folder: CIFAR-10's, or of class folders.")
+    ] = None,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    setting: SetOption = None,
+    labels: LabelsOption = None,
+    seed: SeedOption = None,
     device: DeviceOption = None,
+    workers: WorkersOption = None,
+    keep: KeepOption = 1,
+    save_minutes: SaveOption = 5.0,
 ) -> None:
-    """Train a model. After an interruption, the same command continues where it stopped."""
-    from ..lookup import find_config
-    from ..training.run import train_cifar10
+    """Train a network. After an interruption, the same command continues where it stopped, or `train -o FOLDER`."""
+    given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed)
+    _run(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=False)
 
-    with resumable(), progress_bar() as progress:
-        task = progress.add_task("starting", total=None, unit="pictures")
 
-        def on_step(done: int, total: int, note: str) -> None:
-            progress.update(task, completed=done, total=total, description=note)
+@app.command(cls=_WithRecipes)
+def finetune(
+    data: Annotated[str, typer.Argument(help="A folder with train/ and val/, or one subfolder of pictures a class.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="The network to adapt: zoo name, checkpoint, org/repo.", autocompletion=model_names
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The run folder; by default named after data and model.")
+    ] = None,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    setting: SetOption = None,
+    labels: LabelsOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    keep: KeepOption = 1,
+    save_minutes: SaveOption = 5.0,
+) -> None:
+    """Adapt a trained network to pictures of your own: first its classifier, then all of it."""
+    if out is None:
+        out = Path(f"{Path(data).resolve().name}-{Path(model).name}")
+    given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed)
+    _run(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=True)
 
-        folder = None if data == "cifar10" else data
-        top1, _ = train_cifar10(find_config(model), recipe, out, folder, seed, chosen_device(device), on_step)
-    console.print(f"wrote {out / 'checkpoint'}: top-1 {top1:.2%} on the test pictures", soft_wrap=True)
+
+def _run(
+    out: Path,
+    given: dict[str, Any],
+    epochs: int | None,
+    settings: list[str] | None,
+    device: str | None,
+    workers: int | None,
+    keep: int,
+    save_minutes: float,
+    finetune: bool,
+) -> None:
+    from ..lookup import typed
+    from ..training.begin import Request, begin
+    from ..training.distributed import first, processes
+    from ..training.recipes import parsed_changes
+    from ..util.environment import check_device
+
+    changes = parsed_changes(settings or [])
+    if epochs is not None:
+        changes["epochs"] = epochs
+    if device is not None:
+        check_device(device)
+    request = Request(out, finetune=finetune, changes=changes, search=_child_network, **given)
+    with processes(device) as device, resumable(f"`nasnet-zoo train -o {typed(out)}`"):
+        run, network, data, note = begin(request, device, keep, workers, 60 * save_minutes)
+        if not first():
+            run.perform(network, data)
+            return
+        if note:
+            console.print(note, soft_wrap=True)
+        with progress_bar() as progress:
+            history = _watched(run, network, data, progress)
+    _print_end(out, data, history)
+
+
+def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
+    """Performs a training with its progress shown."""
+    pictures, epochs = len(data.train), run.recipe.epochs
+    task = progress.add_task(f"epoch 1/{epochs}", total=epochs * pictures, unit="pictures", note="")
+    said = {"loss": "", "accuracy": ""}
+
+    def show(**changes: Any) -> None:
+        progress.update(task, note=", ".join(filter(None, said.values())), **changes)
+
+    def on_step(epoch: int, done: int, steps: int) -> None:
+        show(completed=(epoch + done / steps) * pictures, description=f"epoch {epoch + 1}/{epochs}")
+
+    def on_loss(loss: float) -> None:
+        said["loss"] = f"loss {loss:.3f}"
+
+    def on_epoch(epoch: Any) -> None:
+        said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%} after epoch {epoch.epoch}"
+        show()
+
+    return run.perform(network, data, on_step, on_loss, on_epoch)
+
+
+def _print_end(out: Path, data: Any, history: Any) -> None:
+    from ..lookup import typed
+    from ..training.history import best_of
+    from ..training.run import BEST, CHECKPOINT
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "epoch", "loss", "top-1", "top-5", "in"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    for name, epoch, place in (("best", best_of(history), BEST), ("last", history[-1], CHECKPOINT)):
+        accuracies = (f"{epoch.metrics[metric]:.2%}" for metric in ("top1", "top5"))
+        table.add_row(name, str(epoch.epoch), f"{epoch.loss:.4f}", *accuracies, str(out / place))
+    print_table(table)
+    where = "the pictures held out" if data.held_out else "the test pictures"
+    last = history[-1].metrics
+    console.print(f"wrote {out / CHECKPOINT}: top-1 {last['top1']:.2%} on {where}", soft_wrap=True)
+    console.print(f"next: nasnet-zoo predict PICTURES -m {typed(out)}", soft_wrap=True)
+
+
+def _child_network(path: Path) -> Any:
+    """The config of the network that a search trained its best child as; None if it was no search that trains."""
+    from nasnet_zoo.search.folder import read_config
+
+    from ..lookup import BEST, read_architecture
+
+    child = read_config(path).child
+    if not hasattr(child, "network"):
+        return None
+    found = read_architecture(path / BEST)
+    return child.network(found.architecture, found.kind)

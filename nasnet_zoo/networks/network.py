@@ -47,6 +47,15 @@ class Network(nn.Module):
     def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
         """Sets what a recipe wants of the network itself; a network that has no such thing takes no notice."""
 
+    def depths(self) -> dict[str, int]:
+        """How deep parameters lie, by their names, in cells from the input; the deepest are the classifier's, and those
+        that are not named lie as deep as they."""
+        return {}
+
+    def heads(self) -> list[nn.Module]:
+        """The layers that belong to the classes, and are made anew for others."""
+        return []
+
 
 class ImageNetwork(Network):
     """A network that classifies pictures, and knows how they are prepared for it, and its labels.
@@ -164,6 +173,9 @@ class ImageNetwork(Network):
                 head.classifier = nn.Linear(head.num_features, self.config.num_classes, **options)
                 head.classifier.train(head.training)
                 initialize(head.classifier)
+
+    def heads(self) -> list[nn.Module]:
+        return [head.classifier for head in (self, self.aux) if head is not None]
 
     def get_classifier(self) -> nn.Module:
         """The layer that makes logits of `num_features` averages."""

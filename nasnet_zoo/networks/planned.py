@@ -73,6 +73,18 @@ class PlannedNetwork(ImageNetwork):
     def regularize(self, *, drop_path_keep: float, dropout: float) -> None:
         self.drop_path_keep, self.dropout.p = drop_path_keep, dropout
 
+    def depths(self) -> dict[str, int]:
+        steps = {".".join(chain): ".".join(chain[:2]) for chain in self.chains if chain}
+        cells: dict[str, str] = {}  # of each parameter; those of the classifier and the auxiliary head have none
+        for name, _ in self.named_parameters():
+            parts = name.split(".")
+            prefixes = (".".join(parts[:length]) for length in range(1, len(parts)))
+            cells[name] = next((steps[prefix] for prefix in prefixes if prefix in steps), "")
+        present = {*cells.values()}
+        order = [cell for cell in dict.fromkeys(steps.values()) if cell in present]
+        places = {cell: place for place, cell in enumerate([*order, ""])}
+        return {name: places[cell] for name, cell in cells.items()}
+
     def keep_probability(self, share: float) -> Tensor:
         """The probability that a step keeps its path, from its share of drop path and the training's progress."""
         return 1 - self.progress.clamp(max=1) * (share * (1 - self.drop_path_keep))

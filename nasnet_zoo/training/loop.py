@@ -2,7 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,18 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import TrainingError
+from ..errors import ConfigError, TrainingError
 from ..networks.layers import Chain
 from ..networks.network import Network
 from ..util.arguments import checked
 from ..util.interrupts import deferred_interrupts
-from .optim import make_optimizer, schedule
+from .distributed import anywhere, rank, world
+from .optim import make_optimizer, schedule, set_rate
 from .recipe import Recipe
 from .state import Epoch, TrainingState
 from .step import TrainingStep
-from .tasks.base import Task
+from .tasks.base import Batch, Task
 
-CHECK_STEPS = 100  # between two looks at the loss, each of which waits for the device
+LOOK_STEPS = 100  # between two looks at the loss, each of which waits for the device
+LOOK_SECONDS = 5.0  # or, where steps are slow, so long
 
 log = logging.getLogger("nasnet_zoo")
 
@@ -34,24 +38,32 @@ def train(
     *,
     seed: int = 0,
     folder: str | Path | None = None,
+    measure: bool = False,
+    keep_seconds: float | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
+    on_loss: Callable[[float], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
-    """Trains a network in place, on its device, and leaves it in eval mode.
+    """Trains a network in place, on its device, and leaves it in eval mode, however it ends.
 
-    Batch norms that are in eval mode while the network is in training mode, or `frozen`, stay as they are. With a
-    `folder` the state is kept there after every epoch, every few minutes, and when Ctrl-C or SIGTERM stops the
-    training, which ends with the step that it is at. A call with the same network, recipe and seed goes on from there
-    and draws the same random numbers as one that was never stopped; a recipe with more epochs goes on for longer.
+    Batch norms that are in eval mode while the network is in training mode, or `frozen`, and parameters that need no
+    gradient, stay as they are. With a `folder` the state is kept there after every epoch, every few minutes, and when
+    Ctrl-C or SIGTERM stops the training, which ends with the step that it is at. A call with the same network, recipe
+    and seed goes on from there and draws the same random numbers as one that was never stopped; a recipe with more
+    epochs goes on for longer. In each of several processes (training.distributed) the same call trains one network
+    together with the others.
 
     Args:
-        network: what is trained.
+        network: what is trained. With the recipe's `ema_decay` it has the average of its weights afterwards.
         task: batches, loss and measure; see training.tasks.
         recipe: how it is trained.
         seed: of every random number from here on; the first weights are the caller's.
         folder: where the state is kept, or None.
+        measure: whether the task's `evaluate` is asked after every epoch.
+        keep_seconds: how long at most the state in the folder lies behind; 5 minutes if None.
         on_step: called with (epoch, steps done in it, steps of an epoch).
-        on_epoch: called with what each epoch came to.
+        on_loss: called now and then with the mean loss of the epoch so far.
+        on_epoch: called with what each epoch came to, while the network is in training mode.
 
     Returns:
         What each epoch came to, those of earlier calls included.
@@ -59,47 +71,70 @@ def train(
     Raises:
         TrainingError: where the loss is no number any more; the folder holds the last good state.
         CheckpointError: if the folder holds another training, or a damaged one.
+        ConfigError: for a recipe that the network or the processes cannot follow.
     """
+    if recipe.batch_size % (world() * recipe.accumulate):
+        raise ConfigError(
+            f"batch_size {recipe.batch_size} cannot be shared equally by {world()} processes in {recipe.accumulate} "
+            f"parts: give one that is a multiple of {world() * recipe.accumulate}"
+        )
+    if recipe.head_epochs and not network.heads():
+        raise ConfigError("this network has no classifier that could learn first: give a recipe with head_epochs 0")
     prepare(network, recipe)
-    optimizer, rate = make_optimizer(network, recipe)
-    step = TrainingStep(network, optimizer, task, recipe)
-    state = TrainingState(network, optimizer, recipe, seed, folder)
+    optimizer = make_optimizer(network, recipe)
+    state = TrainingState(network, optimizer, recipe, seed, folder, keep_seconds)
     state.resume(task.steps)
     if not network.training:
         network.train()
+    average = state.average
     device = next(network.parameters()).device
-    with deferred_interrupts(folder is not None) as interrupted:
+    phases, step, phase = _Phases(network, recipe), None, None
+    with _left_sane(network, state), deferred_interrupts(folder is not None) as interrupted:
         for epoch in range(len(state.history), recipe.epochs):
+            if phase != (phase := phases.begin(epoch)):
+                step = TrainingStep(network, optimizer, task, recipe)
             # Each epoch has its own seed, so that a resumed training draws what an uninterrupted one would have.
             torch.manual_seed((seed * 100_003 + epoch) % 2**63)
             generator = torch.Generator(device=device).manual_seed((seed * 100_003 + epoch + 1) % 2**63)
             total, start = state.begin(epoch)
-            for index, batch in enumerate(task.batches(epoch, generator)):
-                if index < start:
-                    continue  # done before an interruption; drawing it has moved the generator as it did then
+            began, look, pictures = time.monotonic(), _Look(start), 0
+            for index, batch in _from(start, task.batches(epoch, generator)):
                 if index == start:
                     state.restore_random()
+                if world() > 1:  # each process drops paths of its own, and no state of theirs needs to be kept
+                    torch.manual_seed((((seed * 100_003 + epoch) * 100_003 + index) * 10_007 + rank()) % 2**63)
                 done = epoch + index / task.steps
-                rate.fill_(schedule(recipe, done))
+                set_rate(optimizer, schedule(recipe, done))
                 network.progress.fill_(done / recipe.epochs)
-                total += step(*batch)
+                loss = step(*batch)
+                total += loss
+                if average is not None:
+                    average.update(epoch * task.steps + index + 1)
+                pictures += len(batch[0]) * world()
                 if on_step is not None:
                     on_step(epoch, index + 1, task.steps)
-                if (index + 1) % CHECK_STEPS == 0:
-                    _check(total, epoch, folder)
-                if (state.due or interrupted()) and index + 1 < task.steps:
-                    _check(total, epoch, folder)
+                look.seen(index, loss)
+                stop, due = anywhere([interrupted(), state.due])
+                last = index + 1 == task.steps
+                if look.due or due or stop or last:
+                    look.check(total, epoch, folder)
+                    if on_loss is not None:
+                        on_loss(float(total) / (index + 1))
+                if (due or stop) and not last:
                     state.keep(index + 1, total)
-                if interrupted() and index + 1 < task.steps:
+                if stop and not last:
                     raise KeyboardInterrupt
-            _check(total, epoch, folder)
-            state.history.append(Epoch(epoch + 1, recipe.epochs, float(total) / task.steps))
+            seconds, rate = time.monotonic() - began, schedule(recipe, epoch + 1)
+            with average.applied() if average is not None else nullcontext():
+                metrics = task.evaluate(network) if measure else {}
+            mean = float(total) / task.steps
+            state.history.append(Epoch(epoch + 1, recipe.epochs, mean, metrics, rate, seconds, pictures))
             state.keep(0, torch.zeros_like(total))
             if on_epoch is not None:
-                on_epoch(state.history[-1])
-            if interrupted():
+                with average.applied() if average is not None else nullcontext():
+                    on_epoch(state.history[-1])
+            if any(anywhere([interrupted()])):
                 raise KeyboardInterrupt
-    network.eval()
     return state.history
 
 
@@ -111,7 +146,7 @@ def prepare(network: Network, recipe: Recipe) -> None:
     network.regularize(drop_path_keep=recipe.drop_path_keep, dropout=recipe.dropout)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
-    use_separable(network, recipe.separable if recipe.channels_last else "torch")
+    use_separable(network, recipe.separable if recipe.channels_last and not recipe.compile else "torch")
 
 
 def use_separable(network: Network, way: str) -> None:
@@ -130,11 +165,78 @@ def use_separable(network: Network, way: str) -> None:
             module.separable = run
 
 
-def _check(total: Tensor, epoch: int, folder: str | Path | None) -> None:
-    """Raises TrainingError if the sum of an epoch's losses is no number any more."""
-    if not math.isfinite(float(total)):
-        # In the same folder they would be another training, and refused.
-        kept = f" in another folder; {folder} has the state before that" if folder is not None else ""
-        raise TrainingError(
-            f"the loss is {float(total):g} in epoch {epoch + 1}: try a lower learning rate or another seed{kept}"
-        )
+class _Phases:
+    """Which parameters and batch norms learn: in the recipe's first epochs the classifier alone."""
+
+    def __init__(self, network: Network, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.heads = {parameter for head in network.heads() for parameter in head.parameters()}
+        self.learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.norms = [norm for norm in network.modules() if isinstance(norm, _BatchNorm) and norm.training]
+
+    def begin(self, epoch: int) -> bool:
+        """Sets the network up for an epoch; whether all of it learns."""
+        whole = epoch >= self.recipe.head_epochs
+        for parameter in self.learning:
+            parameter.requires_grad_(whole or parameter in self.heads)
+        for norm in self.norms:
+            norm.train(whole and not self.recipe.freeze_norms)
+        return whole
+
+
+class _Look:
+    """When to look at the loss, and in which step it went wrong."""
+
+    def __init__(self, start: int) -> None:
+        self.last, self.time, self.losses = start - 1, time.monotonic(), []
+
+    def seen(self, index: int, loss: Tensor) -> None:
+        self.index = index
+        self.losses.append(loss.clone())
+
+    @property
+    def due(self) -> bool:
+        return len(self.losses) >= LOOK_STEPS or time.monotonic() - self.time > LOOK_SECONDS
+
+    def check(self, total: Tensor, epoch: int, folder: str | Path | None) -> None:
+        """Raises TrainingError if the sum of an epoch's losses is no number any more."""
+        if not math.isfinite(float(total)):
+            losses = torch.stack(self.losses).tolist()
+            wrong = next((place for place, loss in enumerate(losses) if not math.isfinite(loss)), len(losses) - 1)
+            # In the same folder they would be another training, and refused.
+            kept = f" in another folder; {folder} has the state before that" if folder is not None else ""
+            raise TrainingError(
+                f"the loss is {losses[wrong]:g} in step {self.last + 2 + wrong} of epoch {epoch + 1}: try a lower "
+                f"learning rate or another seed{kept}"
+            )
+        self.last, self.time, self.losses = self.index, time.monotonic(), []
+
+
+def _from(start: int, batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
+    """An epoch's batches from a step on, with their numbers. Those before were done by an earlier call: a task that can
+    skips them; of others they are drawn, which moves the generator as it did then."""
+    if start and hasattr(batches, "skip"):
+        batches.skip(start)
+        yield from enumerate(batches, start)
+        return
+    for index, batch in enumerate(batches):
+        if index >= start:
+            yield index, batch
+
+
+@contextmanager
+def _left_sane(network: Network, state: TrainingState) -> Iterator[None]:
+    """However the training ends, its network is in eval mode, all of it can learn, and it has the average of its
+    weights if there is one, and the last good ones that were kept if they are no numbers any more."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        yield
+    except TrainingError:
+        state.restore_weights()
+        raise
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        network.eval()
+        if state.average is not None:
+            state.average.swap()

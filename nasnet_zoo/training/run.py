@@ -1,71 +1,200 @@
-"""A whole training from a recipe's name to a checkpoint folder."""
+"""A whole training: from a network, the name of data and a recipe to a run folder with checkpoints."""
 
+import json
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from ..arch.config import NetworkConfig
-from ..data.cifar import check_cifar10, cifar10_pictures
-from ..errors import ConfigError
-from ..networks.build import build
-from ..util.files import check_replaceable, check_run_folder, locked
+from ..data.cifar import Pictures
+from ..data.sets import DataSet, find_data
+from ..errors import ConfigError, DataError
+from ..lookup import CONFIG, STATE, TRAINING
+from ..networks.network import ImageNetwork, Network
+from ..util.arguments import checked
+from ..util.files import atomic_file, check_replaceable, check_run_folder, locked
 from ..weights.checkpoint import OWN, save
-from .evaluate import evaluate
-from .loop import train
-from .recipe import RECIPES
-from .state import STATE, Epoch
-from .tasks.classify import Classify
+from .distributed import first
+from .history import History, best_of
+from .loop import train as train_task
+from .recipe import Recipe
+from .recipes import find_recipe
+from .state import Epoch, kept_epochs
+from .tasks.base import Task
+from .tasks.classify import Classify, as_labelled
 
-CHECKPOINT = "checkpoint"  # in the run folder
+CHECKPOINT, BEST, EPOCHS = "checkpoint", "best", "epochs"  # of a run folder
+OWN_FILES = (STATE, TRAINING, CHECKPOINT)  # by which a run folder is known
 
 
-def train_cifar10(
-    config: NetworkConfig,
-    recipe_name: str,
-    folder: str | Path,
-    data: str | Path | None,
-    seed: int,
-    device: str,
-    on_step: Callable[[int, int, str], None],
-) -> tuple[float, float]:
-    """Trains on CIFAR-10's 50,000 training pictures, writes `folder/checkpoint` (float16) with the recipe and the
-    accuracy on the 10,000 test pictures in its config, and returns that top-1 and top-5.
+@checked
+def train(
+    network: Network,
+    task: Task | str | Path,
+    recipe: Recipe | str | Path,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    measure: bool | None = None,
+    workers: int | None = None,
+    keep_seconds: float | None = None,
+    on_step: Callable[[int, int, int], None] | None = None,
+    on_loss: Callable[[float], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Trains a network in place, on its device, and leaves it in eval mode, however it ends.
 
-    Calls `on_step(pictures done, pictures in all, a note)`, in the training and in the measuring after it. Raises
-    ConfigError for an unknown recipe or a network that is not for CIFAR-10's pictures, DataError, CheckpointError, and
-    ZooError for a folder that is in use or may not be written.
+        network = nasnet_zoo.load("nasnet-a-mobile", labels=["cat", "dog"])
+        nasnet_zoo.train(network, "photos", "finetune", on_epoch=print)
+
+    Batch norms that are in eval mode while the network is in training mode, or `frozen`, and parameters that need no
+    gradient, stay as they are. With a `folder` the state is kept there after every epoch, every few minutes, and when
+    Ctrl-C or SIGTERM stops the training, which ends with the step that it is at. A call with the same network, recipe
+    and seed goes on from there and draws the same random numbers as one that was never stopped; a recipe with more
+    epochs goes on for longer.
+
+    Args:
+        network: what is trained. With the recipe's `ema_decay` it has the average of its weights afterwards.
+        task: "cifar10", a folder of class folders (with `train` and `val` in it, or a tenth is held out), whose names
+            are the network's labels; or batches, loss and measure of your own (training.tasks).
+        recipe: a Recipe, a recipe's name or a JSON file.
+        seed: of every random number from here on; the first weights are the caller's.
+        folder: where the state is kept, or None.
+        measure: whether the network is measured after every epoch; by default if the data are named.
+        workers: how many processes read files; the cores less one, at most 8, if None.
+        keep_seconds: how long at most the state in the folder lies behind; 5 minutes if None.
+        on_step: called with (epoch, steps done in it, steps of an epoch).
+        on_loss: called now and then with the mean loss of the epoch so far.
+        on_epoch: called with what each epoch came to.
+
+    Returns:
+        What each epoch came to, those of earlier calls included.
+
+    Raises:
+        TrainingError: where the loss is no number any more; the folder holds the last good state.
+        CheckpointError: if the folder holds another training, or a damaged one.
+        ConfigError: for a recipe that the network cannot follow.
+        DataError: for data that are not there or do not fit the network.
     """
-    if recipe_name not in RECIPES:
-        raise ConfigError(f"unknown recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
-    check_cifar10(config)
-    check_run_folder(folder, (STATE, CHECKPOINT), "training")
-    check_replaceable(Path(folder) / CHECKPOINT, OWN)
-    recipe = RECIPES[recipe_name]
-    pictures = cifar10_pictures(data, train=True).to(device)
-    test = cifar10_pictures(data, train=False).to(device)
-    task = Classify(pictures, recipe, config.preprocess)
-    torch.manual_seed(seed)
-    network = build(config).to(device)
-    note = "starting"
+    recipe, named = find_recipe(recipe), isinstance(task, (str, Path))
+    if isinstance(task, (str, Path)):
+        if not isinstance(network, ImageNetwork):
+            raise ConfigError(f"{task} has pictures, and {type(network).__name__} is no network for them: give a task")
+        task = classify(network, find_data(task, network.labels), recipe, workers)
+    options = dict(on_step=on_step, on_loss=on_loss, on_epoch=on_epoch, keep_seconds=keep_seconds)
+    measure = named if measure is None else measure
+    return train_task(network, task, recipe, seed=seed, folder=folder, measure=measure, **options)
 
-    def step(epoch: int, done: int, steps: int) -> None:
-        per_step = min(recipe.batch_size, len(pictures))
-        on_step((epoch * steps + done) * per_step, recipe.epochs * steps * per_step, note)
 
-    def epoch_done(epoch: Epoch) -> None:
-        nonlocal note
-        note = f"epoch {epoch.epoch}/{epoch.epochs}, loss {epoch.loss:.3f}"
-        step(epoch.epoch, 0, task.steps)  # the last epoch is followed by no step that would say it
+def classify(network: ImageNetwork, data: DataSet, recipe: Recipe, workers: int | None = None) -> Classify:
+    """The task of a network on data, which lie on its device where they can. Raises DataError for other classes."""
+    config = network.config
+    if len(data.names) != config.num_classes:
+        raise DataError(
+            f"{data.name} has {len(data.names)} classes and the network {config.num_classes}: give it those with "
+            f"network.reset_classifier(labels=...), or use `nasnet-zoo finetune`"
+        )
+    train, val = data.train, data.val
+    device = next(network.parameters()).device
+    if isinstance(train, Pictures) and isinstance(val, Pictures):
+        if config.in_channels == 3 and tuple(train.images.shape[2:]) == tuple(config.preprocess.size):
+            train, val = train.to(device), val.to(device)
+        else:
+            train, val = as_labelled(train), as_labelled(val)
+    options = dict(classes=config.num_classes, channels=config.in_channels, workers=workers)
+    return Classify(train, recipe, config.preprocess, val, **options)
 
-    # Two trainings in one folder would undo each other; and one that cannot write there ends before its first epoch.
-    with locked(Path(folder) / "training", timeout=0):
-        train(network, task, recipe, seed=seed, folder=folder, on_step=step, on_epoch=epoch_done)
-    # The accuracy is that of the float16 weights that are written, not of the float32 ones that are thrown away.
-    network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
-    top1, top5 = evaluate(network, test, on_batch=lambda done, of: on_step(done, of, "measuring"))
-    accuracy = {"cifar10_test_top1": top1, "cifar10_test_top5": top5}
-    record = {"name": recipe_name, "seed": seed, **asdict(recipe)}
-    save(network, Path(folder) / CHECKPOINT, torch.float16, recipe=record, accuracy=accuracy)
-    return top1, top5
+
+@dataclass(frozen=True)
+class Run:
+    """A training in a run folder.
+
+    The folder gets `state.safetensors`, history.csv, curve.png, TensorBoard's events, `best` (the checkpoint of the
+    epoch with the best accuracy), and at the end `checkpoint` (that of the last one). With `keep` above 1 the
+    checkpoints of so many best epochs are in `epochs`. `record` is written to training.json as it is, for who goes on.
+    """
+
+    folder: Path
+    recipe: Recipe
+    recipe_name: str
+    seed: int
+    record: dict[str, Any]
+    keep: int = 1
+    workers: int | None = None
+    keep_seconds: float | None = None
+
+    def perform(
+        self,
+        network: ImageNetwork,
+        data: DataSet,
+        on_step: Callable[[int, int, int], None] | None = None,
+        on_loss: Callable[[float], None] | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> list[Epoch]:
+        """Trains the network on the data, or goes on with it; see `train` for what it raises."""
+        task = classify(network, data, self.recipe, self.workers)
+        # Two trainings in one folder would undo each other; and one that cannot write there ends before it begins.
+        with locked(self.folder / "training", timeout=0) if first() else nullcontext():
+            epochs = kept_epochs(self.folder)
+            if first():
+                self._write_record()
+            history = History(self.folder)
+
+            def epoch_done(epoch: Epoch) -> None:
+                epochs.append(epoch)
+                if first():
+                    history.epoch(epochs)
+                    self._keep_best(network, data, epochs)
+                if on_epoch is not None:
+                    on_epoch(epoch)
+
+            options = dict(seed=self.seed, folder=self.folder, measure=True, keep_seconds=self.keep_seconds)
+            tell = dict(on_step=on_step, on_loss=on_loss, on_epoch=epoch_done)
+            try:
+                done = train_task(network, task, self.recipe, **options, **tell)
+            finally:
+                history.close()
+            if first():
+                self._save(network, data, done[-1], CHECKPOINT)
+        return done
+
+    def _write_record(self) -> None:
+        with atomic_file(self.folder / TRAINING) as temporary:
+            temporary.write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
+
+    def _keep_best(self, network: ImageNetwork, data: DataSet, epochs: list[Epoch]) -> None:
+        last = epochs[-1]
+        if best_of(epochs) == last:
+            self._save(network, data, last, BEST)
+        if self.keep > 1:
+            name = next(iter(last.metrics))
+            best = sorted(epochs, key=lambda epoch: (-epoch.metrics[name], epoch.epoch))[: self.keep]
+            if last in best:
+                self._save(network, data, last, f"{EPOCHS}/{last.epoch}")
+            for path in (self.folder / EPOCHS).glob("*"):
+                if path.name.isdecimal() and int(path.name) not in {epoch.epoch for epoch in best}:
+                    shutil.rmtree(path)
+
+    def _save(self, network: ImageNetwork, data: DataSet, epoch: Epoch, name: str) -> None:
+        accuracy = {f"{data.measured}_{metric}": value for metric, value in epoch.metrics.items()}
+        record = {"name": self.recipe_name, "seed": self.seed, **asdict(self.recipe)}
+        save(network, self.folder / name, recipe=record, epoch=epoch.epoch, accuracy=accuracy)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raises ZooError if a folder holds something and no training, or the checkpoints could not be written there."""
+    check_run_folder(folder, OWN_FILES, "training")
+    for name in (CHECKPOINT, BEST):
+        check_replaceable(Path(folder) / name, OWN)
+
+
+def has_begun(folder: str | Path) -> bool:
+    """Whether a training in the folder has come to its first state."""
+    return (Path(folder) / STATE).is_file()
+
+
+def is_done(folder: str | Path) -> bool:
+    """Whether a training in the folder has come to its end, so far as it was asked for."""
+    return (Path(folder) / CHECKPOINT / CONFIG).is_file()

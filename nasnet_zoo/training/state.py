@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,53 @@ from ..networks.network import Network
 from ..networks.plain import without_counters
 from ..util.files import atomic_file
 from ..weights.checkpoint import os_errors
-from .recipe import Recipe
+from .distributed import first
+from .optim import Average
+from .recipe import FREE, Recipe
 
 FORMAT_VERSION = 2  # 1 kept SGD's momenta alone, and epochs only
 KEEP_SECONDS = 300.0  # between two states within an epoch
-FREE = ("epochs", "separable", "capture")  # of a recipe: what a training may change when it goes on
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to: the mean training loss."""
+    """What one epoch came to: the mean training loss, what the task's `evaluate` then measured if it was asked, the
+    learning rate at its end; and of the part of it that one call did, the seconds, without the measuring, and the
+    pictures."""
 
     epoch: int
     epochs: int
     loss: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
+    pictures: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        measured = "".join(f", {name} {value:.2%}" for name, value in self.metrics.items())
+        return f"epoch {self.epoch}/{self.epochs}: loss {self.loss:.4f}{measured}, {self.seconds:.0f} s"
+
+
+def kept_epochs(folder: str | Path) -> list[Epoch]:
+    """What the epochs of the training in a folder came to; none if there is no state that can be read."""
+    try:
+        with safe_open(Path(folder) / STATE, "pt") as file:
+            return _epochs(parse_json((file.metadata() or {}).get("history")))
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError):
+        return []
+
+
+def _epochs(history: Any) -> list[Epoch]:
+    """The epochs of a record, whatever a later version has added to them."""
+    known = {each.name for each in fields(Epoch)}
+    return [Epoch(**{key: value for key, value in epoch.items() if key in known}) for epoch in history]
 
 
 class TrainingState:
     """A training's weights, optimiser, place, random numbers and history; with a folder in its `state.safetensors`.
 
-    Keys: `network.*` as in the state_dict, `optimizer.PARAMETER.*`, `random.*`; the header has the rest as JSON.
+    Keys: `network.*` as in the state_dict, `average.*` likewise, `optimizer.PARAMETER.*`, `random.*`; the header has
+    the rest as JSON. Of several processes the first one writes, and all of them read.
     """
 
     def __init__(
@@ -50,20 +77,24 @@ class TrainingState:
         recipe: Recipe,
         seed: int,
         folder: str | Path | None,
+        keep_seconds: float | None = None,
     ) -> None:
         self.network, self.optimizer, self.recipe, self.seed = network, optimizer, recipe, seed
+        self.average = Average(network, recipe.ema_decay) if recipe.ema_decay else None
+        self.keep_seconds = KEEP_SECONDS if keep_seconds is None else keep_seconds
         self.path = None if folder is None else Path(folder) / STATE
         self.parameters = dict(network.named_parameters())
         self.device = next(network.parameters()).device
         self.history: list[Epoch] = []
         self.kept = time.monotonic()
+        self._steps_of_epoch = 0
         self._steps, self._total = 0, 0.0  # of the epoch in which an earlier call stopped
         self._random: dict[str, Tensor] = {}
 
     @property
     def due(self) -> bool:
         """Whether it is time to keep the state within an epoch."""
-        return self.path is not None and time.monotonic() - self.kept > KEEP_SECONDS
+        return self.path is not None and time.monotonic() - self.kept > self.keep_seconds
 
     def begin(self, epoch: int) -> tuple[Tensor, int]:
         """(the sum of the losses so far, the steps done) of the epoch that begins or goes on."""
@@ -87,6 +118,9 @@ class TrainingState:
         """
         if self.path is None:
             return
+        if not first():
+            self.kept = time.monotonic()
+            return
         for name, parameter in self.parameters.items():
             if not parameter.isfinite().all():
                 raise TrainingError(
@@ -94,6 +128,8 @@ class TrainingState:
                     f"folder; {self.path.parent} has the state before that"
                 )
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
         plain: dict[str, dict[str, Any]] = {}  # of the optimiser's state: what is no tensor, a count of steps say
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -111,6 +147,7 @@ class TrainingState:
             "training": identity,
             "history": [asdict(epoch) for epoch in self.history],
             "steps": steps,
+            "steps_of_epoch": self._steps_of_epoch,
             "total": float(total),
             "optimizer": plain,
         }
@@ -124,6 +161,7 @@ class TrainingState:
     def resume(self, steps: int) -> None:
         """Takes over the state in the folder, if there is one, in a training of so many `steps` an epoch. Raises
         CheckpointError, and takes nothing over, if it is another training's or damaged."""
+        self._steps_of_epoch = steps
         if self.path is None or not self.path.exists():
             return
         try:
@@ -139,10 +177,24 @@ class TrainingState:
                 f"nasnet_zoo that wrote it"
             )
         self._check_identity(record.get("training"))
+        if record.get("steps_of_epoch", steps) != steps:
+            raise CheckpointError(
+                f"{self.path} belongs to a training of {record['steps_of_epoch']} steps an epoch, and this one has "
+                f"{steps}: give the data that it began with, or choose another folder"
+            )
         try:
             self._take(tensors, record, steps)
         except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} is damaged ({error!r}): delete it to start over") from error
+
+    def restore_weights(self) -> None:
+        """Puts the weights in the folder into the network, if there are any: after a step that has spoiled it."""
+        if self.path is not None and self.path.exists():
+            tensors = load_file(self.path)
+            weights = {key[8:]: value for key, value in tensors.items() if key.startswith("network.")}
+            self.network.load_state_dict(weights)
+            if self.average is not None:
+                self.average.load_state_dict({key[8:]: v for key, v in tensors.items() if key.startswith("average.")})
 
     def _check_identity(self, stored: Any) -> None:
         """CheckpointError unless the stored training is this one, with this version's defaults for what it lacks."""
@@ -157,8 +209,10 @@ class TrainingState:
             ) from error
         different = ["network"] if network != self.network.config else []
         fixed = replace(recipe, **{name: getattr(self.recipe, name) for name in FREE})
-        different += [f.name for f in fields(Recipe) if getattr(fixed, f.name) != getattr(self.recipe, f.name)]
-        different += ["seed"] if seed != self.seed else []
+        for name in (each.name for each in fields(Recipe)):
+            there, here = getattr(fixed, name), getattr(self.recipe, name)
+            different += [f"{name} {there} there and {here} here"] if there != here else []
+        different += [f"seed {seed} there and {self.seed} here"] if seed != self.seed else []
         if different:
             raise CheckpointError(
                 f"{self.path} belongs to a training with another network, recipe or seed ({', '.join(different)}): "
@@ -167,13 +221,13 @@ class TrainingState:
 
     def _take(self, tensors: dict[str, Tensor], record: dict[str, Any], steps_of_epoch: int) -> None:
         """Takes over a state, all of which is checked before."""
-        names = {"epoch", "epochs", "loss"}
-        history = [Epoch(**{key: epoch[key] for key in names}) for epoch in record["history"]]
+        history = _epochs(record["history"])
         steps, total = record.get("steps", 0), float(record.get("total", 0.0))
-        counts = [steps, *(count for epoch in history for count in (epoch.epoch, epoch.epochs))]
-        if any(type(n) is not int or n < 0 for n in counts) or any(type(e.loss) is not float for e in history):
+        counts = [steps, *(count for e in history for count in (e.epoch, e.epochs, e.pictures))]
+        amounts = [n for e in history for n in (e.loss, e.learning_rate, e.seconds, *e.metrics.values())]
+        if any(type(n) is not int or n < 0 for n in counts) or any(type(n) is not float for n in amounts):
             raise ValueError("its history is not one of numbers")
-        if not all(map(math.isfinite, (total, *(epoch.loss for epoch in history)))):
+        if not all(map(math.isfinite, (total, *amounts))):
             raise ValueError("its losses are not finite")
         if [epoch.epoch for epoch in history] != [*range(1, len(history) + 1)] or steps and steps >= steps_of_epoch:
             raise ValueError("its history is not one of this training's epochs and steps")
@@ -182,12 +236,14 @@ class TrainingState:
                 f"{self.path} has done {len(history)} epochs, and {self.recipe.epochs} are asked for: ask for as "
                 f"many, or choose another folder"
             )
-        weights, random = {}, {}
+        weights, random, average = {}, {}, {}
         kept = {name: dict(values) for name, values in record.get("optimizer", {}).items()}
         for key, value in tensors.items():
             group, _, rest = key.partition(".")
             if group == "network":
                 weights[rest] = value
+            elif group == "average":
+                average[rest] = value
             elif group == "random":
                 random[rest] = value
             elif group in ("optimizer", "momentum"):  # the latter of version 1
@@ -196,14 +252,18 @@ class TrainingState:
                 like = parameter if value.shape == parameter.shape else value.to(self.device)
                 kept.setdefault(name, {})[part] = torch.empty_like(like, dtype=value.dtype).copy_(value)
         _check_like(without_counters(weights), without_counters(self.network.state_dict()))
-        # torch's optimisers trust their momenta, and would read and write beyond one that is too short.
-        momenta = {name: values["momentum_buffer"] for name, values in kept.items() if "momentum_buffer" in values}
-        _check_like(momenta, {name: self.parameters[name] for name in momenta})
+        _check_like(average, {} if self.average is None else self.average.state_dict())
+        # torch's optimisers trust their tensors, and would read and write beyond one that is too short.
+        for name, values in kept.items():
+            tensors = {key: value for key, value in values.items() if isinstance(value, Tensor) and value.dim()}
+            _check_like(tensors, dict.fromkeys(tensors, self.parameters[name]))
         for device, value in random.items():
             if device == "cpu" or self.device.type == "cuda":
                 torch.Generator("cpu" if device == "cpu" else self.device).set_state(value)  # which checks it
         optimizer = {self.parameters[name]: values for name, values in kept.items()}
         self.network.load_state_dict(weights)
+        if self.average is not None:
+            self.average.load_state_dict(average)
         for parameter, values in optimizer.items():
             self.optimizer.state[parameter].update(values)
         self.history, self._steps, self._total, self._random = history, steps, total, random

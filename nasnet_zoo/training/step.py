@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import nullcontext
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import first_line
 from ..networks.network import Network
+from .distributed import average_, world
 from .recipe import Recipe
 from .tasks.base import Task
 
@@ -36,15 +39,23 @@ class TrainingStep:
     """
 
     def __init__(self, network: Network, optimizer: torch.optim.Optimizer, task: Task, recipe: Recipe) -> None:
-        self.network, self.optimizer, self.task, self.recipe = network, optimizer, task, recipe
+        self.network, self.optimizer, self.recipe = network, optimizer, recipe
         self.seen: dict[Shapes, int] = {}
         self.graphs: dict[Shapes, Captured | None] = {}
+        self.norms = [norm for norm in network.modules() if isinstance(norm, _BatchNorm) and norm.training]
+        self.statistics = [buffer for norm in self.norms for buffer in (norm.running_mean, norm.running_var)]
+        self.loss: nn.Module = _Loss(network, task)
+        if recipe.compile:
+            self.loss = torch.compile(self.loss)
+        if world() > 1:
+            self.loss = _shared(self.loss)
 
     def __call__(self, *batch: Tensor) -> Tensor:
         if self.recipe.channels_last:
             batch = tuple(_channels_last(tensor) for tensor in batch)
         device = batch[0].device
-        if device.type != "cuda" or self.recipe.capture == "off":
+        # Never tried: a capture over several processes, or of what torch.compile has made.
+        if device.type != "cuda" or self.recipe.capture == "off" or self.recipe.compile or world() > 1:
             return self.eager(*batch)
         with torch.cuda.device(device):  # streams, captures and Triton go to the current one
             return self.captured(*batch)
@@ -62,16 +73,56 @@ class TrainingStep:
         return self.eager(*batch) if graph is None else graph(*batch)
 
     def eager(self, *batch: Tensor) -> Tensor:
-        """The step, kernel by kernel."""
-        device = batch[0].device.type
+        """The step, kernel by kernel, part by part."""
+        device, parts = batch[0].device.type, self.recipe.accumulate
         half = self.recipe.precision == "bfloat16" or (self.recipe.precision == "auto" and device == "cuda")
-        with torch.autocast(device, torch.bfloat16, enabled=half):
-            loss = self.task.loss(self.network, *batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        losses = []
+        for part, pieces in enumerate(zip(*(t.chunk(parts) if t.dim() else [t] * parts for t in batch))):
+            self._momentum(part)
+            last = part == parts - 1
+            with nullcontext() if last or world() == 1 else self.loss.no_sync():
+                with torch.autocast(device, torch.bfloat16, enabled=half):
+                    loss = self.loss(*pieces)
+                (loss if parts == 1 else loss / parts).backward()
+            losses.append(loss.detach())
+        average_(self.statistics)
+        if self.recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
-        return loss.detach()
+        loss = losses[0] if parts == 1 else torch.stack(losses).mean()
+        average_([loss])
+        return loss
+
+    def _momentum(self, part: int) -> None:
+        """Sets batch norms so that after all parts their statistics have moved as far as in one step with the parts'
+        mean, which is also what the processes' mean of them comes to."""
+        if (parts := self.recipe.accumulate) > 1:
+            share = self.recipe.bn_momentum / parts
+            for norm in self.norms:
+                norm.momentum = share / (1 - share * (parts - 1 - part))
+
+
+class _Loss(nn.Module):
+    """A task's loss as a module, which torch.compile and DistributedDataParallel can wrap, whatever the task does with
+    the network."""
+
+    def __init__(self, network: Network, task: Task) -> None:
+        super().__init__()
+        self.network, self.task = network, task
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.task.loss(self.network, *batch)
+
+
+def _shared(loss: nn.Module) -> Any:
+    """The loss whose gradients are the mean over all processes. Statistics are averaged by the step: torch would take
+    the first process's."""
+    device = next(loss.parameters()).device
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(
+        loss, devices, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=False
+    )
 
 
 class _Graph:

@@ -77,7 +77,8 @@ def fits(value: Any, stated: Any) -> bool:
         return isinstance(value, Integral if stated is int else Real) and not isinstance(value, bool)
     if stated is Path:
         return isinstance(value, os.PathLike)
-    known = isinstance(stated, type) and stated.__module__ != "typing" and not getattr(stated, "_is_protocol", False)
+    known = isinstance(stated, type) and stated.__module__ != "typing"
+    known = known and getattr(stated, "_is_runtime_protocol", not getattr(stated, "_is_protocol", False))
     return isinstance(value, stated) if known else True
 
 

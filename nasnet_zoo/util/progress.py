@@ -87,6 +87,8 @@ def figures(task: progress.Task) -> str:
         words.append(f"{task.speed:,.0f}/s")
     if task.time_remaining:
         words.append(f"{duration(task.time_remaining)} left")
+    if task.fields.get("note"):
+        words.append(task.fields["note"])
     return ", ".join(words)
 
 

@@ -25,7 +25,7 @@ from nasnet_zoo.networks.layers import BatchNorm, FactorizedReduction, PointConv
 from nasnet_zoo.search import ChildSettings, get_space
 from nasnet_zoo.search.children.base import ChildFailure, Task, run_task
 from nasnet_zoo.search.children.cifar import CifarChild
-from nasnet_zoo.training.augment import augmented, epoch_batches, normalized
+from nasnet_zoo.training.augment import Draws, augmented, epoch_batches, normalized
 from nasnet_zoo.training.evaluate import calibrate
 from nasnet_zoo.training.recipe import Recipe
 
@@ -102,7 +102,7 @@ def test_the_papers_child():
 
 def test_a_loss_that_blows_up():
     broken = child(recipe=replace(SETTINGS.recipe, learning_rate=1e20, clip_norm=1e20))
-    with pytest.raises(ChildFailure, match="the loss is nan in epoch 1") as failed:
+    with pytest.raises(ChildFailure, match="the loss is nan in step 2 of epoch 1") as failed:
         broken(GENOTYPE, 5)
     assert failed.value.kind == "nan"
     result = run_task(broken, Task(7, GENOTYPE, 5), "here")
@@ -300,7 +300,7 @@ def test_crops_of_an_enlarged_picture():
     enlarged = enlarged.round().to(torch.uint8)
     crops = {enlarged[:, y : y + side, x : x + side].numpy().tobytes() for y in range(5) for x in range(5)}
     crops |= {enlarged[:, y : y + side, x : x + side].flip(2).numpy().tobytes() for y in range(5) for x in range(5)}
-    out = augmented(image.expand(600, -1, -1, -1), recipe, torch.Generator().manual_seed(0))
+    out = augmented(image.expand(600, -1, -1, -1), recipe, Draws(600, torch.Generator().manual_seed(0)))
     assert out.shape == (600, 3, side, side) and out.dtype == torch.uint8
     assert {picture.numpy().tobytes() for picture in out} == crops  # all 25 offsets, both ways, and nothing else
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -182,12 +184,22 @@ def test_a_pipe_is_no_picture_of_a_folder(run, tmp_path, monkeypatch):
     code, out, _ = run("predict", "a/x.png", CAT, "--device", "cpu", "--json")
     pipe, cat = json.loads(out)
     assert code == 1 and "a/x.png: it is empty or not a picture" in pipe["error"] and "top" in cat
-    with subprocess.Popen([sys.executable, "-c", WRITES, CAT, "a/x.png"]):
+    end = os.open("a/x.png", os.O_RDWR)  # which waits for no reader; the picture fits into the pipe
+    os.write(end, Path(CAT).read_bytes())
+    with ThreadPoolExecutor() as pool:
+        pool.submit(close_when_read, end)
         code, out, err = run("predict", "a/x.png", "--device", "cpu", "--json")
     assert (code, json.loads(out)[0]["top"]) == (0, cat["top"]), err
 
 
-WRITES = "import shutil, sys; shutil.copyfileobj(open(sys.argv[1], 'rb'), open(sys.argv[2], 'wb'))"
+def close_when_read(end):
+    """Closes a pipe's end when all that was written has been read."""
+    import fcntl
+    import termios
+
+    while fcntl.ioctl(end, termios.FIONREAD, bytes(4)) != bytes(4):
+        time.sleep(0.01)
+    os.close(end)
 
 
 @pytest.mark.parametrize(("given", "said"), [(b"\n \n", "is empty"), (b"\x89PNG\r\n\0", "takes a list of names")])
@@ -451,7 +463,7 @@ def test_ctrl_c_ends_quietly(run, monkeypatch, arguments):
 
 
 RESUMED = {
-    "train -m nasnet-a-cifar-small -o runs/a": ("nasnet_zoo.training.run.train_cifar10", "the same command"),
+    "train -m nasnet-a-cifar-small -o runs/a": ("nasnet_zoo.training.begin.begin", "`nasnet-zoo train -o runs/a`"),
     "search runs/a --preset quick": ("nasnet_zoo.search.run", "`nasnet-zoo search runs/a`"),
     "transfer {} --rerank 2 --max-madds 600M": ("nasnet_zoo.search.reranking.rerank", "the same command"),
 }

@@ -12,12 +12,12 @@ from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.cifar import Pictures, load_cifar10
 from nasnet_zoo.errors import CheckpointError, ConfigError, DataError, ZooError
 from nasnet_zoo.training import state
-from nasnet_zoo.training.augment import augmented, epoch_batches, normalized
+from nasnet_zoo.training.augment import Draws, augmented, blanked, epoch_batches, normalized
+from nasnet_zoo.training.begin import Request, begin
 from nasnet_zoo.training.evaluate import evaluate
 from nasnet_zoo.training.loop import train as train_task
 from nasnet_zoo.training.optim import schedule
 from nasnet_zoo.training.recipe import Recipe
-from nasnet_zoo.training.run import train_cifar10
 from nasnet_zoo.training.tasks.classify import Classify
 from nasnet_zoo.util.files import locked
 
@@ -128,20 +128,20 @@ def test_an_auxiliary_head_on_too_small_a_picture_is_one_sentence():
 
 
 def test_a_training_that_cannot_be_ends_before_it_begins(tmp_path, monkeypatch):
-    def run(network, folder):
-        train_cifar10(network.config, "cifar-quick", folder, None, 0, "cpu", lambda *step: pytest.fail("it began"))
+    def ready(folder, **options):
+        return begin(Request(folder, **{"model": "nasnet-a-cifar-small", **options}), "cpu")
 
-    with pytest.raises(ConfigError, match="CIFAR-10 has 10 classes and this network 4"):
-        run(tiny(), tmp_path / "a")
-    with pytest.raises(ConfigError, match="takes 224 x 224 in 3"):
-        run(nasnet_zoo.create("nasnet-a-mobile", filters=8, num_classes=10), tmp_path / "a")
-    monkeypatch.setattr("nasnet_zoo.training.run.cifar10_pictures", lambda *arguments, **options: four_colours())
-    network = nasnet_zoo.create("nasnet-a-cifar", filters=4, stages=(1, 1, 1))
+    monkeypatch.setattr("nasnet_zoo.data.sets.cifar10_pictures", lambda *arguments, **options: four_colours(256, 32))
+    run, network, data, _ = ready(tmp_path / "b")
     with locked(tmp_path / "b" / "training"), pytest.raises(ZooError, match="Another process is working on"):
-        run(network, tmp_path / "b")
+        run.perform(network, data, on_step=lambda *step: pytest.fail("it began"))
     (tmp_path / "c").write_text("a file")
     with pytest.raises(ZooError, match="something else has this name"):
-        run(network, tmp_path / "c")
+        run, network, data, _ = ready(tmp_path / "c")
+        run.perform(network, data, on_step=lambda *step: pytest.fail("it began"))
+    with pytest.raises(DataError, match="a batch has 512 pictures and the data 256: give a batch_size of at most 256"):
+        run, network, data, _ = ready(tmp_path / "d", changes={"batch_size": 512})
+        run.perform(network, data, on_step=lambda *step: pytest.fail("it began"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
 
 
@@ -159,22 +159,30 @@ def test_augmentation_crops_flips_and_cuts():
     padded = torch.nn.functional.pad(image, (2, 2, 2, 2))[0]
     crops = {padded[:, y : y + side, x : x + side].numpy().tobytes() for y in range(5) for x in range(5)}
     crops |= {padded[:, y : y + side, x : x + side].flip(2).numpy().tobytes() for y in range(5) for x in range(5)}
-    out = augmented(image.expand(600, -1, -1, -1), recipe, torch.Generator().manual_seed(0))
+    out = augmented(image.expand(600, -1, -1, -1), recipe, Draws(600, torch.Generator().manual_seed(0)))
     assert {picture.numpy().tobytes() for picture in out} == crops  # all 25 offsets, both ways, and nothing else
-    ones = torch.ones(64, 3, side, side, dtype=torch.uint8)
-    cut = augmented(ones, Recipe(1, pad=0, flip=False, cutout=4), torch.Generator().manual_seed(0))
-    assert torch.equal(blanked(cut).max(0).values, torch.tensor([4, 4]))
-    assert blanked(cut).min() == 2  # less at the border: the centre is anywhere in the picture
-    cut = augmented(ones, Recipe(1, pad=0, flip=False, cutout=1), torch.Generator().manual_seed(0))
-    assert torch.equal(blanked(cut), torch.ones(64, 2, dtype=torch.int64))
 
 
-def blanked(images):
-    """(height, width) of what is black in each picture of ones, which is one rectangle."""
-    black = images[:, 0] == 0
-    sides = torch.stack([black.any(2).sum(1), black.any(1).sum(1)], 1)
-    assert torch.equal(sides.prod(1), black.sum((1, 2)))
-    return sides
+@pytest.mark.parametrize("side, cutout", [(8, 4), (8, 1), (9, 3)])
+def test_cutout_blanks_a_square_to_the_mean(side, cutout):
+    ones = torch.ones(64, 3, side, side)
+    cut = blanked(ones, Recipe(1, cutout=cutout), Draws(64, torch.Generator().manual_seed(0)))
+    assert torch.equal(sides(cut).max(0).values, torch.tensor([cutout, cutout]))
+    assert sides(cut).min() == (cutout + 1) // 2  # less at the border: the centre is anywhere in the picture
+    pictures = Pictures(torch.full((16, 3, side, side), 77, dtype=torch.uint8), torch.zeros(16, dtype=torch.int64))
+    prepared = Preprocess((side, side), mean=(0.5, 0.25, 0.1), std=(0.5, 0.25, 1.0))
+    recipe = Recipe(1, batch_size=16, pad=0, cutout=cutout)
+    ((images, _),) = epoch_batches(pictures, recipe, prepared, torch.Generator().manual_seed(0), side)
+    shown = {round(value, 5) for value in images[:, 0].flatten().tolist()}
+    assert shown == {0.0, round((77 / 255 - 0.5) / 0.5, 5)}  # 0 is the mean's value, and no black
+
+
+def sides(images):
+    """(height, width) of what is blanked in each picture of ones, which is one rectangle."""
+    blank = images[:, 0] == 0
+    found = torch.stack([blank.any(2).sum(1), blank.any(1).sum(1)], 1)
+    assert torch.equal(found.prod(1), blank.sum((1, 2)))
+    return found
 
 
 def test_an_epoch_shows_every_picture_at_most_once():

@@ -21,7 +21,8 @@ from nasnet_zoo.data.cifar import Pictures
 from nasnet_zoo.errors import CheckpointError, TrainingError
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.networks.network import Network
-from nasnet_zoo.training import loop, state
+from nasnet_zoo.training import augment, loop, state
+from nasnet_zoo.training.augment import blanked, normalized
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
@@ -218,9 +219,12 @@ def test_without_a_folder_an_interrupt_is_at_once():
 @pytest.mark.parametrize(
     "change, said",
     [
-        (dict(recipe=dataclasses.replace(SHORT, learning_rate=0.01)), r"\(learning_rate\)"),
-        (dict(recipe=dataclasses.replace(SHORT, pad=2, cutout=2)), r"\(pad, cutout\)"),
-        (dict(seed=4), r"\(seed\)"),
+        (dict(recipe=dataclasses.replace(SHORT, learning_rate=0.01)), "learning_rate 0.05 there and 0.01 here"),
+        (
+            dict(recipe=dataclasses.replace(SHORT, pad=2, cutout=2)),
+            r"\(pad 1 there and 2 here, cutout 4 there and 2 here\)",
+        ),
+        (dict(seed=4), r"\(seed 3 there and 4 here\)"),
         (dict(network=dataclasses.replace(CONFIG, labels=None)), r"\(network\)"),
     ],
 )
@@ -331,14 +335,21 @@ def test_a_state_without_later_fields_takes_their_defaults(tmp_path, every_step,
     training = record_of(tmp_path)["training"]
     recipe = {key: value for key, value in training["recipe"].items() if key not in ("capture", "cutout", "separable")}
     rewritten(tmp_path, training=training | {"recipe": recipe})
-    with pytest.raises(CheckpointError, match=r"\(cutout\)"):
+    with pytest.raises(CheckpointError, match="cutout 0 there and 4 here"):
         run(start(), tmp_path)
     rewritten(tmp_path, training=training | {"recipe": recipe | {"cutout": 4}})
     network = start()
     assert_same(ending(network, run(network, tmp_path)), whole)
 
 
-def test_a_training_of_the_first_version_goes_on(tmp_path, golden):
+def test_a_training_of_the_first_version_goes_on(tmp_path, golden, monkeypatch):
+    """What it ended with there was with cutouts that were black, and not of the mean."""
+
+    def black(images, recipe, draws):
+        cut = blanked(images, recipe, draws)
+        return torch.where(cut == images, images, normalized(torch.zeros_like(cut), CONFIG.preprocess))
+
+    monkeypatch.setattr(augment, "blanked", black)
     folder = golden / "v1" / "training"
     (tmp_path / STATE).write_bytes((folder / STATE).read_bytes())
     expected = json.loads((golden / "v1" / "training-end.json").read_text())
@@ -376,14 +387,16 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_state(tmp_path, every_ste
     assert all(value.isfinite().all() for value in load_file(tmp_path / STATE).values() if value.is_floating_point())
     record = record_of(tmp_path)
     assert len(record["history"]) == 1 and record["steps"] == 2
-    with pytest.raises(CheckpointError, match=r"\(learning_rate\).*choose another folder"):
+    with pytest.raises(CheckpointError, match="learning_rate 0.05 there and 0.01 here.*choose another folder"):
         run(start(), tmp_path, dataclasses.replace(SHORT, learning_rate=0.01))
     network = start()  # and the same one goes on from there
     assert_same(ending(network, run(network, tmp_path)), whole)
 
 
 def test_a_loss_that_is_no_number_without_a_folder():
-    with pytest.raises(TrainingError, match="the loss is nan in epoch 1: try a lower learning rate or another seed$"):
+    with pytest.raises(
+        TrainingError, match="the loss is nan in step 2 of epoch 1: try a lower learning rate or another seed$"
+    ):
         train(start(), Breaking(2), SHORT)
 
 
@@ -454,21 +467,23 @@ def test_a_task_of_another_kind(tmp_path, every_step):
     assert_same(ending(network, train(network, task, recipe, folder=tmp_path / "parts")), expected)
 
 
+def group(network):
+    return [{"params": list(network.parameters()), "lr": torch.zeros(()), "scale": 1.0}]
+
+
 def adamw(network, recipe):
-    rate = torch.zeros(())
-    return torch.optim.AdamW(network.parameters(), lr=rate, foreach=False), rate
+    return torch.optim.AdamW(group(network), foreach=False)
 
 
 def rmsprop(network, recipe):
-    rate = torch.zeros(())
-    return torch.optim.RMSprop(network.parameters(), lr=rate, momentum=0.9, centered=True, capturable=False), rate
+    return torch.optim.RMSprop(group(network), momentum=0.9, centered=True, capturable=False)
 
 
 class Counting(torch.optim.Optimizer):
     """Keeps plain numbers beside its tensors, as some optimisers do."""
 
-    def __init__(self, parameters, rate):
-        super().__init__(parameters, {"lr": rate})
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
 
     def step(self):
         for group in self.param_groups:
@@ -482,8 +497,7 @@ class Counting(torch.optim.Optimizer):
 
 
 def counting(network, recipe):
-    rate = torch.zeros(())
-    return Counting(network.parameters(), rate), rate
+    return Counting(group(network))
 
 
 @pytest.mark.parametrize("make", [adamw, rmsprop, counting])

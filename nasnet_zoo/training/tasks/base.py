@@ -1,7 +1,7 @@
 """What the training loop knows of a task."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ...networks.network import Network
 Batch = tuple[Tensor, ...]
 
 
+@runtime_checkable
 class Task(Protocol):
     """A thing to learn from data that lie on the network's device.
 

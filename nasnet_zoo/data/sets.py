@@ -1,0 +1,49 @@
+"""Data sets by name, for a training: CIFAR-10, or folders of pictures."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cifar import CIFAR_FOLDER, Pictures, cifar10_pictures
+from .classes import class_folders
+from .folders import Labelled
+from .label_file import LabelFile
+from .labels import label_set
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a training learns from and is measured on.
+
+    `labels` are the class names in the order of the classes, or the name of a label set; `measured` is what the
+    accuracies on `val` are called.
+    """
+
+    name: str
+    train: Pictures | Labelled
+    val: Pictures | Labelled
+    labels: str | tuple[str, ...]
+    measured: str
+    held_out: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return label_set(self.labels) if isinstance(self.labels, str) else self.labels
+
+
+def is_cifar10(name: str | Path) -> bool:
+    """Whether a user means CIFAR-10: by its name, or a folder that holds it."""
+    return str(name) == "cifar10" or os.path.isdir(os.path.join(name, CIFAR_FOLDER))
+
+
+def find_data(name: str | Path, labels: Sequence[str] | LabelFile | None = None) -> DataSet:
+    """The data set of a name: "cifar10", a folder that holds CIFAR-10, or one of class folders, with the labels that
+    `class_folders` takes. Raises DataError."""
+    if is_cifar10(name):
+        folder = None if str(name) == "cifar10" else name
+        train, test = (cifar10_pictures(folder, train=train) for train in (True, False))
+        return DataSet("CIFAR-10", train, test, "cifar10", "cifar10_test")
+    found = class_folders(name, labels)
+    names = "imagenet-1k" if found.labels == label_set("imagenet-1k") else found.labels
+    return DataSet(str(name), found.train, found.val, names, "val", found.held_out)

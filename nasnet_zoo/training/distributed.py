@@ -1,0 +1,100 @@
+"""One training in several processes, each with its share of every batch. Alone, all of this does nothing."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..errors import ConfigError, ZooError, first_line
+
+TIMEOUT = timedelta(minutes=10)  # for the slowest process to come to the same point
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if _begun() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _begun() else 1
+
+
+def _begun() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def first() -> bool:
+    """Whether this is the one process that writes files and says something."""
+    return rank() == 0
+
+
+@contextmanager
+def processes(device: str | None = None) -> Iterator[str]:
+    """Joins the processes that torchrun has started, if it has, and yields this one's device: `device` or else a GPU of
+    its own if there are any.
+
+    Raises ConfigError for more processes than GPUs, and ZooError if the processes do not find each other.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ and "LOCAL_RANK" not in os.environ or _begun():
+        yield device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    kind, _, number = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")
+    if number:
+        raise ConfigError(f"each process has a GPU of its own, and {device} is one for all: give --device {kind}")
+    if kind == "cuda":
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local} of this machine finds {torch.cuda.device_count()} GPUs: start torchrun with "
+                f"--nproc-per-node {torch.cuda.device_count() or 1}, or with --device cpu"
+            )
+        device = f"cuda:{local}"
+        torch.cuda.set_device(device)
+    else:
+        device = kind
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ZooError(
+            f"the processes do not find each other ({first_line(error)}): check --rdzv-endpoint of torchrun"
+        ) from error
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def share(count: int) -> slice:
+    """Which of a batch's `count` pictures are this process's; the count is a multiple of the processes."""
+    each = count // world()
+    return slice(rank() * each, (rank() + 1) * each)
+
+
+def anywhere(flags: Sequence[bool]) -> list[bool]:
+    """Each flag, True if it is so in any process: what all of them must do together."""
+    if world() == 1:
+        return list(flags)
+    found = torch.tensor(flags, dtype=torch.int32)  # on the CPU, so that no GPU is waited for
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found.bool().tolist()
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum over all processes, on the value's device."""
+    if world() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def average_(tensors: Sequence[Tensor]) -> None:
+    """Puts into the tensors of each process their mean over all processes."""
+    if world() == 1 or not tensors:
+        return
+    flat = summed(torch.cat([tensor.reshape(-1) for tensor in tensors])) / world()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(list(tensors), [part.view_as(tensor) for part, tensor in zip(parts, tensors)])
