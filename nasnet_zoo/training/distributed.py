@@ -58,7 +58,7 @@ def processes(device: str | None = None) -> Iterator[str]:
     else:
         device = kind
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
+        _join("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
     except (RuntimeError, ValueError, OSError) as error:
         raise ZooError(
             f"the processes do not find each other ({first_line(error)}): check --rdzv-endpoint of torchrun"
@@ -67,6 +67,22 @@ def processes(device: str | None = None) -> Iterator[str]:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    """Joins the group of processes. torchrun keeps one store for all attempts: without a prefix, processes that it has
+    started again would look for those of the attempt before."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, number, count = next(rendezvous("env://", timeout=TIMEOUT))
+    attempt = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=attempt, rank=number, world_size=count, timeout=TIMEOUT)
+
+
+def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
+    """Of what a network draws in a step, such as which paths it drops: other ones in each process. Drawn anew for every
+    step, so that no process's place in its random numbers needs to be kept."""
+    return (((seed * 100_003 + epoch) * 100_003 + step) * 10_007 + rank) % 2**63
 
 
 def share(count: int) -> slice:

@@ -17,7 +17,7 @@ from ..networks.layers import Chain
 from ..networks.network import Network
 from ..util.arguments import checked
 from ..util.interrupts import deferred_interrupts
-from .distributed import anywhere, rank, world
+from .distributed import anywhere, rank, step_seed, world
 from .optim import make_optimizer, schedule, set_rate
 from .recipe import Recipe
 from .state import Epoch, TrainingState
@@ -101,8 +101,8 @@ def train(
             for index, batch in _from(start, task.batches(epoch, generator)):
                 if index == start:
                     state.restore_random()
-                if world() > 1:  # each process drops paths of its own, and no state of theirs needs to be kept
-                    torch.manual_seed((((seed * 100_003 + epoch) * 100_003 + index) * 10_007 + rank()) % 2**63)
+                if world() > 1:
+                    torch.manual_seed(step_seed(seed, epoch, index, rank()))
                 done = epoch + index / task.steps
                 set_rate(optimizer, schedule(recipe, done))
                 network.progress.fill_(done / recipe.epochs)

@@ -37,7 +37,10 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     # `fused`: the others read a learning rate that is a tensor back from the device at every step.
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+        for parameter in network.parameters():  # or it fails where some of a group begin to learn after the others
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     if recipe.optimizer == "adamw":
         betas = (recipe.momentum, recipe.square_decay)
         return torch.optim.AdamW(groups, betas=betas, eps=recipe.epsilon, fused=True)

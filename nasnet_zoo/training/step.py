@@ -1,6 +1,7 @@
 """One step of a training, and its capture as a CUDA graph."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -120,9 +121,9 @@ def _shared(loss: nn.Module) -> Any:
     the first process's."""
     device = next(loss.parameters()).device
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(
-        loss, devices, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=False
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.14 renames the option, 2.11 knows no other name
+        return nn.parallel.DistributedDataParallel(loss, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 class _Graph:
