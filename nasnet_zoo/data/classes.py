@@ -11,7 +11,7 @@ from ..errors import ConfigError, DataError
 from ..util.arguments import check_type
 from .folders import Labelled, checked_folder, hidden, in_order, is_picture, picture_files, subfolders
 from .label_file import LabelFile
-from .labels import label_set, wnids
+from .labels import imagenet_names
 from .matching import matched, matches
 
 TRAIN, VAL = ("train", "training"), ("val", "validation", "valid", "test")  # the first that is there is read
@@ -161,8 +161,7 @@ def _numbered(
 
 def _own_labels(names: list[str]) -> tuple[str, ...]:
     """The folders' names; for ImageNet's WordNet ids, whose order is that of its classes, the names of these."""
-    known = label_set("imagenet-1k")
-    imagenet = dict(zip(wnids(known) or (), known))
+    imagenet = imagenet_names()
     return tuple(imagenet[name] for name in names) if imagenet.keys() >= set(names) else tuple(names)
 
 

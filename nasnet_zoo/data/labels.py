@@ -41,6 +41,13 @@ def wnids(labels: Sequence[str]) -> tuple[str, ...] | None:
 
 
 @cache
+def imagenet_names() -> dict[str, str]:
+    """The names of ImageNet's 1000 classes by their WordNet ids, in the classes' order."""
+    known = label_set("imagenet-1k")
+    return dict(zip(wnids(known) or (), known))
+
+
+@cache
 def _lines(asset: str) -> tuple[str, ...]:
     return tuple((files("nasnet_zoo") / "assets" / asset).read_text(encoding="utf-8").splitlines())
 

@@ -7,16 +7,21 @@ from pathlib import Path
 from unicodedata import normalize
 
 from ..errors import DataError
-from .labels import wnids
+from .labels import imagenet_names, wnids
 
 
 def matches(names: Iterable[str], labels: Sequence[str]) -> list[list[int]]:
     """The classes that each name may stand for: the places of a label, of a WordNet id (n01440764) if the labels are
-    ImageNet's, or of labels that differ only in case, spaces, hyphens and underscores. Empty for a name that is none
-    of these."""
+    ImageNet's or some of them, or of labels that differ only in case, spaces, hyphens and underscores. Empty for a name
+    that is none of these."""
     exact, loose = _places(labels), _places(map(_plain, labels))
     exact |= _places(wnids(labels) or ())
-    return [exact.get(name) or loose.get(_plain(name), []) for name in names]
+    imagenet = imagenet_names()
+
+    def places(name: str) -> list[int]:
+        return exact.get(name) or loose.get(_plain(name)) or exact.get(imagenet.get(name, ""), [])
+
+    return [places(name) for name in names]
 
 
 def matched(

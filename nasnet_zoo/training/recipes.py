@@ -76,7 +76,7 @@ RECIPES = Table(
             Recipe(
                 20,
                 32,
-                0.02,
+                0.05,
                 warmup_epochs=0.5,
                 weight_decay=1e-4,
                 label_smoothing=0.1,

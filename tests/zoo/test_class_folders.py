@@ -10,6 +10,7 @@ from unicodedata import normalize
 import pytest
 
 from nasnet_zoo.data.classes import class_folders
+from nasnet_zoo.data.folders import labelled_folder
 from nasnet_zoo.data.label_file import read_labels
 from nasnet_zoo.data.labels import label_set, wnids
 from nasnet_zoo.errors import ConfigError, DataError
@@ -334,3 +335,16 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         patched.setattr(os, "scandir", refuse)
         with pytest.raises(DataError, match=f"cannot read the folder {tmp_path}: Permission denied; check who may"):
             class_folders(tmp_path)
+
+
+def test_a_network_of_some_of_imagenets_classes_knows_their_folders(tmp_path):
+    """Its labels are the classes' names, and the folders' are WordNet ids."""
+    for wnid in ("n02012849", "n03126707", "n01443537"):
+        for split in ("train", "val"):
+            (tmp_path / split / wnid).mkdir(parents=True)
+            (tmp_path / split / wnid / "1.jpg").touch()
+    found = class_folders(tmp_path)
+    assert found.labels == ("goldfish", "crane bird", "crane")
+    again = class_folders(tmp_path, found.labels)
+    assert (again.train, again.val, again.labels) == (found.train, found.val, found.labels)
+    assert [label for _, label in labelled_folder(tmp_path / "val", found.labels, 3)] == [0, 1, 2]
