@@ -37,7 +37,11 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     # `fused`: the others read a learning rate that is a tensor back from the device at every step.
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+        # 0 is how momenta begin. `fused` fails where only some of a group have one, as others have not learned yet.
+        for parameter in filter(lambda parameter: parameter.requires_grad, network.parameters()):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     if recipe.optimizer == "adamw":
         betas = (recipe.momentum, recipe.square_decay)
         return torch.optim.AdamW(groups, betas=betas, eps=recipe.epsilon, fused=True)
