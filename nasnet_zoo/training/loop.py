@@ -78,7 +78,8 @@ def train(
             f"batch_size {recipe.batch_size} cannot be shared equally by {world()} processes in {recipe.accumulate} "
             f"parts: give one that is a multiple of {world() * recipe.accumulate}"
         )
-    if recipe.head_epochs and not network.heads():
+    heads = [parameter for head in network.heads() for parameter in head.parameters()]
+    if recipe.head_epochs and not any(parameter.requires_grad for parameter in heads):
         raise ConfigError("this network has no classifier that could learn first: give a recipe with head_epochs 0")
     prepare(network, recipe)
     optimizer = make_optimizer(network, recipe)

@@ -38,7 +38,8 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     # `fused`: the others read a learning rate that is a tensor back from the device at every step.
     if recipe.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
-        for parameter in network.parameters():  # or it fails where some of a group begin to learn after the others
+        # 0 is how momenta begin. `fused` fails where only some of a group have one, as others have not learned yet.
+        for parameter in filter(lambda parameter: parameter.requires_grad, network.parameters()):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
     if recipe.optimizer == "adamw":

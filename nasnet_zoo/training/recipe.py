@@ -93,6 +93,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe")
+        object.__setattr__(self, "sizes", tuple(map(tuple, self.sizes)))  # lists in them would be another recipe
         for names, fits, words in _RANGES:
             for name in names.split():
                 if not fits(getattr(self, name)):
@@ -120,7 +121,7 @@ class Recipe:
 _RANGES = (
     ("epochs accumulate", lambda value: value >= 1, "be at least 1"),
     ("batch_size", lambda value: value >= 2, "be at least 2"),
-    ("learning_rate epsilon decay_epochs", lambda value: 0 < value < float("inf"), "be above 0"),
+    ("learning_rate epsilon decay_epochs", lambda value: 0 < value < float("inf"), "be above 0 and finite"),
     (
         "drop_path_keep bn_momentum layer_decay crop_area decay_rate",
         lambda value: 0 < value <= 1,
@@ -137,6 +138,6 @@ _RANGES = (
     (
         "pad cutout weight_decay aux_weight warmup_epochs clip_norm head_epochs mixup cutmix",
         lambda value: 0 <= value < float("inf"),
-        "be at least 0",
+        "be at least 0 and finite",
     ),
 )

@@ -120,7 +120,7 @@ def find_recipe(what: str | Path | Recipe, changes: Mapping[str, Any] | None = N
     for name in changes or {}:
         if name not in known:
             raise ConfigError(f"a recipe has no field {name!r}{nearest(name, known)}; it has {', '.join(known)}")
-    return parse_dataclass(Recipe, asdict(recipe) | dict(changes or {}), "recipe") if changes else recipe
+    return replace(recipe, **changes) if changes else recipe
 
 
 def _read(what: str) -> Recipe:
@@ -133,8 +133,9 @@ def _read(what: str) -> Recipe:
     value = read_json(what, "recipe")
     if not isinstance(value, dict):
         raise ConfigError(f"{what}: a recipe is a JSON object, as a checkpoint's config.json has one")
-    value = value.get("recipe", value) if isinstance(value.get("recipe"), dict) else value
-    value = {key: entry for key, entry in value.items() if key not in ("name", "seed")}  # beside it in a config.json
+    for key in ("weights", "recipe"):  # where a checkpoint's config.json has it; a training.json has no weights
+        value = value[key] if isinstance(value.get(key), dict) else value
+    value = {key: entry for key, entry in value.items() if key not in ("name", "seed")}  # beside it there
     base = value.pop("base", None)
     if base is not None:
         value = json.loads(json.dumps(asdict(RECIPES.row(str(base)).recipe))) | value

@@ -87,6 +87,9 @@ class TrainingStep:
                     loss = self.loss(*pieces)
                 (loss if parts == 1 else loss / parts).backward()
             losses.append(loss.detach())
+        if parts > 1:
+            for norm in self.norms:
+                norm.momentum = self.recipe.bn_momentum
         average_(self.statistics)
         if self.recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
