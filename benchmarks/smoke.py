@@ -40,8 +40,8 @@ from nasnet_zoo.networks.layers import Chain, State
 from nasnet_zoo.search.children.cifar import CifarChild
 from nasnet_zoo.search.presets import preset
 from nasnet_zoo.training.augment import epoch_batches
-from nasnet_zoo.training.loop import prepare
 from nasnet_zoo.training.optim import make_optimizer, set_rate
+from nasnet_zoo.training.prepare import prepare
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.step import WARMUP_STEPS, TrainingStep
 from nasnet_zoo.training.tasks.classify import Classify

@@ -1,24 +1,21 @@
 """The one training loop: the order of things, and nothing else. What is learned is a task's, how a recipe's."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError, TrainingError
-from ..networks.layers import Chain
 from ..networks.network import Network
 from ..util.arguments import checked
 from ..util.interrupts import deferred_interrupts
 from .distributed import anywhere, rank, step_seed, world
 from .optim import make_optimizer, schedule, set_rate
+from .prepare import Phases, prepare
 from .recipe import Recipe
 from .state import Epoch, TrainingState
 from .step import TrainingStep
@@ -26,8 +23,6 @@ from .tasks.base import Batch, Task
 
 LOOK_STEPS = 100  # between two looks at the loss, each of which waits for the device
 LOOK_SECONDS = 5.0  # or, where steps are slow, so long
-
-log = logging.getLogger("nasnet_zoo")
 
 
 @checked
@@ -78,19 +73,15 @@ def train(
             f"batch_size {recipe.batch_size} cannot be shared equally by {world()} processes in {recipe.accumulate} "
             f"parts: give one that is a multiple of {world() * recipe.accumulate}"
         )
-    heads = [parameter for head in network.heads() for parameter in head.parameters()]
-    if recipe.head_epochs and not any(parameter.requires_grad for parameter in heads):
-        raise ConfigError("this network has no classifier that could learn first: give a recipe with head_epochs 0")
+    phases = Phases(network, recipe)
     prepare(network, recipe)
     optimizer = make_optimizer(network, recipe)
     state = TrainingState(network, optimizer, recipe, seed, folder, keep_seconds)
     state.resume(task.steps)
-    if not network.training:
-        network.train()
     average = state.average
     device = next(network.parameters()).device
-    phases, step, phase = _Phases(network, recipe), None, None
-    with _left_sane(network, state), deferred_interrupts(folder is not None) as interrupted:
+    step = phase = None
+    with phases, _good_weights(state), deferred_interrupts(folder is not None) as interrupted:
         for epoch in range(len(state.history), recipe.epochs):
             if phase != (phase := phases.begin(epoch)):
                 step = TrainingStep(network, optimizer, task, recipe)
@@ -139,52 +130,6 @@ def train(
     return state.history
 
 
-def prepare(network: Network, recipe: Recipe) -> None:
-    """Sets up a network as a recipe wants it."""
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.momentum = recipe.bn_momentum
-    network.regularize(drop_path_keep=recipe.drop_path_keep, dropout=recipe.dropout)
-    if recipe.channels_last:
-        network.to(memory_format=torch.channels_last)
-    use_separable(network, recipe.separable if recipe.channels_last and not recipe.compile else "torch")
-
-
-def use_separable(network: Network, way: str) -> None:
-    """Sets how the network computes its separable convolutions in training: Recipe's `separable`."""
-    on_gpu = next(network.parameters()).is_cuda
-    run = None
-    if way == "fused" or (way == "auto" and on_gpu and find_spec("triton")):
-        from . import separable  # Triton comes with torch on Linux alone
-
-        run = separable.run_fused if way == "fused" else separable.run
-        log.info("separable convolutions: by the fused kernels %s", "always" if way == "fused" else "where faster")
-    elif on_gpu:
-        log.info("separable convolutions: by torch, layer by layer")
-    for module in network.modules():
-        if isinstance(module, Chain):
-            module.separable = run
-
-
-class _Phases:
-    """Which parameters and batch norms learn: in the recipe's first epochs the classifier alone."""
-
-    def __init__(self, network: Network, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.heads = {parameter for head in network.heads() for parameter in head.parameters()}
-        self.learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.norms = [norm for norm in network.modules() if isinstance(norm, _BatchNorm) and norm.training]
-
-    def begin(self, epoch: int) -> bool:
-        """Sets the network up for an epoch; whether all of it learns."""
-        whole = epoch >= self.recipe.head_epochs
-        for parameter in self.learning:
-            parameter.requires_grad_(whole or parameter in self.heads)
-        for norm in self.norms:
-            norm.train(whole and not self.recipe.freeze_norms)
-        return whole
-
-
 class _Look:
     """When to look at the loss, and in which step it went wrong."""
 
@@ -226,18 +171,14 @@ def _from(start: int, batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
 
 
 @contextmanager
-def _left_sane(network: Network, state: TrainingState) -> Iterator[None]:
-    """However the training ends, its network is in eval mode, all of it can learn, and it has the average of its
-    weights if there is one, and the last good ones that were kept if they are no numbers any more."""
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _good_weights(state: TrainingState) -> Iterator[None]:
+    """However the training ends, its network has the average of its weights if there is one, and if they are no numbers
+    any more the last good ones that were kept."""
     try:
         yield
     except TrainingError:
         state.restore_weights()
         raise
     finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
-        network.eval()
         if state.average is not None:
             state.average.swap()

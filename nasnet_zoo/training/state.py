@@ -83,6 +83,7 @@ class TrainingState:
         self.average = Average(network, recipe.ema_decay) if recipe.ema_decay else None
         self.keep_seconds = KEEP_SECONDS if keep_seconds is None else keep_seconds
         self.path = None if folder is None else Path(folder) / STATE
+        self.keys = [*network.state_dict()]
         self.parameters = dict(network.named_parameters())
         self.device = next(network.parameters()).device
         self.history: list[Epoch] = []
@@ -127,7 +128,8 @@ class TrainingState:
                     f"{name} has values that are no numbers: try a lower learning rate or another seed in another "
                     f"folder; {self.path.parent} has the state before that"
                 )
-        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        state = self.network.state_dict()  # which has more while torch's synchronised norms are in place
+        tensors = {f"network.{key}": state[key] for key in self.keys}
         if self.average is not None:
             tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
         plain: dict[str, dict[str, Any]] = {}  # of the optimiser's state: what is no tensor, a count of steps say

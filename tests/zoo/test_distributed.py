@@ -18,8 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training import distributed
 from nasnet_zoo.training.distributed import processes, step_seed
-from nasnet_zoo.training.loop import prepare, train
+from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.optim import Average, make_optimizer, schedule, set_rate
+from nasnet_zoo.training.prepare import prepare
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")

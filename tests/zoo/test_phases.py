@@ -21,8 +21,9 @@ from nasnet_zoo.networks import planned
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.training import distributed, state
 from nasnet_zoo.training.augment import Draws, blanked, epoch_batches, mixed
-from nasnet_zoo.training.loop import prepare, train
+from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.optim import make_optimizer, set_rate
+from nasnet_zoo.training.prepare import Phases, prepare
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.step import TrainingStep
 from nasnet_zoo.training.tasks.classify import Classify
@@ -541,3 +542,29 @@ def test_processes_mix_in_the_same_shares(monkeypatch, options):
         amounts = [set(labels[labels > 0].round(decimals=5).tolist()) - {1.0} for labels in (whole, one, other)]
         assert len(amounts[0]) == 2 and amounts[1] <= amounts[0] and amounts[2] <= amounts[0]
         assert len(whole) == 8 and len(one) == len(other) == 4
+
+
+# Norms over all processes
+
+
+def test_synchronised_norms_are_there_during_a_training_alone(monkeypatch):
+    """torch computes them on GPUs only; here they are put in place and taken away again, with the same tensors."""
+    monkeypatch.setattr("nasnet_zoo.training.prepare.world", lambda: 2)
+    network = start()
+    recipe = Recipe(1, sync_norms=True)
+    with pytest.raises(ConfigError, match="sync_norms needs GPUs"), Phases(network, recipe):
+        pass
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
+    before = dict(network.named_modules())
+    state = {key: value.data_ptr() for key, value in network.state_dict().items()}
+    with Phases(network, recipe):
+        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        assert norms and all(isinstance(norm, torch.nn.SyncBatchNorm) and norm.training for norm in norms)
+        assert state.items() <= {key: value.data_ptr() for key, value in network.state_dict().items()}.items()
+    assert dict(network.named_modules()) == before and not network.training
+
+
+def test_a_network_of_which_nothing_can_learn_is_told():
+    network = start().requires_grad_(False)
+    with pytest.raises(ConfigError, match="none of the network's parameters can learn"):
+        Phases(network, Recipe(1))
