@@ -1,0 +1,163 @@
+"""A training's step against a plain one on the same network, and both with torch.compile, in the same run.
+
+    python benchmarks/training_speed.py                     three networks, ten minutes on two cores
+    python benchmarks/training_speed.py --models NAME ...   zoo names
+
+The plain step is the usual one, as in timm's script: forward, cross-entropy, backward, clip_grad_norm_ and torch's own
+SGD with Nesterov momentum. Ours is the loop's, with all that it does in a step: learning rate, drop path's progress,
+the look at the loss. Both see the same prepared batch; networks are channels_last for both. They take turns.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from common import Clock, add_options, write
+
+import nasnet_zoo
+from nasnet_zoo.data.cifar import Pictures
+from nasnet_zoo.networks.network import ImageNetwork
+from nasnet_zoo.training.loop import train
+from nasnet_zoo.training.recipe import Recipe
+from nasnet_zoo.training.tasks.classify import Classify
+
+BATCHES = {"nasnet-a-cifar-small": 128, "nasnet-a-cifar": 32, "nasnet-a-mobile": 16, "nasnet-a-large": 16}
+RECIPE = Recipe(1, warmup_epochs=0, precision="auto")
+
+
+class OneBatch(Classify):
+    """The same prepared batch in every step, so that only the step is timed."""
+
+    def __init__(self, batch: tuple[torch.Tensor, torch.Tensor], recipe: Recipe, steps: int) -> None:
+        pictures = Pictures(torch.zeros(recipe.batch_size, 3, 1, 1, dtype=torch.uint8), batch[1])
+        super().__init__(pictures, recipe, nasnet_zoo.Preprocess((1, 1)))
+        self.batch, self.steps = batch, steps
+
+    def batches(self, epoch: int, generator: torch.Generator):
+        return iter([self.batch] * self.steps)
+
+
+def ours(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Callable[[int], float]:
+    """Seconds of so many steps; what happens once in a training is in its first step, which is left out."""
+    recipe = replace(RECIPE, batch_size=len(batch[0]), compile=compiled)
+    marks: list[float] = []
+
+    def mark(epoch: int, done: int, steps: int) -> None:
+        if done in (WARM, steps):
+            if batch[0].is_cuda:
+                torch.cuda.synchronize()
+            marks.append(time.perf_counter())
+
+    def steps(count: int) -> float:
+        train(network, OneBatch(batch, recipe, WARM + count), recipe, on_step=mark)
+        return marks[-1] - marks[-2]
+
+    return steps
+
+
+WARM = 5  # a capture comes after the third
+
+
+def plain(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Callable[[int], float]:
+    images, labels = batch[0].contiguous(memory_format=torch.channels_last), batch[1]
+    network.to(memory_format=torch.channels_last).train()
+    decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True)
+    forward = torch.compile(network) if compiled else network
+    kind = images.device.type
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            loss = F.cross_entropy(forward(images), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+
+    def steps(count: int) -> float:
+        for _ in range(WARM):
+            step()
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(count):
+            step()
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return steps
+
+
+def measured(model: str, device: str, clock: Clock, rounds: int, size: int | None) -> dict[str, dict[str, float]]:
+    """Steps per second of each way: the median of the rounds, in which the ways take turns, and the range."""
+    config = nasnet_zoo.info(model).config
+    count = size or BATCHES.get(model, 16)
+    torch.manual_seed(0)
+    images = torch.randn(count, 3, *config.preprocess.size, device=device)
+    batch = images, torch.randint(config.num_classes, (count,), device=device)
+    ways: dict[str, Callable[[int], float]] = {}
+    for compiled in (False, True):
+        for name, make in (("ours", ours), ("plain", plain)):
+            network = nasnet_zoo.create(model).to(device)
+            ways[name + " compiled" * compiled] = make(network, batch, compiled)
+    first = {}
+    for name, way in list(ways.items()):
+        if clock.over(f"{model}, {name}"):
+            del ways[name]
+            continue
+        start = time.perf_counter()
+        seconds = way(3) / 3
+        first[name] = time.perf_counter() - start
+        print(f"{model} {name}: {1 / seconds:.3f} steps/s at first, begun in {first[name]:.1f} s", flush=True)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    each = max(1, round(2 / (min(first.values()) / 8)))
+    for _ in range(rounds):
+        if clock.over(f"more rounds of {model}"):
+            break
+        for name, way in ways.items():
+            times[name].append(each / way(each))
+    found = {}
+    for name, rates in times.items():
+        if rates:
+            found[name] = {"steps_per_second": statistics.median(rates), "least": min(rates), "most": max(rates)}
+            found[name]["first_seconds"] = first[name]
+    for name, row in found.items():
+        ratio = row["steps_per_second"] / found["plain"]["steps_per_second"]
+        print(
+            f"{model} {name:14} {row['steps_per_second']:8.3f} steps/s ({row['least']:.3f} to {row['most']:.3f}), "
+            f"{ratio:.2f} x plain",
+            flush=True,
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["nasnet-a-cifar-small", "nasnet-a-cifar", "nasnet-a-mobile"])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, help="pictures in a step; by default what fits the model")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_options(parser)
+    arguments = parser.parse_args()
+    clock = Clock(arguments.minutes)
+    models, rounds, size = arguments.models, arguments.rounds, arguments.batch
+    if arguments.rehearse:
+        models, rounds, size = ["nasnet-a-cifar-small"], 1, 2
+    record: dict[str, dict[str, dict[str, float]]] = {}
+    for model in models:
+        if not clock.over(model):
+            record[model] = measured(model, arguments.device, clock, rounds, size)
+            name = "training_speed" if arguments.device == "cpu" else "training_speed_gpu"
+            write(name, {"device": arguments.device, "steps": record}, arguments.rehearse)
+    clock.finish()
+
+
+if __name__ == "__main__":
+    main()
