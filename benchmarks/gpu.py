@@ -68,6 +68,11 @@ PARTS: Mapping[str, Part] = {
         (script("search_speed.py --paper --data {data}"),),
         "child training against the plain loop, and the paper's child",
     ),
+    "training": Part(
+        4,
+        (script("training_speed.py --models nasnet-a-cifar nasnet-a-mobile --rounds 5"),),
+        "a training's step against a plain one, and both with torch.compile",
+    ),
     "graphs": Part(
         6,
         (

@@ -80,7 +80,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 # Training
 
 
-def captured_step(place: Place, precision: str, separable: str) -> Found:
+def captured_step(place: Place, precision: str, separable: str, optimizer: str = "sgd") -> Found:
     """Steps as replays of a captured one against the same steps kernel by kernel: the weights after a few of them,
     by how far they are apart of how far they have moved."""
     side, batch_size = (32, 16) if place.is_gpu else (8, 2)
@@ -92,13 +92,14 @@ def captured_step(place: Place, precision: str, separable: str) -> Found:
     pictures = pictures.to(place.device)
     ends: dict[str, torch.Tensor] = {}
     for capture in ("off", "auto"):
-        recipe = Recipe(1, batch_size, 0.01, precision=precision, separable=separable, capture=capture)
+        ways = dict(precision=precision, separable=separable, capture=capture)
+        recipe = Recipe(1, batch_size, 0.01, optimizer=optimizer, **ways)
         torch.manual_seed(0)
         network = build(config).to(place.device)
         prepare(network, recipe)
-        optimizer = make_optimizer(network, recipe)
-        set_rate(optimizer, recipe.learning_rate)
-        step = TrainingStep(network.train(), optimizer, Classify(pictures, recipe, config.preprocess), recipe)
+        moving = make_optimizer(network, recipe)
+        set_rate(moving, recipe.learning_rate)
+        step = TrainingStep(network.train(), moving, Classify(pictures, recipe, config.preprocess), recipe)
         start = _weights(network)
         for batch in epoch_batches(pictures, recipe, config.preprocess, torch.Generator(place.device), side):
             step(*batch)
@@ -278,6 +279,8 @@ CHECKS: dict[str, Callable[[Place], Found]] = {
     "captured run": partial(bound, captured=True),
     "uint8 pixels": pixels,
     "captured step, float32": partial(captured_step, precision="float32", separable="torch"),
+    "captured step, RMSProp": partial(captured_step, precision="float32", separable="torch", optimizer="rmsprop"),
+    "captured step, AdamW": partial(captured_step, precision="float32", separable="torch", optimizer="adamw"),
     "captured step, bfloat16 and fused kernels": partial(captured_step, precision="bfloat16", separable="fused"),
 }
 

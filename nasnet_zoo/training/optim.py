@@ -44,7 +44,8 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
         return optimizer
     if recipe.optimizer == "adamw":
         betas = (recipe.momentum, recipe.square_decay)
-        return torch.optim.AdamW(groups, betas=betas, eps=recipe.epsilon, fused=True)
+        captured = device.type == "cuda"  # or torch refuses to capture it
+        return torch.optim.AdamW(groups, betas=betas, eps=recipe.epsilon, fused=True, capturable=captured)
     return RMSpropTF(groups, recipe.square_decay, recipe.momentum, recipe.epsilon)
 
 
