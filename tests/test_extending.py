@@ -14,13 +14,14 @@ from nasnet_zoo.registry import MODELS
 from nasnet_zoo.search import CHILDREN, FLEETS, SEARCHERS, SPACES, FleetSettings, SearchConfig, SpaceSettings
 from nasnet_zoo.search import run as search
 from nasnet_zoo.search.rows import ChildRow
+from nasnet_zoo.training.recipes import RECIPES, find_recipe
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 SEARCH = (Path(__file__).resolve().parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## An? (\w+)\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE))
 
 
-TABLES = (KINDS, OPS, MODELS, PRECISIONS, CHILDREN, FLEETS, SEARCHERS, SPACES)
+TABLES = (KINDS, OPS, MODELS, PRECISIONS, CHILDREN, FLEETS, SEARCHERS, SPACES, RECIPES)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,9 @@ def example(name: str) -> dict:
 
 
 def test_there_is_an_example_of_each():
-    assert list(SECTIONS) == ["op", "model", "kind", "space", "searcher", "child", "fleet", "precision"]
+    assert list(SECTIONS) == [
+        *("op", "model", "kind", "space", "searcher", "child", "fleet", "precision", "recipe", "task")
+    ]
 
 
 def test_an_op(capsys):
@@ -90,6 +93,16 @@ def test_a_precision(run, capsys):
     example("precision")
     assert "fp16-strict" in Path("strict/export.json").read_text()
     assert run("export", "nasnet-a-cifar-small", "--precision", "fp16-strict", "-o", "again")[0] == 0
+
+
+def test_a_recipe():
+    example("recipe")
+    assert find_recipe("cifar10-short").epochs == 30
+
+
+def test_a_task(capsys):
+    history = example("task")["history"]
+    assert history[-1].metrics["accuracy"] > 0.5 and "epoch 3/3: loss" in capsys.readouterr().out
 
 
 def test_the_examples_of_the_search(capsys):

@@ -1,8 +1,8 @@
 """The README, command by command: what it shows is what happens, in an empty folder.
 
 A ```console block shows commands and what they print; "..." stands for anything. A ```sh block holds commands whose
-output is not shown; a search is made short here, and a training is left out. A ```python block is run as it
-stands. All run in one folder, in the order of the README.
+output is not shown; a search and a fine-tuning are short here, and a training is left out. A ```python block is run as
+it stands. All run in one folder, in the order of the README.
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import nasnet_zoo
 from nasnet_zoo.arch.genotypes import GENOTYPES
@@ -35,6 +36,13 @@ def place(tmp_path_factory):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder)
     shutil.copy(place / "photos" / "cat.png", place)
+    generator = torch.Generator().manual_seed(0)
+    for name, colour in (("cat", (200, 120, 40)), ("dog", (60, 60, 160))):
+        (place / "pets" / name).mkdir(parents=True)
+        for index in range(20):
+            noise = torch.randint(-40, 40, (40, 50, 3), generator=generator)
+            picture = (torch.tensor(colour) + noise).clamp(0, 255).to(torch.uint8).numpy()
+            Image.fromarray(picture).save(place / "pets" / name / f"{index}.jpg")
     state = {f"module.{key}": value for key, value in nasnet_zoo.load("nasnet-a-cifar-small").state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state}, place / "model.pth.tar")
     command = place / ".bin" / "nasnet-zoo"
@@ -114,6 +122,8 @@ def test_the_readme_command_by_command(place, data):
 def _shorter(command: str, data: str | None) -> str | None:
     """What is run of a command that takes long, None if nothing can be."""
     words = command.split()[1]
+    if words == "finetune":
+        return f"{command} --epochs 3"
     if words == "train" or data is None and "runs/" in command:
         return None
     if words == "search":
