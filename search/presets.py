@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nasnet_zoo.arch.checks import parse_json
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.training.recipe import Recipe
+from nasnet_zoo.training.recipes import RECIPES
 from nasnet_zoo.util.tables import Table, nearest
 
 from .children.nasbench import TableChildSettings
@@ -19,14 +19,8 @@ from .config import ROWS, SearchConfig, section_types
 from .searchers.settings import ControllerSettings
 from .spaces.table import SpaceSettings
 
-# NASNet paper, appendix A.2 to A.4. Batch size and learning rate of the children are not given there: TF-slim's 32 and
-# 0.025, both times four. The paper's pictures are whitened, enlarged to 40 px and cropped to 32.
-_NASNET_CHILD = CifarChildSettings(
-    whiten=True,
-    recipe=Recipe(20, 128, 0.1, warmup_epochs=0.0, enlarge=True, precision="auto"),
-)
-# Radosavovic et al. 2019, appendix: what their NAS spaces were sampled with, for a fifth of the epochs.
-_NDS_CHILD = CifarChildSettings(filters=16, cells=2, recipe=Recipe(20, 128, 0.1, warmup_epochs=0.0, precision="auto"))
+_NASNET_CHILD = CifarChildSettings(whiten=True, recipe=RECIPES["nasnet-child"].recipe)
+_NDS_CHILD = CifarChildSettings(filters=16, cells=2, recipe=RECIPES["nds-child"].recipe)
 _QUICK_CHILD = CifarChildSettings(
     filters=8,
     cells=1,
@@ -35,7 +29,7 @@ _QUICK_CHILD = CifarChildSettings(
     pictures=2000,
     validation=2000,
     calibration=256,
-    recipe=Recipe(1, 50, 0.1, warmup_epochs=0.2, pad=2),
+    recipe=RECIPES["quick-child"].recipe,
 )
 
 

@@ -103,6 +103,19 @@ RECIPES = Table(
                 precision="auto",
             ),
         ),
+        # NASNet paper, appendix A.2 to A.4: 20 epochs, one cosine, pictures whitened (which is the network's), enlarged
+        # to 40 px and cropped to 32. It gives no batch size and no rate: TF-slim's 32 and 0.025, both times four.
+        "nasnet-child": Named(
+            "a child of the NASNet paper's search: 20 epochs",
+            Recipe(20, 128, 0.1, warmup_epochs=0.0, enlarge=True, precision="auto"),
+        ),
+        # Radosavovic et al. 2019, appendix: what their NAS spaces were sampled with, for a fifth of the epochs.
+        "nds-child": Named(
+            "a child of the NDS spaces: 20 epochs", Recipe(20, 128, 0.1, warmup_epochs=0.0, precision="auto")
+        ),
+        "quick-child": Named(
+            "a child of the preset quick, of some seconds: one epoch", Recipe(1, 50, 0.1, warmup_epochs=0.2, pad=2)
+        ),
         # What `cifar10-paper` was called before; in Nesterov's form.
         "nasnet-cifar": Named("the former cifar10-paper, in Nesterov's form", replace(_CIFAR10_PAPER, nesterov=True)),
     },
