@@ -116,7 +116,7 @@ def train(
                     state.keep(index + 1, total)
                 if stop and not last:
                     raise KeyboardInterrupt
-            seconds, rate = time.monotonic() - began, schedule(recipe, epoch + 1)
+            seconds, rate = time.monotonic() - began, schedule(recipe, epoch + 1 - 1 / task.steps)
             with average.applied() if average is not None else nullcontext():
                 metrics = task.evaluate(network) if measure else {}
             mean = float(total) / task.steps

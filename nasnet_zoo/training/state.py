@@ -32,7 +32,7 @@ KEEP_SECONDS = 300.0  # between two states within an epoch
 @dataclass(frozen=True)
 class Epoch:
     """What one epoch came to: the mean training loss, what the task's `evaluate` then measured if it was asked, the
-    learning rate at its end; and of the part of it that one call did, the seconds, without the measuring, and the
+    learning rate of its last step; and of the part of it that one call did, the seconds, without the measuring, and the
     pictures."""
 
     epoch: int
