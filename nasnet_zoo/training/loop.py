@@ -89,7 +89,7 @@ def train(
     average = state.average
     device = next(network.parameters()).device
     phases, step, phase = _Phases(network, recipe), None, None
-    with _left_sane(network, state), deferred_interrupts(folder is not None) as interrupted:
+    with _closed(task), _left_sane(network, state), deferred_interrupts(folder is not None) as interrupted:
         for epoch in range(len(state.history), recipe.epochs):
             if phase != (phase := phases.begin(epoch)):
                 step = TrainingStep(network, optimizer, task, recipe)
@@ -222,6 +222,16 @@ def _from(start: int, batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
     for index, batch in enumerate(batches):
         if index >= start:
             yield index, batch
+
+
+@contextmanager
+def _closed(task: Task) -> Iterator[None]:
+    """However the training ends, a task that has processes of its own ends them."""
+    try:
+        yield
+    finally:
+        if hasattr(task, "close"):
+            task.close()
 
 
 @contextmanager
