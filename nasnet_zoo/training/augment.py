@@ -21,10 +21,10 @@ def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
         torch.tensor(values, device=images.device).view(1, -1, 1, 1)
         for values in statistics(preprocess, images.shape[1])
     )
-    images = (images.float() / 255 - mean) / std
+    images = (images / 255).sub_(mean).div_(std)  # in place: batches are large
     if preprocess.per_image:
         deviation, mean = torch.std_mean(images, (1, 2, 3), correction=0, keepdim=True)
-        images = (images - mean) / deviation.clamp(min=images[0].numel() ** -0.5)
+        images.sub_(mean).div_(deviation.clamp(min=images[0].numel() ** -0.5))
     return images
 
 
