@@ -159,7 +159,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # exif_transpose has made a copy
 
 
 def statistics(preprocess: Preprocess, in_channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..arch.preprocess import Preprocess
 from ..data.cifar import Pictures
+from ..data.images import statistics
 from .distributed import share
 from .recipe import Recipe
 
@@ -15,13 +16,15 @@ ERASED = (0.02, 1 / 3), (0.3, 10 / 3)  # random erasing's shares of the area and
 
 
 def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
-    """uint8 (n, 3, h, w) to float32, as Preprocess says."""
-    mean = torch.tensor(preprocess.mean, device=images.device).view(1, -1, 1, 1)
-    std = torch.tensor(preprocess.std, device=images.device).view(1, -1, 1, 1)
-    images = (images.float() / 255 - mean) / std
+    """uint8 (n, 3 or 1, h, w) to float32, as Preprocess says."""
+    mean, std = (
+        torch.tensor(values, device=images.device).view(1, -1, 1, 1)
+        for values in statistics(preprocess, images.shape[1])
+    )
+    images = (images / 255).sub_(mean).div_(std)  # in place: batches are large
     if preprocess.per_image:
         deviation, mean = torch.std_mean(images, (1, 2, 3), correction=0, keepdim=True)
-        images = (images - mean) / deviation.clamp(min=images[0].numel() ** -0.5)
+        images.sub_(mean).div_(deviation.clamp(min=images[0].numel() ** -0.5))
     return images
 
 

@@ -81,7 +81,7 @@ def train(
     average = state.average
     device = next(network.parameters()).device
     step = phase = None
-    with phases, _good_weights(state), deferred_interrupts(folder is not None) as interrupted:
+    with phases, _closed(task), _good_weights(state), deferred_interrupts(folder is not None) as interrupted:
         for epoch in range(len(state.history), recipe.epochs):
             if phase != (phase := phases.begin(epoch)):
                 step = TrainingStep(network, optimizer, task, recipe)
@@ -168,6 +168,16 @@ def _from(start: int, batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
     for index, batch in enumerate(batches):
         if index >= start:
             yield index, batch
+
+
+@contextmanager
+def _closed(task: Task) -> Iterator[None]:
+    """However the training ends, a task that has processes of its own ends them."""
+    try:
+        yield
+    finally:
+        if hasattr(task, "close"):
+            task.close()
 
 
 @contextmanager

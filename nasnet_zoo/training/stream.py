@@ -8,13 +8,16 @@ import logging
 import math
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -22,13 +25,15 @@ from torch.utils.data import DataLoader, Dataset
 from ..arch.preprocess import Preprocess
 from ..data.folders import Labelled
 from ..data.images import ImageSource, open_image, prepare, resized
-from ..errors import DataError, ImageError
+from ..errors import DataError, ImageError, TrainingError
 from .distributed import share
 from .recipe import Recipe
 
 ASPECTS = (3 / 4, 4 / 3)  # of Inception's crops
 BROKEN_SHARE = 0.01  # of the pictures that may be unreadable, and
 BROKEN_LEAST = 10  # so many in any case
+
+Reading = Generator[tuple[Tensor, Tensor], None, None]
 
 log = logging.getLogger("nasnet_zoo")
 
@@ -50,7 +55,7 @@ class Sources:
         sources = [source for source, _ in pictures]
         self.arrays = None
         if sources and all(isinstance(source, np.ndarray) for source in sources):
-            self.arrays = np.stack(sources)
+            self.arrays = sources
             return
         names = [os.fsencode(source) for source in sources]
         self.ends = np.cumsum([len(name) for name in names])
@@ -69,7 +74,8 @@ class Sources:
 @dataclass
 class Samples(Dataset[tuple[Tensor, int, int]]):
     """What a worker makes of a Key: (picture, label, the index of a broken one in whose place it stands, or -1). For
-    training it is uint8 (c, h, w), cropped, flipped and coloured; for evaluation as `prepare` makes it."""
+    training it is uint8 (c, h, w), cropped, flipped and coloured; for evaluation as `prepare` makes it. The label is -1
+    if there is nothing that could stand in its place."""
 
     sources: Sources
     recipe: Recipe
@@ -85,57 +91,62 @@ class Samples(Dataset[tuple[Tensor, int, int]]):
         except ImageError:
             if key.seed is None:
                 return torch.zeros(self.channels, *self.preprocess.size), -1, key.index
-        for step in range(1, min(len(self), 100)):  # the next one that can be read, mostly of the same class
+        # Not at random, so that it is mostly of the same class.
+        for step in range(1, min(len(self), 100)):
             other = (key.index + step) % len(self)
             try:
                 return self._made(key, other), int(self.sources.labels[other]), key.index
             except ImageError:
                 continue
-        raise DataError(f"{self.sources[key.index]} and the next hundred pictures cannot be read: check the data")
+        size = _at(self.preprocess, key.side).size
+        return torch.zeros(self.channels, *size, dtype=torch.uint8), -1, key.index
 
     def _made(self, key: Key, index: int) -> Tensor:
         source = self.sources[index]
         if key.seed is None:
             return torch.from_numpy(prepare(source, self.preprocess, self.channels))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((key.seed * 1_000_003 + index) % 2**63)
+            # Not torch.manual_seed: that would seed the GPU's generator too, which nothing here puts back.
+            torch.default_generator.manual_seed((key.seed * 1_000_003 + index) % 2**63)
             return trained(source, self.recipe, self.preprocess, self.channels, key.side)
 
 
 def trained(source: ImageSource, recipe: Recipe, preprocess: Preprocess, channels: int, side: int) -> Tensor:
     """A picture as a training sees it before it is normalised, uint8 (channels, side, side), augmented with torch's
     global random numbers. Raises ImageError."""
-    from torchvision.transforms import v2
-    from torchvision.transforms.v2 import functional
-
-    mode = functional.InterpolationMode(preprocess.interpolation)
-    full = preprocess.size if side == preprocess.size[0] else (side, side)
+    pad = round(recipe.pad * side / preprocess.size[0])
+    preprocess = _at(preprocess, side)
+    full = preprocess.size
     if recipe.crop == "inception":
         image = open_image(source)
         left, top, width, height = inception_crop(image.width, image.height, recipe.crop_area)
         picture = _tensor(image.crop((left, top, left + width, top + height)))
         # Interpolated as for an evaluation, or the network would be shown sharper or softer pictures there.
-        picture = functional.resize(picture, list(full), mode, antialias=preprocess.antialias)
+        picture = _scaled(picture, full, preprocess.interpolation, preprocess.antialias)
     else:
-        picture = torch.from_numpy(resized(source, replace(preprocess, size=full), 3)).permute(2, 0, 1)
-        pad = round(recipe.pad * side / preprocess.size[0])
+        picture = _tensor(resized(source, preprocess, 3))
         if recipe.enlarge:
-            size = [edge + 2 * pad for edge in full]
-            picture = functional.resize(picture, size, mode, antialias=False)
+            picture = _scaled(picture, (full[0] + 2 * pad, full[1] + 2 * pad), preprocess.interpolation, False)
         else:
-            picture = functional.pad(picture, [pad])
+            picture = F.pad(picture, (pad, pad, pad, pad))
         top, left = (int(torch.randint(2 * pad + 1, ())) for _ in range(2))
-        picture = functional.crop(picture, top, left, *full)
+        picture = picture[:, top : top + full[0], left : left + full[1]]
     if recipe.flip and torch.rand(()) < 0.5:
-        picture = functional.horizontal_flip(picture)
+        picture = picture.flip(2)
     if recipe.brightness or recipe.saturation:
         picture = _coloured(picture, recipe)
     if recipe.rand_augment:
-        grey = [127] * 3
-        picture = v2.RandAugment(2, recipe.rand_augment, fill=grey)(picture)
+        from torchvision.transforms import v2
+
+        picture = v2.RandAugment(2, recipe.rand_augment, fill=[127] * 3)(picture)
     if channels == 1:
-        picture = functional.rgb_to_grayscale(picture)
+        picture = _grey(picture.float()).round_().to(torch.uint8).unsqueeze(0)
     return picture.contiguous()
+
+
+def _at(preprocess: Preprocess, side: int) -> Preprocess:
+    """The preprocessing at a side in pixels, which is the full height or that of a square."""
+    return preprocess if side == preprocess.size[0] else replace(preprocess, size=(side, side))
 
 
 def inception_crop(width: int, height: int, least: float) -> tuple[int, int, int, int]:
@@ -152,20 +163,31 @@ def inception_crop(width: int, height: int, least: float) -> tuple[int, int, int
     return (width - wide) // 2, (height - tall) // 2, wide, tall
 
 
-def _tensor(image: Image.Image) -> Tensor:
+def _tensor(image: Image.Image | np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _scaled(picture: Tensor, size: tuple[int, int], interpolation: str, antialias: bool) -> Tensor:
+    # torchvision would take the way over floats on processors with AVX-512, three times as long.
+    return F.interpolate(picture.unsqueeze(0), size, mode=interpolation, antialias=antialias).squeeze(0)
 
 
 def _coloured(picture: Tensor, recipe: Recipe) -> Tensor:
     """TF-slim's fast colours: brightness added, saturation multiplied, in random order."""
-    from torchvision.transforms.v2 import functional
-
-    value = picture.float() / 255
-    shift = float(torch.empty(()).uniform_(-recipe.brightness, recipe.brightness))
+    value = picture.float()
+    shift = 255 * float(torch.empty(()).uniform_(-recipe.brightness, recipe.brightness))
     factor = float(torch.empty(()).uniform_(1 - recipe.saturation, 1 + recipe.saturation))
     for step in torch.randperm(2).tolist():
-        value = (value + shift) if step else functional.adjust_saturation(value.clamp(0, 1), factor)
-    return (value.clamp(0, 1) * 255).round().to(torch.uint8)
+        if step:
+            value.add_(shift).clamp_(0, 255)
+        else:
+            value = _grey(value).lerp(value, factor).clamp_(0, 255)
+    return value.round_().to(torch.uint8)
+
+
+def _grey(value: Tensor) -> Tensor:
+    """The brightness of each pixel, as in Pillow: (height, width) of float (3, height, width)."""
+    return value[0].mul(0.299).add_(value[1], alpha=0.587).add_(value[2], alpha=0.114)
 
 
 class Stream:
@@ -184,14 +206,53 @@ class Stream:
         self.order = _Order()
         self.broken: set[int] = set()
         self.loader: DataLoader | None = None
+        self.reading: Reading | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def batches(self, order: Sequence[Sequence[Key]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, order: Iterable[Sequence[Key]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """(pictures, labels) of each batch of keys, on the device; those that cannot be read are told and counted, and
-        have the label -1 where they have no seed. Raises DataError if they are too many."""
+        have the label -1 where they have no seed. Raises DataError if they are too many, and TrainingError if a worker
+        dies."""
+        self.reading = self._read(order, device)
+        yield from _ahead(self.reading, device)
+
+    def close(self) -> None:
+        """Ends the workers; they begin anew when they are needed. Python would end them with the last reference to
+        them, which a traceback may hold, and takes seconds for each if they are found by the garbage collector."""
+        if self.reading is not None:
+            self.reading.close()
+        self.loader = self.reading = None
+
+    def _read(self, order: Iterable[Sequence[Key]], device: torch.device) -> Reading:
+        self.order.batches = order
+        try:
+            for images, labels, broken in self._started(device):
+                self._tell(broken[broken >= 0].tolist())
+                if images.dtype == torch.uint8 and (labels < 0).any():
+                    name = self.samples.sources[int(broken[labels < 0][0])]
+                    raise DataError(f"{name} and the pictures after it cannot be read: mend or delete them")
+                yield images, labels
+            return
+        except (RuntimeError, OSError, EOFError) as error:
+            self.loader = None
+            said = str(error).strip() or type(error).__name__
+            reason = said.splitlines()[-1]
+            in_worker = said.startswith("Caught ")  # and not what torch says of a worker, or of what it sent
+            if not self.workers or (in_worker and "memory" not in reason and "file </torch_" not in reason):
+                raise  # a mistake in the program
+            error.__traceback__ = None
+        # Not from the error: its frames would hold the other workers until the garbage collector came.
+        raise TrainingError(
+            f"a process that reads pictures failed ({reason}): mostly memory is short, or shared memory, which "
+            f"`docker run --shm-size` enlarges; try fewer workers"
+        )
+
+    def _started(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         if self.loader is None:
+            if self.samples.recipe.rand_augment:
+                import torchvision.transforms.v2  # noqa: F401, takes seconds and memory, which workers now share
             # Its own generator: the loader draws a seed that nothing uses, and must not move the training's.
             self.loader = DataLoader(
                 self.samples,
@@ -202,10 +263,8 @@ class Stream:
                 worker_init_fn=_ignore_interrupts,
                 generator=torch.Generator(),
             )
-        self.order.batches = order
-        for images, labels, broken in _ahead(self.loader, device):
-            self._tell(broken[broken >= 0].tolist())
-            yield images, labels
+        with _child_handler_kept():
+            return iter(self.loader)
 
     def _tell(self, broken: list[int]) -> None:
         for index in {*broken} - self.broken:
@@ -223,48 +282,63 @@ class Epochs:
     """An epoch of a stream for a training: an iterator that can begin at any step."""
 
     def __init__(self, stream: Stream, seed: int, side: int, device: torch.device, order: Tensor) -> None:
-        size = stream.samples.recipe.batch_size
-        places = order.tolist()
-        self.order = [
-            [Key(index, seed, side) for index in places[start : start + size][share(size)]]
-            for start in range(0, len(places) - size + 1, size)
-        ]
-        self.stream, self.device = stream, device
+        self.stream, self.seed, self.side, self.device, self.order = stream, seed, side, device, order
+        self.start = 0
         self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def skip(self, steps: int) -> None:
         """Leaves out the first steps, without reading their pictures."""
-        del self.order[:steps]
+        self.start += steps
 
     def __iter__(self) -> "Epochs":
         return self
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         if self.batches is None:
-            self.batches = self.stream.batches(self.order, self.device)
+            size = self.stream.samples.recipe.batch_size
+            keys = _keys(self.order[self.start * size :], size, self.seed, self.side)
+            self.batches = self.stream.batches(keys, self.device)
         return next(self.batches)
+
+
+def _keys(order: Tensor, size: int, seed: int, side: int) -> Iterator[list[Key]]:
+    """This process's of each full batch, made when they are needed: a million of them would take 200 MB. They must not
+    refer to the epoch: workers end with the last reference to it, and a cycle would end them at any time."""
+    for start in range(0, len(order) - size + 1, size):
+        yield [Key(index, seed, side) for index in order[start : start + size][share(size)].tolist()]
 
 
 class _Order:
     """The batches that the loader's next pass is to make: workers that stay alive get their keys from here."""
 
-    batches: Sequence[Sequence[Key]] = ()
+    batches: Iterable[Sequence[Key]] = ()
 
     def __iter__(self) -> Iterator[Sequence[Key]]:
         return iter(self.batches)
 
-    def __len__(self) -> int:
-        return len(self.batches)
 
-
-def _ahead(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The loader's batches, on the device; a GPU copies the next while it computes with one."""
-    waiting: deque[tuple[Tensor, Tensor, Tensor]] = deque()
-    for images, labels, broken in loader:
-        waiting.append((images.to(device, non_blocking=True), labels.to(device, non_blocking=True), broken))
+def _ahead(batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches on the device; a GPU copies the next while it computes with one."""
+    waiting: deque[tuple[Tensor, Tensor]] = deque()
+    for images, labels in batches:
+        waiting.append((images.to(device, non_blocking=True), labels.to(device, non_blocking=True)))
         if len(waiting) > (device.type == "cuda"):
             yield waiting.popleft()
     yield from waiting
+
+
+@contextmanager
+def _child_handler_kept() -> Iterator[None]:
+    """Undoes that torch raises an error wherever the program is when a worker dies, such as in the middle of a file.
+    The loader finds out itself when it waits for the worker."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -20,6 +20,9 @@ class Task(Protocol):
     gives the same batches, so that a training that was interrupted within an epoch finds its place again. `loss` is a
     0-d tensor to be minimised, computed without a look at its value, which on a GPU would wait for it. `evaluate` is
     what the network is worth, by name.
+
+    A task may have a method `close`, which is called when a training ends, however it does; and its batches a method
+    `skip`, which leaves out so many of them without making them.
     """
 
     steps: int

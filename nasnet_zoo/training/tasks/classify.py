@@ -1,6 +1,7 @@
 """Classifying pictures: those that lie on the device as bytes, or those that workers read from files."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -102,6 +103,12 @@ class Classify:
             raise DataError("none of the pictures to measure on can be read: mend or replace them")
         return {"top1": top1 / count, "top5": top5 / count}
 
+    def close(self) -> None:
+        """Ends the processes that read pictures; they begin anew when they are needed."""
+        for pictures in (self.pictures, self.held_out):
+            if isinstance(pictures, Stream):
+                pictures.close()
+
 
 class _Finished:
     """An epoch of a stream, whose batches get on the device what is done to whole batches."""
@@ -114,7 +121,10 @@ class _Finished:
         order = torch.randperm(len(stream), generator=draws)
         seed = int(torch.randint(2**40, (), generator=draws))
         self.epochs = Epochs(stream, seed, side, generator.device, order)
-        self.recipe, self.side, self.seed = stream.samples.recipe, side, seed
+        recipe = stream.samples.recipe
+        # Its pixels are those of full size, and these pictures are read at their side.
+        self.recipe = replace(recipe, cutout=round(recipe.cutout * side / preprocess.size[0]))
+        self.side, self.seed = side, seed
         self.preprocess, self.classes, self.step = preprocess, classes, 0
         self.device = generator.device
 
@@ -130,8 +140,7 @@ class _Finished:
         generator = torch.Generator(device=self.device).manual_seed((self.seed * 100_003 + self.step) % 2**63)
         self.step += 1
         draws = Draws(self.recipe.batch_size, generator)
-        recipe = self.recipe
-        return finished(images, labels, recipe, self.preprocess, draws, self.side, self.classes)
+        return finished(images, labels, self.recipe, self.preprocess, draws, self.side, self.classes)
 
 
 def as_labelled(pictures: Pictures) -> Labelled:
