@@ -70,6 +70,12 @@ class Sources:
         start = self.ends[index - 1] if index else 0
         return os.fsdecode(self.names[start : self.ends[index]].tobytes())
 
+    def name(self, index: int) -> str:
+        """What a picture is called in a sentence; bytes that are no UTF-8 are escaped, or no log could hold it."""
+        if self.arrays is not None:
+            return f"array {index}"
+        return str(self[index]).encode(errors="backslashreplace").decode()
+
 
 @dataclass
 class Samples(Dataset[tuple[Tensor, int, int]]):
@@ -231,7 +237,7 @@ class Stream:
             for images, labels, broken in self._started(device):
                 self._tell(broken[broken >= 0].tolist())
                 if images.dtype == torch.uint8 and (labels < 0).any():
-                    name = self.samples.sources[int(broken[labels < 0][0])]
+                    name = self.samples.sources.name(int(broken[labels < 0][0]))
                     raise DataError(f"{name} and the pictures after it cannot be read: mend or delete them")
                 yield images, labels
             return
@@ -269,12 +275,12 @@ class Stream:
     def _tell(self, broken: list[int]) -> None:
         for index in {*broken} - self.broken:
             self.broken.add(index)
-            log.warning("%s cannot be read as a picture and is left out", self.samples.sources[index])
+            log.warning("%s cannot be read as a picture and is left out", self.samples.sources.name(index))
         limit = max(BROKEN_LEAST, BROKEN_SHARE * len(self))
         if len(self.broken) > limit:
             raise DataError(
                 f"{len(self.broken)} of {len(self)} pictures cannot be read, the last of them "
-                f"{self.samples.sources[max(self.broken)]}: mend or delete them"
+                f"{self.samples.sources.name(max(self.broken))}: mend or delete them"
             )
 
 

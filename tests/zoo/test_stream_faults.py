@@ -170,13 +170,14 @@ def test_an_accuracy_of_no_picture_is_none(tmp_path, workers):
 
 
 def test_a_broken_file_of_any_name_is_told(tmp_path, caplog):
-    """Also to a terminal, whose encoding cannot write it."""
+    """Also where no encoding can write it: in a log, for instance."""
     pictures = written(tmp_path)
     name = os.path.join(str(tmp_path), os.fsdecode(b"caf\xe9 \xff.png"))
     with open(name, "wb") as file:
         file.write(b"no picture")
     epochs(Classify([*pictures[:-1], (name, 4)], RECIPE, PREPROCESS, workers=1), [0])
-    assert told(caplog) == [f"{name} cannot be read as a picture and is left out"]
+    said = os.path.join(str(tmp_path), r"caf\udce9 \udcff.png")
+    assert told(caplog) == [f"{said} cannot be read as a picture and is left out"]
 
 
 def test_reading_warns_of_nothing(pictures):
