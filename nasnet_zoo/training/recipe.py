@@ -33,7 +33,7 @@ class Recipe:
     Augmentation. `crop` "pad" adds `pad` pixels on each side before the random crop: black ones, or with `enlarge` by
     scaling the picture up, as the children of the NASNet search were. "inception" takes a random part of at least
     `crop_area` of the picture, of an aspect from 3/4 to 4/3. `brightness` is added at random, up to this much of white,
-    and colours are made stronger or weaker by up to `saturation`, in random order (TF-slim's fast colours).
+    and colours are made stronger or weaker by up to `saturation`, in random order (much as TF-slim's fast colours).
     `rand_augment` is RandAugment's magnitude, with two operations, and `erase` the probability of random erasing.
     `cutout` is the side of the square that is blanked, in pixels at full size. `mixup` and `cutmix` are the alphas of
     their Beta distributions; with both, each batch gets one of them. 0 is none of any. `sizes` are (epoch, side) pairs:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import first_line
+from ..errors import ConfigError, first_line
 from ..networks.network import Network
 from .distributed import average_, world
 from .recipe import Recipe
@@ -57,9 +57,20 @@ class TrainingStep:
         device = batch[0].device
         # Never tried: a capture over several processes, or of what torch.compile has made.
         if device.type != "cuda" or self.recipe.capture == "off" or self.recipe.compile or world() > 1:
-            return self.eager(*batch)
+            return self.compiled(*batch) if self.recipe.compile else self.eager(*batch)
         with torch.cuda.device(device):  # streams, captures and Triton go to the current one
             return self.captured(*batch)
+
+    def compiled(self, *batch: Tensor) -> Tensor:
+        """The step as torch.compile has made it; raises ConfigError where it cannot."""
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self.eager(*batch)
+        except TorchDynamoException as error:
+            raise ConfigError(
+                f"torch.compile cannot make this network's step ({first_line(error)}): train it with compile=false"
+            ) from error
 
     def captured(self, *batch: Tensor) -> Tensor:
         """A replay where there is a graph for the batch's shape; on the way there, plain steps."""

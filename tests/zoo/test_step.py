@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import logging
 import re
 from types import SimpleNamespace
@@ -11,8 +12,10 @@ import torch
 from test_training_state import CONFIG, SHORT, pictures, start
 from torch import nn
 
+from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.networks.layers import BatchNorm
 from nasnet_zoo.training.augment import epoch_batches
+from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.optim import make_optimizer, set_rate
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.step import WARMUP_STEPS, TrainingStep, checked_capture
@@ -236,3 +239,36 @@ def test_gradients_are_clipped_and_batches_are_channels_last():
     assert seen[0].is_contiguous(memory_format=torch.channels_last) and not loss.requires_grad
     moved = sum((a.detach() - b).square().sum() for a, b in zip(network.parameters(), before)).sqrt()
     assert float(moved) == pytest.approx(0.5, rel=1e-4)
+
+
+# torch.compile
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_training_is_the_plain_one(monkeypatch, backend):
+    """Eager is what Dynamo makes of the step, without a compiler."""
+    made = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: made(module, backend=backend))
+    losses = {}
+    for compiled in (False, True):
+        recipe = dataclasses.replace(SHORT, compile=compiled, channels_last=backend == "eager")
+        network = start()
+        losses[compiled] = train(network, Classify(pictures(), recipe, CONFIG.preprocess), recipe, seed=3)
+    assert [e.loss for e in losses[True]] == pytest.approx([e.loss for e in losses[False]], rel=0.02)
+
+
+def test_a_step_that_cannot_be_compiled_is_told(monkeypatch):
+    class Broken(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, *batch):
+            raise torch._dynamo.exc.TorchDynamoException("there is no compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", Broken)
+    recipe = dataclasses.replace(SHORT, compile=True)
+    with pytest.raises(
+        ConfigError, match="cannot make this network's step .*no compiler.*: train it with compile=false"
+    ):
+        train(start(), Classify(pictures(), recipe, CONFIG.preprocess), recipe)
