@@ -314,3 +314,17 @@ def test_the_figures_of_predict_md_are_the_benchmarks():
     said += f"{seconds['function']:.1f} s; without the start of the command, {seconds['command, one photo']:.1f} s"
     assert said in text and f"{result['ratio']:.2f} times as long" in text and result["ratio"] <= 1.3
     assert f"from {min(result['ratios']):.2f} to {max(result['ratios']):.2f}" in text
+
+
+def test_the_figures_of_training_md_are_the_benchmarks():
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").replace("\n", " ")
+    streaming = json.loads((ROOT / "benchmarks" / "results" / "streaming.json").read_text())
+    memory, speed = streaming["memory"], streaming["speed"]
+    held = [point["main"] for point in memory["mib"]]
+    one, two = memory["main_given_back_mib"]
+    assert abs(two - one) < 10 and f"{one:.0f} MiB in use after both epochs" in text
+    assert f"{min(held[3:]):.0f} to {max(held):.0f} MiB held in either" in text
+    assert memory["growth_mib"]["workers"] < 5 and "workers within 5 MiB" in text
+    rates = speed["pictures_per_second"]
+    assert f"| {rates['ours']}; torchvision doing the same {rates['torchvision on tensors']}" in text
+    assert f"({speed['ratio']:.2f} x" in text and speed["ratio"] >= 1
