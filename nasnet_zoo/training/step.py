@@ -47,7 +47,8 @@ class TrainingStep:
         self.statistics = [buffer for norm in self.norms for buffer in (norm.running_mean, norm.running_var)]
         self.loss: nn.Module = _Loss(network, task)
         if recipe.compile:
-            self.loss = torch.compile(self.loss)
+            torch.compiler.reset()  # it would leave the ninth network that one process trains as it is
+            self.loss = torch.compile(self.loss, dynamic=False)  # a graph for each of the recipe's sizes
         if world() > 1:
             self.loss = _shared(self.loss)
 

@@ -944,7 +944,7 @@ def test_a_space_that_does_not_exist(tmp_path):
         ('{"folder": "x", "searcher": "luck"}', "there is no searcher 'luck'; there are ppo, reinforce"),
         ('{"folder": "x", "fleet": null}', "search config, fleet: "),
         ('{"folder": "x", "children": 0}', "0 children; a search needs at least one"),
-        ('{"folder": "x", "child": {"recipe": {"epochs": 0}}}', "recipe: epochs must be at least 1"),
+        ('{"folder": "x", "child": {"recipe": {"epochs": 0}}}', "recipe: epochs is 0, and must be at least 1"),
     ],
 )
 def test_configs_that_are_no_configs(tmp_path, text, message):

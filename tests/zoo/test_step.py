@@ -248,7 +248,7 @@ def test_gradients_are_clipped_and_batches_are_channels_last():
 def test_a_compiled_training_is_the_plain_one(monkeypatch, backend):
     """Eager is what Dynamo makes of the step, without a compiler."""
     made = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda module: made(module, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda module, **options: made(module, backend=backend, **options))
     losses = {}
     for compiled in (False, True):
         recipe = dataclasses.replace(SHORT, compile=compiled, channels_last=backend == "eager")
@@ -259,7 +259,7 @@ def test_a_compiled_training_is_the_plain_one(monkeypatch, backend):
 
 def test_a_step_that_cannot_be_compiled_is_told(monkeypatch):
     class Broken(torch.nn.Module):
-        def __init__(self, module):
+        def __init__(self, module, dynamic):
             super().__init__()
             self.module = module
 
@@ -272,3 +272,25 @@ def test_a_step_that_cannot_be_compiled_is_told(monkeypatch):
         ConfigError, match="cannot make this network's step .*no compiler.*: train it with compile=false"
     ):
         train(start(), Classify(pictures(), recipe, CONFIG.preprocess), recipe)
+
+
+def test_every_training_of_a_process_is_compiled(monkeypatch):
+    """As those of a search's children are."""
+    graphs, made = [], torch.compile
+
+    def counted(module, inputs):
+        graphs.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", lambda module, **options: made(module, backend=counted, **options))
+    recipe = dataclasses.replace(SHORT, epochs=1, compile=True)
+    counts = []
+    for filters in range(2, 13):
+        graphs.clear()
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, filters, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(filters, 10))
+        task = Classify(pictures(), recipe, CONFIG.preprocess)
+        step = TrainingStep(network, torch.optim.SGD(network.parameters(), lr=0.1), task, recipe)
+        step(torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64))
+        counts.append(len(graphs))
+    assert counts == [1] * len(counts)
