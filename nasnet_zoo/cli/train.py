@@ -183,14 +183,15 @@ def _print_end(out: Path, data: Any, history: Any) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "epoch", "loss", "top-1", "top-5", "in"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
-    for name, epoch, place in (("best", best_of(history), BEST), ("last", history[-1], CHECKPOINT)):
-        accuracies = (f"{epoch.metrics[metric]:.2%}" for metric in ("top1", "top5"))
+    last = history[-1]
+    for name, epoch, place in (("best", best_of(history) or last, BEST), ("last", last, CHECKPOINT)):
+        accuracies = (f"{epoch.metrics[metric]:.2%}" if epoch.metrics else "" for metric in ("top1", "top5"))
         table.add_row(name, str(epoch.epoch), f"{epoch.loss:.4f}", *accuracies, str(out / place))
     print_table(table)
     known = {"cifar10_test": "CIFAR-10's test pictures", "held_out": "the pictures held out"}
     where = known.get(data.measured, "the validation pictures")
-    last = history[-1].metrics
-    console.print(f"wrote {out / CHECKPOINT}: top-1 {last['top1']:.2%} on {where}", soft_wrap=True)
+    said = f": top-1 {last.metrics['top1']:.2%} on {where}" if last.metrics else ""
+    console.print(f"wrote {out / CHECKPOINT}{said}", soft_wrap=True)
     console.print(f"next: nasnet-zoo predict PICTURES -m {typed(out)}", soft_wrap=True)
 
 

@@ -185,7 +185,8 @@ class Run:
             self._save(network, data, last, BEST)
         if self.keep > 1:
             name = next(iter(last.metrics))
-            best = sorted(epochs, key=lambda epoch: (-epoch.metrics[name], epoch.epoch))[: self.keep]
+            measured = [epoch for epoch in epochs if name in epoch.metrics]  # the first version did not measure them
+            best = sorted(measured, key=lambda epoch: (-epoch.metrics[name], epoch.epoch))[: self.keep]
             if last in best:
                 self._save(network, data, last, f"{EPOCHS}/{last.epoch}")
             for path in (self.folder / EPOCHS).glob("*"):
