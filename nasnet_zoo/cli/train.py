@@ -153,16 +153,14 @@ def _run(
 
 def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
     """Performs a training with its progress shown: as a bar, or in a log by a line for each epoch and some between."""
-    pictures, epochs = len(data.train), run.recipe.epochs
-    task = progress.add_task("training", total=epochs * pictures, unit="pictures", note="")
-    said: dict[str, str] = {}
-
-    def show(**changes: Any) -> None:
-        progress.update(task, note=", ".join(said.values()), **changes)
+    task = progress.add_task("training", total=run.recipe.epochs, unit="epochs", note="")
+    said: dict[str, str] = {}  # the least important last: a narrow terminal cuts it off
 
     def on_step(epoch: int, done: int, steps: int) -> None:
-        said["epoch"] = f"epoch {epoch + 1}/{epochs}"
-        show(completed=(epoch + done / steps) * pictures)
+        speed = progress.tasks[0].speed
+        said["speed"] = f"{speed * len(data.train):,.0f} pictures/s" if speed else ""
+        note = ", ".join(said[key] for key in ("loss", "accuracy", "speed") if said.get(key))
+        progress.update(task, completed=epoch + done / steps, note=note)
 
     def on_loss(loss: float) -> None:
         said["loss"] = f"loss {loss:.3f}"

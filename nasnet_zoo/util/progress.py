@@ -83,7 +83,7 @@ def figures(task: progress.Task) -> str:
     """How much of a task is done, how fast it goes and how long it will take: "500 of 800 pictures, 20/s, 15 s"."""
     unit = task.fields.get("unit", "")
     of = "" if task.total is None else f" of {task.total:,.0f}"
-    words = [f"{task.completed:,.0f}{of} {unit}".rstrip()]
+    words = [f"{int(task.completed):,}{of} {unit}".rstrip()]
     if task.speed and task.speed >= 1:
         words.append(f"{task.speed:,.0f}/s")
     if task.time_remaining:
