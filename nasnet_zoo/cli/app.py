@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -128,16 +128,16 @@ def classifier(model: str, device: str | None):
 
 
 @contextmanager
-def resumable(command: str = "the same command") -> Iterator[None]:
+def resumable(command: Callable[[], str] = lambda: "the same command") -> Iterator[None]:
     """Says after Ctrl-C which command continues the work inside the block."""
     try:
         yield
     except KeyboardInterrupt:
-        print(f"nasnet-zoo: stopped; {command} continues from here", file=sys.stderr)
+        print(f"nasnet-zoo: stopped; {command()} continues from here", file=sys.stderr)
         sys.exit(130)
 
 
-def progress_bar():
+def progress_bar(**options: Any):
     from ..util.progress import Progress
 
-    return Progress()
+    return Progress(**options)

@@ -84,7 +84,7 @@ def search(
     _check_folder(folder)
     check_run_folder(folder, (CONFIG, JOURNAL), "search")
     start = _start(folder, preset, config)
-    with resumable(f"`nasnet-zoo search {typed(folder)}`"), Progress() as progress:
+    with resumable(lambda: f"`nasnet-zoo search {typed(folder)}`"), Progress() as progress:
         settings = changed(start, {**changes, "folder": str(folder)})
         result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
     if as_json:

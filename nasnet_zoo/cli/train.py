@@ -8,6 +8,7 @@ from click import Context, HelpFormatter
 from rich.table import Table
 from typer.core import TyperCommand
 
+from ..util.progress import duration
 from .app import DeviceOption, app, console, model_names, print_table, progress_bar, resumable
 
 
@@ -21,9 +22,16 @@ class _WithRecipes(TyperCommand):
             formatter.write_dl([(name, row.title) for name, row in RECIPES.items()])
 
 
-TRAINED = "Zoo name (fresh weights) or name.tag, checkpoint (its weights are the start), search folder, config.json"
-RecipeOption = Annotated[str | None, typer.Option(help="The name of a recipe, see below, or a JSON file.")]
-EpochsOption = Annotated[int | None, typer.Option(help="How long; a training may go on for longer later.", min=1)]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A recipe below, or a JSON file; by default finetune for trained weights, and for fresh ones cifar-quick "
+        "or, for a folder of pictures, scratch."
+    ),
+]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="How long, if not as the recipe says; later it may be longer.", min=1)
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Any field of the recipe: --set learning_rate=0.01.")
 ]
@@ -32,17 +40,29 @@ LabelsOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Of first weights, order and augmentation; 0 if not given.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that read pictures; by default the cores less one, at most 8.", min=0)
+    int | None,
+    typer.Option(help="Processes that read pictures; by default the cores less one, at most 8.", min=0, max=512),
 ]
-KeepOption = Annotated[int, typer.Option(help="Keep the checkpoints of this many best epochs.", min=1)]
-SaveOption = Annotated[float, typer.Option("--save-minutes", help="How often the state is written.", min=0)]
+KeepOption = Annotated[
+    int | None, typer.Option(help="Keep the checkpoints of this many best epochs; 1 if not given.", min=1)
+]
+SaveOption = Annotated[
+    float, typer.Option("--save-minutes", help="How often the state is written within an epoch.", min=0)
+]
 
 
 @app.command(cls=_WithRecipes)
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that it holds is resumed.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that it holds goes on.")],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help=f"What to train: {TRAINED}.", autocompletion=model_names)
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="With fresh weights a zoo name, config.json, search folder or best.json; with its own weights a "
+            "name.tag, checkpoint or training folder, or org/repo. Not needed to go on.",
+            autocompletion=model_names,
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="cifar10, the default, or a folder: CIFAR-10's, or of class folders.")
@@ -54,7 +74,7 @@ def train(
     seed: SeedOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
-    keep: KeepOption = 1,
+    keep: KeepOption = None,
     save_minutes: SaveOption = 5.0,
 ) -> None:
     """Train a network. After an interruption, the same command continues where it stopped, or `train -o FOLDER`."""
@@ -72,7 +92,7 @@ def finetune(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The run folder; by default named after data and model.")
+        Path | None, typer.Option("--out", "-o", help="The run folder; by default DATA-MODEL, from their names.")
     ] = None,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
@@ -81,12 +101,12 @@ def finetune(
     seed: SeedOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
-    keep: KeepOption = 1,
+    keep: KeepOption = None,
     save_minutes: SaveOption = 5.0,
 ) -> None:
     """Adapt a trained network to pictures of your own: first its classifier, then all of it."""
     if out is None:
-        out = Path(f"{Path(data).resolve().name}-{Path(model).name}")
+        out = Path("-".join(Path(each).resolve().name for each in (data, model)))
     given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed)
     _run(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=True)
 
@@ -98,7 +118,7 @@ def _run(
     settings: list[str] | None,
     device: str | None,
     workers: int | None,
-    keep: int,
+    keep: int | None,
     save_minutes: float,
     finetune: bool,
 ) -> None:
@@ -106,6 +126,7 @@ def _run(
     from ..training.begin import Request, begin
     from ..training.distributed import first, processes
     from ..training.recipes import parsed_changes
+    from ..training.state import has_state
     from ..util.environment import check_device
 
     changes = parsed_changes(settings or [])
@@ -114,36 +135,40 @@ def _run(
     if device is not None:
         check_device(device)
     request = Request(out, finetune=finetune, changes=changes, search=_child_network, **given)
-    with processes(device) as device, resumable(f"`nasnet-zoo train -o {typed(out)}`"):
-        run, network, data, note = begin(request, device, keep, workers, 60 * save_minutes)
+
+    def command() -> str:
+        return f"`nasnet-zoo train -o {typed(out)}`" if has_state(out) else "the same command"
+
+    with processes(device) as device, resumable(command):
+        run, network, data, notes = begin(request, device, keep, workers, 60 * save_minutes)
         if not first():
             run.perform(network, data)
             return
-        if note:
+        for note in notes:
             console.print(note, soft_wrap=True)
-        with progress_bar() as progress:
+        with progress_bar(times=True) as progress:
             history = _watched(run, network, data, progress)
     _print_end(out, data, history)
 
 
 def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
-    """Performs a training with its progress shown."""
-    pictures, epochs = len(data.train), run.recipe.epochs
-    task = progress.add_task(f"epoch 1/{epochs}", total=epochs * pictures, unit="pictures", note="")
-    said = {"loss": "", "accuracy": ""}
-
-    def show(**changes: Any) -> None:
-        progress.update(task, note=", ".join(filter(None, said.values())), **changes)
+    """Performs a training with its progress shown: as a bar, or in a log by a line for each epoch and some between."""
+    task = progress.add_task("training", total=run.recipe.epochs, unit="epochs", note="")
+    said: dict[str, str] = {}  # the least important last: a narrow terminal cuts it off
 
     def on_step(epoch: int, done: int, steps: int) -> None:
-        show(completed=(epoch + done / steps) * pictures, description=f"epoch {epoch + 1}/{epochs}")
+        speed = progress.tasks[0].speed
+        said["speed"] = f"{speed * len(data.train):,.0f} pictures/s" if speed else ""
+        note = ", ".join(said[key] for key in ("loss", "accuracy", "speed") if said.get(key))
+        progress.update(task, completed=epoch + done / steps, note=note)
 
     def on_loss(loss: float) -> None:
         said["loss"] = f"loss {loss:.3f}"
 
     def on_epoch(epoch: Any) -> None:
-        said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%} after epoch {epoch.epoch}"
-        show()
+        said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%}"
+        left = progress.tasks[0].time_remaining
+        progress.say(f"{epoch}, {duration(left)} left" if left else str(epoch))
 
     return run.perform(network, data, on_step, on_loss, on_epoch)
 
@@ -156,13 +181,15 @@ def _print_end(out: Path, data: Any, history: Any) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "epoch", "loss", "top-1", "top-5", "in"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
-    for name, epoch, place in (("best", best_of(history), BEST), ("last", history[-1], CHECKPOINT)):
-        accuracies = (f"{epoch.metrics[metric]:.2%}" for metric in ("top1", "top5"))
+    last = history[-1]
+    for name, epoch, place in (("best", best_of(history) or last, BEST), ("last", last, CHECKPOINT)):
+        accuracies = (f"{epoch.metrics[metric]:.2%}" if epoch.metrics else "" for metric in ("top1", "top5"))
         table.add_row(name, str(epoch.epoch), f"{epoch.loss:.4f}", *accuracies, str(out / place))
     print_table(table)
-    where = "the pictures held out" if data.held_out else "the test pictures"
-    last = history[-1].metrics
-    console.print(f"wrote {out / CHECKPOINT}: top-1 {last['top1']:.2%} on {where}", soft_wrap=True)
+    known = {"cifar10_test": "CIFAR-10's test pictures", "held_out": "the pictures held out"}
+    where = known.get(data.measured, "the validation pictures")
+    said = f": top-1 {last.metrics['top1']:.2%} on {where}" if last.metrics else ""
+    console.print(f"wrote {out / CHECKPOINT}{said}", soft_wrap=True)
     console.print(f"next: nasnet-zoo predict PICTURES -m {typed(out)}", soft_wrap=True)
 
 

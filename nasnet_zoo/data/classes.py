@@ -57,7 +57,7 @@ def class_folders(
     check_type(share, float, "share")
     if not 0 < share < 1:
         raise ConfigError(f"share {share} is not a part of a class: choose one above 0 and below 1, such as 0.1")
-    train, val = _layout(checked_folder(folder))
+    train, val = layout(checked_folder(folder))
     pictures = _training_pictures(train)
     indices, names = _numbered(list(pictures), labels, train)
     index_of = dict(zip(pictures, indices))
@@ -72,7 +72,7 @@ def class_folders(
     return ClassFolders(labelled(pictures), labelled(measured), names, val is None)
 
 
-def _layout(data: Path) -> tuple[Path, Path | None]:
+def layout(data: Path) -> tuple[Path, Path | None]:
     """Where the classes' folders are, and where those for validation are, if anywhere."""
     there = {name.lower(): name for name in subfolders(data)}
     train, val = (next((data / there[name] for name in names if name in there), None) for names in (TRAIN, VAL))

@@ -105,6 +105,8 @@ def checked_folder(data: str | Path) -> Path:
     if not os.path.isdir(data):  # False, unlike Path's, for a name that is too long
         if "://" in str(data):
             raise DataError(f"{data} is an address, and addresses are not fetched: download it and name the folder")
+        if os.path.exists(data):
+            raise DataError(f"{data} is no folder: unpack it if it is an archive, and name the folder")
         raise DataError(f"there is no folder {data}: name one with a subfolder of pictures per class, or cifar10")
     return Path(data)
 

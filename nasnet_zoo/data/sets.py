@@ -28,6 +28,13 @@ class DataSet:
     held_out: bool = False
 
     @property
+    def unmeasured(self) -> list[str]:
+        """The classes that are learned and that `val` has no pictures of."""
+        if isinstance(self.train, Pictures) or isinstance(self.val, Pictures):
+            return []
+        return [self.names[index] for index in sorted({c for _, c in self.train} - {c for _, c in self.val})]
+
+    @property
     def names(self) -> tuple[str, ...]:
         return label_set(self.labels) if isinstance(self.labels, str) else self.labels
 
@@ -46,4 +53,4 @@ def find_data(name: str | Path, labels: Sequence[str] | LabelFile | None = None)
         return DataSet("CIFAR-10", train, test, "cifar10", "cifar10_test")
     found = class_folders(name, labels)
     names = "imagenet-1k" if found.labels == label_set("imagenet-1k") else found.labels
-    return DataSet(str(name), found.train, found.val, names, "val", found.held_out)
+    return DataSet(str(name), found.train, found.val, names, "held_out" if found.held_out else "val", found.held_out)

@@ -11,17 +11,22 @@ import torch
 
 from ..arch.checks import read_json
 from ..arch.config import NetworkConfig
+from ..data.cifar import Pictures
+from ..data.classes import layout
+from ..data.folders import Labelled, checked_folder
 from ..data.label_file import read_labels
 from ..data.labels import label_names, with_classes
 from ..data.sets import DataSet, find_data, is_cifar10
 from ..errors import ConfigError, DataError
-from ..lookup import BEST, TRAINING, Named, find_config, identify
+from ..lookup import BEST, TRAINING, Named, find_config, identify, typed
 from ..networks.build import build
 from ..networks.network import ImageNetwork
+from ..registry import MODELS, get_model
 from ..weights.loading import load
 from .recipe import Recipe
 from .recipes import find_recipe
-from .run import Run, check_folder, has_begun
+from .run import Run, check_folder
+from .state import has_state
 
 FORMAT_VERSION = 1
 WEIGHTS = ("weights", "checkpoint", "training", "repo")  # forms whose weights a training starts from
@@ -46,40 +51,90 @@ class Request:
 
 
 def begin(
-    request: Request, device: str, keep: int = 1, workers: int | None = None, keep_seconds: float | None = None
-) -> tuple[Run, ImageNetwork, DataSet, str]:
+    request: Request,
+    device: str,
+    keep: int | None = None,
+    workers: int | None = None,
+    keep_seconds: float | None = None,
+) -> tuple[Run, ImageNetwork, DataSet, list[str]]:
     """(the run, the network on the device, the data, what a user should know of how they were fitted together).
 
-    Raises ZooError for what does not exist or does not fit.
+    Raises ZooError for what does not exist or does not fit, or is not what the training in the folder began with.
     """
     out = request.out
     check_folder(out)
-    before = _read_record(out)
+    # Of a training that came to nothing, a call that names everything again is to know nothing.
+    before = _read_record(out) if has_state(out) or request.model is None else {}
+    goes_on = bool(before) and has_state(out)
     model = request.model or before.get("model")
     if model is None:
-        raise ConfigError(f"there is no training in {out} that could go on: name a network to train with -m")
+        lacks = f"{out} has no {TRAINING}" if has_state(out) else f"there is no training in {out} that could go on"
+        raise ConfigError(f"{lacks}: name the network to train with -m")
+    if goes_on and before["model"] not in (model, _place(model)):
+        raise ConfigError(
+            f"{out} holds a training of {before['model']}, and {model} is another network: leave -m out to go on with "
+            f"it, or choose another folder"
+        )
     seed = request.seed if request.seed is not None else before.get("seed", 0)
     data_name = request.data or before.get("data", "cifar10")
     labels = request.labels or before.get("labels")
     finetune = request.finetune or before.get("finetune", False)
-    goes_on = has_begun(out) and before and request.model in (None, before["model"])
+    _check_apart(out, data_name)
+    torch.manual_seed(seed % 2**63)
     start = _Start(build(NetworkConfig.from_json(before["network"])), False) if goes_on else None
-    torch.manual_seed(seed)
     start = start or _start(model, request.search, finetune)
-    data, note = _fitted(start, data_name, labels, finetune, goes_on)
-    name, recipe = _recipe(request, before, start, data, finetune)
+    data, notes = _fitted(start, data_name, labels, finetune, goes_on)
+    pictures = [len(data.train), len(data.val)]
+    if goes_on and before["data"] != _place(data_name) and before.get("pictures", pictures) != pictures:
+        raise DataError(
+            f"{out} holds a training on {before['data']}, and {data_name} has other pictures: leave --data out to go "
+            f"on with it, or choose another folder"
+        )
+    name, recipe = _recipe(request, before, start, data_name, finetune)
+    keep = keep or before.get("keep", 1)
     record = {
         "format_version": FORMAT_VERSION,
-        "model": model,
+        "model": before["model"] if goes_on else _place(model),
         "finetune": finetune,
-        "data": "cifar10" if data_name == "cifar10" else os.path.abspath(data_name),
+        "data": _place(data_name),
         "labels": None if labels is None else os.path.abspath(labels),
+        "pictures": pictures,
+        "held_out": data.held_out,
         "recipe": {"name": name, **asdict(recipe)},
         "seed": seed,
+        "keep": keep,
         "network": start.network.config.to_json(),
     }
     run = Run(out, recipe, name, seed, record, keep, workers, keep_seconds)
-    return run, start.network.to(device), data, note
+    return run, start.network.to(device), data, notes + ([] if goes_on else _notes(data))
+
+
+def _place(name: str) -> str:
+    """A name as it can be understood in another working directory."""
+    return os.path.abspath(name) if os.path.exists(name) and name not in ("cifar10", *MODELS) else name
+
+
+def _check_apart(out: Path, data_name: str) -> None:
+    """Raises DataError for a run folder among the pictures, where it would be taken for a class."""
+    if is_cifar10(data_name):
+        return
+    for root in layout(checked_folder(data_name)):
+        if root is not None and out.resolve().is_relative_to(root.resolve()):
+            raise DataError(f"the run folder {out} would lie among the pictures in {root}: name another one with -o")
+
+
+def _notes(data: DataSet) -> list[str]:
+    """What a user may not expect of how the data are measured."""
+    notes = []
+    if data.held_out:
+        count = len(data.val) + len(data.train)
+        notes.append(
+            f"{data.name} has no folder val: {len(data.val)} of its {count} pictures are held out to measure on"
+        )
+    if data.unmeasured:
+        few = ", ".join(data.unmeasured[:3]) + (" and others" if len(data.unmeasured) > 3 else "")
+        notes.append(f"there are no pictures to measure {few} on: the accuracies say nothing of them")
+    return notes
 
 
 @dataclass
@@ -103,21 +158,19 @@ def _read_record(out: Path) -> dict[str, Any]:
 
 def _start(model: str, search: Callable[[Path], NetworkConfig | None], finetune: bool) -> _Start:
     named = identify(model)
-    if named.form == "model" and not finetune:
-        return _Start(build(find_config(model)), False)
-    if named.form == "model" or named.form in WEIGHTS:
+    if named.form in WEIGHTS or finetune and named.form == "model" and get_model(named.name).weights:
         network = load(model)
         return _Start(network, network.trained)
-    if finetune:
-        raise named.refused(
-            "and weights are needed here", advice=f"`nasnet-zoo train -m {model}` begins with fresh ones"
-        )
-    if named.form == "config":
-        return _Start(build(find_config(model)), False)
     folder = _search_folder(named)
-    config = None if folder is None else search(folder)
+    if named.form in ("model", "config"):
+        config: NetworkConfig | None = find_config(model)
+    else:
+        config = None if folder is None else search(folder)
     if config is None:
         raise named.refused("and a network is needed here")
+    if finetune:
+        advice = f"`nasnet-zoo train -m {typed(model)} --data DIR -o FOLDER` begins with fresh ones"
+        raise named.refused("and trained weights are needed here", advice=advice)
     return _Start(build(config), False)
 
 
@@ -134,52 +187,69 @@ def _search_folder(named: Named) -> Path | None:
 
 def _fitted(
     start: _Start, data_name: str, labels: str | Path | None, finetune: bool, goes_on: bool
-) -> tuple[DataSet, str]:
+) -> tuple[DataSet, list[str]]:
     """The data, and what was done to give the network their classes. A trained network that is trained further keeps
     its classes, and the data must have them; one that is adapted, or is fresh, gets those of the data."""
     network = start.network
+    own = label_names(network.config)
     given = None if labels is None else read_labels(labels)
     if given is not None and is_cifar10(data_name):
         raise ConfigError("CIFAR-10 has names of its own: leave --labels out, or name a folder of pictures")
     keeps = start.trained and not finetune or goes_on
+    advice = "name the data that it began with" if goes_on else "let `nasnet-zoo finetune` adapt the network to them"
     if keeps and given is None:
-        data = _of_network(network, data_name)
+        data = _of_network(network, data_name, advice)
     else:
         data = find_data(data_name, given)
-    names, config = data.names, network.config
-    if label_names(config) == names or keeps and given is not None and len(names) == config.num_classes:
-        return data, ""
-    if config.num_classes == len(names) and label_names(config) is None and (keeps or not start.trained):
-        network.config = with_classes(config, labels=data.labels)
-        return data, ""
+    names = data.names
+    same = names == own or own is not None and len(own) == len({*own}) and {*names} <= {*own}
+    if own is not None and same and (keeps or len(names) == len(own)):
+        return _in_order(data, own), []
+    if own is None and len(names) == network.config.num_classes and (keeps or not start.trained):
+        network.config = with_classes(network.config, labels=data.labels)
+        return data, []
     if keeps:
         raise DataError(
-            f"{data.name} has {len(names)} classes ({', '.join(names[:3])}, ...) and the network {config.num_classes} "
-            f"others: `nasnet-zoo finetune {data_name} -m ...` adapts it to them"
+            f"{data.name} has {len(names)} classes ({', '.join(names[:3])}, ...) and the network "
+            f"{network.config.num_classes} others: {advice}"
         )
+    replaced = f"the classifier is new: {len(names)} classes in place of {network.config.num_classes}"
     network.reset_classifier(labels=data.labels)
-    return data, f"{len(names)} classes of {data.name} in place of the network's {config.num_classes}"
+    return data, [replaced]
 
 
-def _of_network(network: ImageNetwork, data_name: str) -> DataSet:
+def _in_order(data: DataSet, labels: tuple[str, ...]) -> DataSet:
+    """The data with a network's labels, in their order."""
+    if data.names == labels:
+        return data
+    places = [labels.index(name) for name in data.names]
+
+    def moved(part: Pictures | Labelled) -> Pictures | Labelled:
+        if isinstance(part, Pictures):
+            return Pictures(part.images, torch.tensor(places)[part.labels])
+        return [(source, places[label]) for source, label in part]
+
+    return replace(data, train=moved(data.train), val=moved(data.val), labels=labels)
+
+
+def _of_network(network: ImageNetwork, data_name: str, advice: str) -> DataSet:
     """The data with a network's labels. Raises DataError, which says what to do, where their classes are others."""
     if network.labels is None or is_cifar10(data_name):
         return find_data(data_name)
     try:
-        data = find_data(data_name, network.labels)
+        return find_data(data_name, network.labels)
     except DataError as error:
         if "classes" not in str(error):
             raise
-        raise DataError(f"{error}; or let `nasnet-zoo finetune` adapt the network to the folder's classes") from error
-    return replace(data, labels=network.config.labels)
+        raise DataError(f"{error}, or {advice}") from error
 
 
 def _recipe(
-    request: Request, before: dict[str, Any], start: _Start, data: DataSet, finetune: bool
+    request: Request, before: dict[str, Any], start: _Start, data_name: str, finetune: bool
 ) -> tuple[str, Recipe]:
     """The recipe's name and the recipe, of what was asked, of the training before, or the default for such data."""
     if request.recipe is not None or not before:
-        default = "finetune" if finetune or start.trained else "cifar-quick" if data.measured != "val" else "scratch"
+        default = "finetune" if finetune or start.trained else "cifar-quick" if is_cifar10(data_name) else "scratch"
         name = request.recipe or default
         return name, find_recipe(name, request.changes)
     record = dict(before["recipe"])

@@ -17,7 +17,7 @@ from .distributed import anywhere, rank, step_seed, world
 from .optim import make_optimizer, schedule, set_rate
 from .prepare import Phases, prepare
 from .recipe import Recipe
-from .state import Epoch, TrainingState
+from .state import Epoch, TrainingState, has_state
 from .step import TrainingStep
 from .tasks.base import Batch, Task
 
@@ -38,6 +38,7 @@ def train(
     on_step: Callable[[int, int, int], None] | None = None,
     on_loss: Callable[[float], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    before_keep: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Trains a network in place, on its device, and leaves it in eval mode, however it ends.
 
@@ -59,6 +60,7 @@ def train(
         on_step: called with (epoch, steps done in it, steps of an epoch).
         on_loss: called now and then with the mean loss of the epoch so far.
         on_epoch: called with what each epoch came to, while the network is in training mode.
+        before_keep: likewise, before the state says that the epoch is done: what it writes is there whenever that is.
 
     Returns:
         What each epoch came to, those of earlier calls included.
@@ -119,12 +121,15 @@ def train(
             seconds, rate = time.monotonic() - began, schedule(recipe, epoch + 1 - 1 / task.steps)
             with average.applied() if average is not None else nullcontext():
                 metrics = task.evaluate(network) if measure else {}
-            mean = float(total) / task.steps
-            state.history.append(Epoch(epoch + 1, recipe.epochs, mean, metrics, rate, seconds, pictures))
+                mean = float(total) / task.steps
+                ended = Epoch(epoch + 1, recipe.epochs, mean, metrics, rate, seconds, pictures)
+                if before_keep is not None:
+                    before_keep(ended)
+            state.history.append(ended)
             state.keep(0, torch.zeros_like(total))
             if on_epoch is not None:
                 with average.applied() if average is not None else nullcontext():
-                    on_epoch(state.history[-1])
+                    on_epoch(ended)
             if any(anywhere([interrupted()])):
                 raise KeyboardInterrupt
     return state.history
@@ -150,7 +155,7 @@ class _Look:
             losses = torch.stack(self.losses).tolist()
             wrong = next((place for place, loss in enumerate(losses) if not math.isfinite(loss)), len(losses) - 1)
             # In the same folder they would be another training, and refused.
-            kept = f" in another folder; {folder} has the state before that" if folder is not None else ""
+            kept = f" in another folder; {folder} has the state before that" if has_state(folder) else ""
             raise TrainingError(
                 f"the loss is {losses[wrong]:g} in step {self.last + 2 + wrong} of epoch {epoch + 1}: try a lower "
                 f"learning rate or another seed{kept}"

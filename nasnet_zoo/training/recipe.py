@@ -106,7 +106,10 @@ class Recipe:
                 f"of at least 2"
             )
         if self.head_epochs >= self.epochs and self.head_epochs:
-            raise ConfigError(f"recipe: head_epochs {self.head_epochs} must be fewer than the {self.epochs} epochs")
+            raise ConfigError(
+                f"recipe: head_epochs {self.head_epochs} must be fewer than the {self.epochs} epochs: give more "
+                f"epochs, or head_epochs 0"
+            )
 
     def side(self, epoch: int, full: int) -> int:
         """The side in pixels at which an epoch is trained."""

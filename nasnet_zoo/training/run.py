@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..data.cifar import Pictures
 from ..data.sets import DataSet, find_data
-from ..errors import ConfigError, DataError
-from ..lookup import CONFIG, STATE, TRAINING
+from ..errors import ConfigError, DataError, TrainingError, first_line
+from ..lookup import STATE, TRAINING
 from ..networks.network import ImageNetwork, Network
 from ..util.arguments import checked
 from ..util.files import atomic_file, check_replaceable, check_run_folder, locked
@@ -21,7 +22,7 @@ from .history import History, best_of
 from .loop import train as train_task
 from .recipe import Recipe
 from .recipes import find_recipe
-from .state import Epoch, kept_epochs
+from .state import Epoch, has_state, kept_epochs
 from .tasks.base import Task
 from .tasks.classify import Classify, as_labelled
 
@@ -138,29 +139,43 @@ class Run:
         # Two trainings in one folder would undo each other; and one that cannot write there ends before it begins.
         with locked(self.folder / "training", timeout=0) if first() else nullcontext():
             epochs = kept_epochs(self.folder)
-            if first():
-                self._write_record()
             history = History(self.folder)
+            write_record = cache(self._write_record)
+
+            def step_done(*place: int) -> None:
+                write_record()  # not before: a call that is refused says nothing of the training that is here
+                if on_step is not None:
+                    on_step(*place)
 
             def epoch_done(epoch: Epoch) -> None:
                 epochs.append(epoch)
                 if first():
                     history.epoch(epochs)
                     self._keep_best(network, data, epochs)
-                if on_epoch is not None:
-                    on_epoch(epoch)
 
             options = dict(seed=self.seed, folder=self.folder, measure=True, keep_seconds=self.keep_seconds)
-            tell = dict(on_step=on_step, on_loss=on_loss, on_epoch=epoch_done)
+            tell = dict(on_step=step_done, on_loss=on_loss, on_epoch=on_epoch, before_keep=epoch_done)
             try:
                 done = train_task(network, task, self.recipe, **options, **tell)
+            except RuntimeError as error:  # torch raises it wherever the training is when a worker dies
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise TrainingError(
+                    f"a process that reads pictures has ended ({first_line(error)}): if memory is short, go on with "
+                    f"fewer workers"
+                ) from error
             finally:
                 history.close()
+                if first() and not has_state(self.folder):
+                    (self.folder / TRAINING).unlink(missing_ok=True)  # of what did not come to anything
+            write_record()
             if first():
                 self._save(network, data, done[-1], CHECKPOINT)
         return done
 
     def _write_record(self) -> None:
+        if not first():
+            return
         with atomic_file(self.folder / TRAINING) as temporary:
             temporary.write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
 
@@ -170,7 +185,8 @@ class Run:
             self._save(network, data, last, BEST)
         if self.keep > 1:
             name = next(iter(last.metrics))
-            best = sorted(epochs, key=lambda epoch: (-epoch.metrics[name], epoch.epoch))[: self.keep]
+            measured = [epoch for epoch in epochs if name in epoch.metrics]  # the first version did not measure them
+            best = sorted(measured, key=lambda epoch: (-epoch.metrics[name], epoch.epoch))[: self.keep]
             if last in best:
                 self._save(network, data, last, f"{EPOCHS}/{last.epoch}")
             for path in (self.folder / EPOCHS).glob("*"):
@@ -188,13 +204,3 @@ def check_folder(folder: str | Path) -> None:
     check_run_folder(folder, OWN_FILES, "training")
     for name in (CHECKPOINT, BEST):
         check_replaceable(Path(folder) / name, OWN)
-
-
-def has_begun(folder: str | Path) -> bool:
-    """Whether a training in the folder has come to its first state."""
-    return (Path(folder) / STATE).is_file()
-
-
-def is_done(folder: str | Path) -> bool:
-    """Whether a training in the folder has come to its end, so far as it was asked for."""
-    return (Path(folder) / CHECKPOINT / CONFIG).is_file()

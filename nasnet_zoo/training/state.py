@@ -48,6 +48,11 @@ class Epoch:
         return f"epoch {self.epoch}/{self.epochs}: loss {self.loss:.4f}{measured}, {self.seconds:.0f} s"
 
 
+def has_state(folder: str | Path | None) -> bool:
+    """Whether a training in the folder has come to its first state."""
+    return folder is not None and (Path(folder) / STATE).is_file()
+
+
 def kept_epochs(folder: str | Path) -> list[Epoch]:
     """What the epochs of the training in a folder came to; none if there is no state that can be read."""
     try:
@@ -125,8 +130,12 @@ class TrainingState:
         for name, parameter in self.parameters.items():
             if not parameter.isfinite().all():
                 raise TrainingError(
-                    f"{name} has values that are no numbers: try a lower learning rate or another seed in another "
-                    f"folder; {self.path.parent} has the state before that"
+                    f"{name} has values that are no numbers: try a lower learning rate or another seed"
+                    + (
+                        f" in another folder; {self.path.parent} has the state before that"
+                        if self.path.exists()
+                        else ""
+                    )
                 )
         state = self.network.state_dict()  # which has more while torch's synchronised norms are in place
         tensors = {f"network.{key}": state[key] for key in self.keys}
@@ -218,7 +227,7 @@ class TrainingState:
         if different:
             raise CheckpointError(
                 f"{self.path} belongs to a training with another network, recipe or seed ({', '.join(different)}): "
-                f"choose another folder, or delete it to start over"
+                f"give what it began with, choose another folder, or delete it to start over"
             )
 
     def _take(self, tensors: dict[str, Tensor], record: dict[str, Any], steps_of_epoch: int) -> None:

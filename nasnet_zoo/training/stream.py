@@ -348,8 +348,18 @@ def _child_handler_kept() -> Iterator[None]:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C goes to workers too; the training that they work for ends in its own time, and they with it."""
+    """Ctrl-C goes to workers too, and so does a cluster's SIGTERM: the training that they work for ends in its own
+    time, and they with it, by a SIGTERM of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # which tells the sender; macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def default_workers() -> int:

@@ -31,9 +31,10 @@ class Pace:
 
 class Progress(progress.Progress):
     """rich's Progress, which in a log, where nothing can be drawn, writes lines: one for each new description, and one
-    every LINE_SECONDS. `add_task(..., unit="pictures")` names what is counted."""
+    every LINE_SECONDS; with `times` they begin with the time of day. `add_task(..., unit="pictures")` names what is
+    counted."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, times: bool = False) -> None:
         console = console or Console(stderr=True)
         super().__init__(
             progress.TextColumn("{task.description}", markup=False),
@@ -46,7 +47,7 @@ class Progress(progress.Progress):
             speed_estimate_period=_SPEED_SECONDS,
             get_time=time.monotonic,
         )
-        self.pace = Pace(LINE_SECONDS)
+        self.pace, self.times = Pace(LINE_SECONDS), times
 
     def add_task(self, description: str, *args: Any, **options: Any) -> progress.TaskID:
         self.pace.due(description)  # a short work ends before its first line
@@ -63,7 +64,7 @@ class Progress(progress.Progress):
     def say(self, text: str) -> None:
         """Writes a line if this is a log."""
         if self.disable:
-            _line(self.console, text)
+            _line(self.console, time.strftime("%H:%M:%S ") + text if self.times else text)
 
     def _note(self, task_id: progress.TaskID) -> None:
         task = self._tasks[task_id]
@@ -82,7 +83,7 @@ def figures(task: progress.Task) -> str:
     """How much of a task is done, how fast it goes and how long it will take: "500 of 800 pictures, 20/s, 15 s"."""
     unit = task.fields.get("unit", "")
     of = "" if task.total is None else f" of {task.total:,.0f}"
-    words = [f"{task.completed:,.0f}{of} {unit}".rstrip()]
+    words = [f"{int(task.completed):,}{of} {unit}".rstrip()]
     if task.speed and task.speed >= 1:
         words.append(f"{task.speed:,.0f}/s")
     if task.time_remaining:

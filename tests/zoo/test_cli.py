@@ -463,7 +463,7 @@ def test_ctrl_c_ends_quietly(run, monkeypatch, arguments):
 
 
 RESUMED = {
-    "train -m nasnet-a-cifar-small -o runs/a": ("nasnet_zoo.training.begin.begin", "`nasnet-zoo train -o runs/a`"),
+    "train -m nasnet-a-cifar-small -o runs/a": ("nasnet_zoo.training.begin.begin", "the same command"),
     "search runs/a --preset quick": ("nasnet_zoo.search.run", "`nasnet-zoo search runs/a`"),
     "transfer {} --rerank 2 --max-madds 600M": ("nasnet_zoo.search.reranking.rerank", "the same command"),
 }
