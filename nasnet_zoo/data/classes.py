@@ -150,7 +150,7 @@ def _numbered(
             raise DataError(f"{path} has no names for folders in {root} ({_few(nameless)}): add them")
         return in_turn, tuple(given[name] for name in names)
     if any(matches(names, given)):
-        return matched(names, given, root, path), given
+        return matched(names, given, root, path, ", or write a JSON object of folders and names"), given
     if len(given) != len(names):
         raise DataError(
             f"{path} has {len(given)} names, which are not those of the {len(names)} folders in {root}: write one for "

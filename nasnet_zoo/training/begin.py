@@ -84,6 +84,10 @@ def begin(
     start = _Start(build(NetworkConfig.from_json(before["network"])), False) if goes_on else None
     start = start or _start(model, request.search, finetune)
     data, notes = _fitted(start, data_name, labels, finetune, goes_on)
+    if finetune and not goes_on and not start.trained:
+        notes.append(
+            f"{model} has a fresh classifier: if all its weights are fresh, `nasnet-zoo train` suits them better"
+        )
     pictures = [len(data.train), len(data.val)]
     if goes_on and before["data"] != _place(data_name) and before.get("pictures", pictures) != pictures:
         raise DataError(

@@ -144,6 +144,8 @@ def test_what_transfer_makes_is_adapted_to_the_data(here, run):
     out = trained(run, "train", "-m", "fresh", "--data", "fruit", "-o", "run", "--epochs", 1)
     assert "the classifier is new: 3 classes in place of 7\n" in out
     assert record("run")["recipe"]["name"] == "scratch"
+    fresh = "fresh has a fresh classifier: if all its weights are fresh, `nasnet-zoo train` suits them better\n"
+    assert fresh in trained(run, "finetune", "fruit", "-m", "fresh", "--epochs", 1)
 
 
 @pytest.mark.parametrize("what", ["found", "found/best.json"])
@@ -432,6 +434,11 @@ def test_labels_of_a_file(here, name, text):
             "two.txt has 2 names, which are not those of the 3 folders in fruit/train: write one for",
         ),
         ("some.json", '{"kiwi": "Kiwi"}', "some.json has no names for folders in fruit/train (mango, Äpfel 🍎): add"),
+        (
+            "one.txt",
+            "Kiwi\nMango fruit\nApple\n",
+            "fruit/train/mango is the name of none of one.txt's 3 classes (Mango",
+        ),
         ("no.json", "[1]", "no.json is no list of names"),
         ("half.json", "[", "half.json is not valid JSON"),
         ("empty.txt", "", "empty.txt has no names in it"),
