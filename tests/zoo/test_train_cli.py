@@ -339,7 +339,7 @@ def test_a_reader_that_dies_is_one_sentence(here, run, monkeypatch):
     monkeypatch.setattr(loop, "set_rate", kill)
     arguments = ("--workers", 1, "--set", "batch_size=2", "--device", "cpu")
     said = refused(run, "finetune", "fruit", "-m", "net", "-o", "run", *arguments, fast=False)
-    assert said.startswith("a process that reads pictures has ended (") and said.endswith("go on with fewer workers")
+    assert said.startswith("a process that reads pictures failed (") and said.endswith("try fewer workers")
 
 
 # Finetuning
