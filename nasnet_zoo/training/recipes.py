@@ -128,15 +128,19 @@ def find_recipe(what: str | Path | Recipe, changes: Mapping[str, Any] | None = N
     A file has the fields that differ from the defaults, or from those of the recipe that it names as "base". Raises
     ConfigError for an unknown name or field, or a value that is impossible.
     """
-    recipe = what if isinstance(what, Recipe) else _read(str(what))
+    changes = dict(changes or {})
     known = [field.name for field in fields(Recipe)]
-    for name in changes or {}:
+    for name in changes:
         if name not in known:
-            raise ConfigError(f"a recipe has no field {name!r}{nearest(name, known)}; it has {', '.join(known)}")
+            near = nearest(name, known) or f"; it has {', '.join(known)}"
+            raise ConfigError(f"a recipe has no field {name!r}{near}")
+    epochs = {"epochs": changes["epochs"]} if type(changes.get("epochs")) is int else {}  # which a file may lack
+    recipe = what if isinstance(what, Recipe) else _read(str(what), epochs)
     return replace(recipe, **changes) if changes else recipe
 
 
-def _read(what: str) -> Recipe:
+def _read(what: str, given: dict[str, Any]) -> Recipe:
+    """The recipe of a name or a file, with what is `given` where a file says nothing."""
     if what in RECIPES:
         return RECIPES[what].recipe
     if not what.endswith(".json"):
@@ -152,7 +156,7 @@ def _read(what: str) -> Recipe:
     base = value.pop("base", None)
     if base is not None:
         value = json.loads(json.dumps(asdict(RECIPES.row(str(base)).recipe))) | value
-    return parse_dataclass(Recipe, value, what)
+    return parse_dataclass(Recipe, given | value, what)
 
 
 def parsed_changes(settings: list[str]) -> dict[str, Any]:
