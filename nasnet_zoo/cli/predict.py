@@ -148,7 +148,7 @@ def eval_command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model's top-1 and top-5 accuracy on labelled pictures, and where it errs."""
-    from ..data.cifar import CIFAR_FOLDER, Pictures, check_cifar10, cifar10_pictures
+    from ..data.cifar import CIFAR_FOLDER, Pictures, check_cifar10, cifar10_pictures, in_classes_of
     from ..data.folders import Labelled, labelled_folder
     from ..training.evaluate import measure
     from ..training.mistakes import per_class
@@ -166,7 +166,8 @@ def eval_command(
 
         if data == "cifar10" or os.path.isdir(os.path.join(data, CIFAR_FOLDER)):
             check_cifar10(network.config)
-            pictures: Pictures | Labelled = cifar10_pictures(None if data == "cifar10" else data, train=False)
+            given = cifar10_pictures(None if data == "cifar10" else data, train=False)
+            pictures: Pictures | Labelled = in_classes_of(given, network.labels)
         else:
             pictures = labelled_folder(data, network.labels, network.config.num_classes)
             batch_size = min(batch_size, 32)

@@ -1,6 +1,7 @@
 """CIFAR-10: finds or downloads it, checks it, and reads it as tensors."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ..arch.config import NetworkConfig
 from ..errors import ConfigError, DataError
 from ..util.environment import cache_root, offline
 from ..util.files import atomic_folder, locked
+from .labels import label_set
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,20 @@ def check_cifar10(config: NetworkConfig) -> None:
             f"CIFAR-10's pictures are of 32 x 32 pixels in 3 channels, and this network takes {size[0]} x {size[1]} in "
             f"{channels}: choose one for them, as `nasnet-zoo list` shows"
         )
+
+
+def in_classes_of(pictures: Pictures, labels: Sequence[str] | None) -> Pictures:
+    """CIFAR-10's pictures with their classes' places in a network's labels; as they are if it has none. Raises
+    ConfigError if the labels are others than CIFAR-10's."""
+    names = label_set("cifar10")
+    if labels is None or tuple(labels) == names:
+        return pictures
+    if sorted(labels) != sorted(names):
+        raise ConfigError(
+            f"CIFAR-10's classes are {', '.join(names)}, and the network has others ({', '.join(labels[:3])}, ...): "
+            f"choose other data, or let `nasnet-zoo finetune` adapt the network"
+        )
+    return Pictures(pictures.images, torch.tensor([labels.index(name) for name in names])[pictures.labels])
 
 
 CIFAR_FOLDER = "cifar-10-batches-py"

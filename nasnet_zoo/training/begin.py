@@ -11,7 +11,7 @@ import torch
 
 from ..arch.checks import read_json
 from ..arch.config import NetworkConfig
-from ..data.cifar import Pictures
+from ..data.cifar import Pictures, in_classes_of
 from ..data.classes import layout
 from ..data.folders import Labelled, checked_folder
 from ..data.label_file import read_labels
@@ -230,7 +230,7 @@ def _in_order(data: DataSet, labels: tuple[str, ...]) -> DataSet:
 
     def moved(part: Pictures | Labelled) -> Pictures | Labelled:
         if isinstance(part, Pictures):
-            return Pictures(part.images, torch.tensor(places)[part.labels])
+            return in_classes_of(part, labels)
         return [(source, places[label]) for source, label in part]
 
     return replace(data, train=moved(data.train), val=moved(data.val), labels=labels)

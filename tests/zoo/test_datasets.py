@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import torchvision
 
 import nasnet_zoo
-from nasnet_zoo.data.cifar import CIFAR_FOLDER, cifar10_folder
+from nasnet_zoo.data.cifar import CIFAR_FOLDER, Pictures, cifar10_folder, in_classes_of
 from nasnet_zoo.data.folders import labelled_folder, pictures_in
 from nasnet_zoo.data.labels import example_pictures, label_set, wnids
-from nasnet_zoo.errors import DataError
+from nasnet_zoo.errors import ConfigError, DataError
 
 IMAGES = example_pictures("cifar10")[0].parent
 
@@ -160,3 +161,12 @@ def test_the_folder_that_was_looked_in_is_named(downloads, monkeypatch, tmp_path
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match=f"neither in {tmp_path / 'none'} nor in"):
         cifar10_folder()
+
+
+def test_cifar10_is_measured_by_the_names_of_a_networks_classes():
+    pictures = Pictures(torch.zeros(3, 3, 1, 1, dtype=torch.uint8), torch.tensor([0, 3, 9]))
+    names = label_set("cifar10")
+    assert in_classes_of(pictures, None) is pictures and in_classes_of(pictures, list(names)) is pictures
+    assert in_classes_of(pictures, names[::-1]).labels.tolist() == [9, 6, 0]
+    with pytest.raises(ConfigError, match=r"CIFAR-10's classes are airplane, .* others \(a, b, c, ...\): choose other"):
+        in_classes_of(pictures, list("abcdefghij"))
