@@ -128,12 +128,13 @@ def classifier(model: str, device: str | None):
 
 
 @contextmanager
-def resumable(command: Callable[[], str] = lambda: "the same command") -> Iterator[None]:
-    """Says after Ctrl-C which command continues the work inside the block."""
+def resumable(command: Callable[[], str] = lambda: "the same command", says: bool = True) -> Iterator[None]:
+    """Says after Ctrl-C which command continues the work inside the block; of several processes one `says` it."""
     try:
         yield
     except KeyboardInterrupt:
-        print(f"nasnet-zoo: stopped; {command()} continues from here", file=sys.stderr)
+        if says:
+            print(f"nasnet-zoo: stopped; {command()} continues from here", file=sys.stderr)
         sys.exit(130)
 
 

@@ -139,7 +139,7 @@ def _run(
     def command() -> str:
         return f"`nasnet-zoo train -o {typed(out)}`" if has_state(out) else "the same command"
 
-    with processes(device) as device, resumable(command):
+    with processes(device) as device, resumable(command, says=first()):
         run, network, data, notes = begin(request, device, keep, workers, 60 * save_minutes)
         if not first():
             run.perform(network, data)

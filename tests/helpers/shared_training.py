@@ -1,6 +1,7 @@
-"""A training that torchrun starts several times: python -m torch.distributed.run ... shared_training.py FOLDER [DIE]
+"""A training that torchrun starts several times: torchrun ... shared_training.py FOLDER [DIE [SIGNAL]]
 
-Writes FOLDER/ended.safetensors and FOLDER/history.json. With DIE, process 1 is killed after so many steps, once.
+Writes FOLDER/ended.safetensors and FOLDER/history.json. With DIE, process 1 gets a signal after so many steps, once:
+SIGKILL, or the one of that number.
 """
 
 import json
@@ -42,7 +43,7 @@ def task(network):
     return Classify(pictures(64, 12), RECIPE, network.config.preprocess, pictures(37, 32))
 
 
-def main(folder, die=0):
+def main(folder, die=0, number=signal.SIGKILL):
     torch.set_num_threads(1)
     state.KEEP_SECONDS = -1.0  # states are kept after every step
     with processes("cpu"):
@@ -52,7 +53,7 @@ def main(folder, die=0):
             print(f"process {rank()}, step {epoch * steps + step}", flush=True)
             if epoch * steps + step == die and rank() == 1 and not marker.exists():
                 marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
         history = train(*(network, task(network), RECIPE), seed=SEED, folder=folder, measure=True, on_step=on_step)
         if first():
