@@ -328,3 +328,8 @@ def test_the_figures_of_training_md_are_the_benchmarks():
     rates = speed["pictures_per_second"]
     assert f"| {rates['ours']}; torchvision doing the same {rates['torchvision on tensors']}" in text
     assert f"({speed['ratio']:.2f} x" in text and speed["ratio"] >= 1
+    tuned = json.loads((ROOT / "benchmarks" / "results" / "finetuning.json").read_text())
+    for way, said in (("finetune", "% of the 500 validation pictures"), ("scratch", "%")):
+        values = [100 * value for value in tuned["top1"][way]]
+        assert f"{sum(values) / 3:.2f} {said} ({min(values):.1f} to {max(values):.1f})" in text
+    assert len(values) == 3 and f"{100 * tuned['difference']:.1f} points less" in text and tuned["difference"] > 0
