@@ -148,8 +148,9 @@ def eval_command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model's top-1 and top-5 accuracy on labelled pictures, and where it errs."""
-    from ..data.cifar import CIFAR_FOLDER, Pictures, check_cifar10, cifar10_pictures, in_classes_of
+    from ..data.cifar import Pictures, check_cifar10, cifar10_pictures, in_classes_of
     from ..data.folders import Labelled, labelled_folder
+    from ..data.sets import is_cifar10
     from ..training.evaluate import measure
     from ..training.mistakes import per_class
 
@@ -164,7 +165,7 @@ def eval_command(
         def on_batch(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        if data == "cifar10" or os.path.isdir(os.path.join(data, CIFAR_FOLDER)):
+        if is_cifar10(data):
             check_cifar10(network.config)
             given = cifar10_pictures(None if data == "cifar10" else data, train=False)
             pictures: Pictures | Labelled = in_classes_of(given, network.labels)

@@ -17,7 +17,7 @@ from .distributed import anywhere, rank, step_seed, world
 from .optim import make_optimizer, schedule, set_rate
 from .prepare import Phases, prepare
 from .recipe import Recipe
-from .state import Epoch, TrainingState, has_state
+from .state import Epoch, TrainingState, elsewhere
 from .step import TrainingStep
 from .tasks.base import Batch, Task
 
@@ -154,11 +154,9 @@ class _Look:
         if not math.isfinite(float(total)):
             losses = torch.stack(self.losses).tolist()
             wrong = next((place for place, loss in enumerate(losses) if not math.isfinite(loss)), len(losses) - 1)
-            # In the same folder they would be another training, and refused.
-            kept = f" in another folder; {folder} has the state before that" if has_state(folder) else ""
             raise TrainingError(
                 f"the loss is {losses[wrong]:g} in step {self.last + 2 + wrong} of epoch {epoch + 1}: try a lower "
-                f"learning rate or another seed{kept}"
+                f"learning rate or another seed{elsewhere(folder)}"
             )
         self.last, self.time, self.losses = self.index, time.monotonic(), []
 

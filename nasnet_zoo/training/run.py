@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.cifar import Pictures
 from ..data.sets import DataSet, find_data
-from ..errors import ConfigError, DataError, TrainingError, first_line
+from ..errors import ConfigError, DataError
 from ..lookup import STATE, TRAINING
 from ..networks.network import ImageNetwork, Network
 from ..util.arguments import checked
@@ -157,13 +157,6 @@ class Run:
             tell = dict(on_step=step_done, on_loss=on_loss, on_epoch=on_epoch, before_keep=epoch_done)
             try:
                 done = train_task(network, task, self.recipe, **options, **tell)
-            except RuntimeError as error:  # torch raises it wherever the training is when a worker dies
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise TrainingError(
-                    f"a process that reads pictures has ended ({first_line(error)}): if memory is short, go on with "
-                    f"fewer workers"
-                ) from error
             finally:
                 history.close()
                 if first() and not has_state(self.folder):

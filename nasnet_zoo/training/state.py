@@ -53,6 +53,11 @@ def has_state(folder: str | Path | None) -> bool:
     return folder is not None and (Path(folder) / STATE).is_file()
 
 
+def elsewhere(folder: str | Path | None) -> str:
+    """The end of the advice to train otherwise: in the same folder that would be another training, and refused."""
+    return f" in another folder; {folder} has the state before that" if has_state(folder) else ""
+
+
 def kept_epochs(folder: str | Path) -> list[Epoch]:
     """What the epochs of the training in a folder came to; none if there is no state that can be read."""
     try:
@@ -131,11 +136,7 @@ class TrainingState:
             if not parameter.isfinite().all():
                 raise TrainingError(
                     f"{name} has values that are no numbers: try a lower learning rate or another seed"
-                    + (
-                        f" in another folder; {self.path.parent} has the state before that"
-                        if self.path.exists()
-                        else ""
-                    )
+                    f"{elsewhere(self.path.parent)}"
                 )
         state = self.network.state_dict()  # which has more while torch's synchronised norms are in place
         tensors = {f"network.{key}": state[key] for key in self.keys}
