@@ -83,6 +83,7 @@ def begin(
     torch.manual_seed(seed % 2**63)
     start = _Start(build(NetworkConfig.from_json(before["network"])), False) if goes_on else None
     start = start or _start(model, request.search, finetune)
+    name, recipe = _recipe(request, before, start, data_name, finetune)  # before the data, which may be a download
     data, notes = _fitted(start, data_name, labels, finetune, goes_on)
     if finetune and not goes_on and not start.trained:
         notes.append(
@@ -94,7 +95,6 @@ def begin(
             f"{out} holds a training on {before['data']}, and {data_name} has other pictures: leave --data out to go "
             f"on with it, or choose another folder"
         )
-    name, recipe = _recipe(request, before, start, data_name, finetune)
     keep = keep or before.get("keep", 1)
     record = {
         "format_version": FORMAT_VERSION,

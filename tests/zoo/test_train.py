@@ -221,3 +221,9 @@ def test_missing_and_wrong_cifar10(tmp_path):
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"not a batch")
     with pytest.raises(DataError, match="does not hold the official CIFAR-10"):
         load_cifar10(tmp_path, train=False)
+
+
+def test_a_wrong_recipe_is_told_before_the_data_are_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr("nasnet_zoo.data.sets.cifar10_pictures", lambda *_, **__: pytest.fail("they were fetched"))
+    with pytest.raises(ConfigError, match="a recipe has no field 'lr'"):
+        begin(Request(tmp_path / "run", model="nasnet-a-cifar-small", changes={"lr": 1}), "cpu")
