@@ -5,7 +5,8 @@
 
 The plain step is the usual one, as in timm's script: forward, cross-entropy, backward, clip_grad_norm_ and torch's own
 SGD with Nesterov momentum. Ours is the loop's, with all that it does in a step: learning rate, drop path's progress,
-the look at the loss. Both see the same prepared batch; networks are channels_last for both. They take turns.
+the look at the loss. Both see the same prepared batch; networks are channels_last for both, and on a GPU both compute
+in bfloat16. They take turns: first the two as they are, on every network, then all four.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,14 @@ from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
 
-BATCHES = {"nasnet-a-cifar-small": 128, "nasnet-a-cifar": 32, "nasnet-a-mobile": 16, "nasnet-a-large": 16}
+BATCHES = {
+    "cpu": {"nasnet-a-cifar-small": 128, "nasnet-a-cifar": 32, "nasnet-a-mobile": 16},
+    "cuda": {"nasnet-a-cifar-small": 512, "nasnet-a-cifar": 256, "nasnet-a-mobile": 64},
+}
+SOME_BATCH = 16  # of other networks
 RECIPE = Recipe(1, warmup_epochs=0, precision="auto")
+WARM = 5  # a capture comes after the third
+ROUND_SECONDS = {"cpu": 4.0, "cuda": 1.0}  # of one way
 
 
 class OneBatch(Classify):
@@ -57,9 +65,6 @@ def ours(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compil
         return marks[-1] - marks[-2]
 
     return steps
-
-
-WARM = 5  # a capture comes after the third
 
 
 def plain(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Callable[[int], float]:
@@ -95,47 +100,59 @@ def plain(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compi
     return steps
 
 
-def measured(model: str, device: str, clock: Clock, rounds: int, size: int | None) -> dict[str, dict[str, float]]:
-    """Steps per second of each way: the median of the rounds, in which the ways take turns, and the range."""
-    config = nasnet_zoo.info(model).config
-    count = size or BATCHES.get(model, 16)
-    torch.manual_seed(0)
-    images = torch.randn(count, 3, *config.preprocess.size, device=device)
-    batch = images, torch.randint(config.num_classes, (count,), device=device)
-    ways: dict[str, Callable[[int], float]] = {}
-    for compiled in (False, True):
+class Bench:
+    """One network's ways to train; each is begun when it is first asked for."""
+
+    def __init__(self, model: str, device: str, size: int | None) -> None:
+        config = nasnet_zoo.info(model).config
+        self.model, self.device = model, device
+        count = size or BATCHES[device].get(model, SOME_BATCH)
+        torch.manual_seed(0)
+        images = torch.randn(count, 3, *config.preprocess.size, device=device)
+        self.batch = images, torch.randint(config.num_classes, (count,), device=device)
+        self.ways: dict[str, Callable[[int], float]] = {}
+        self.first: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, compiled: bool, clock: Clock) -> None:
         for name, make in (("ours", ours), ("plain", plain)):
-            network = nasnet_zoo.create(model).to(device)
-            ways[name + " compiled" * compiled] = make(network, batch, compiled)
-    first = {}
-    for name, way in list(ways.items()):
-        if clock.over(f"{model}, {name}"):
-            del ways[name]
-            continue
-        start = time.perf_counter()
-        seconds = way(3) / 3
-        first[name] = time.perf_counter() - start
-        print(f"{model} {name}: {1 / seconds:.3f} steps/s at first, begun in {first[name]:.1f} s", flush=True)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    each = max(1, round(2 / (min(first.values()) / 8)))
-    for _ in range(rounds):
-        if clock.over(f"more rounds of {model}"):
-            break
-        for name, way in ways.items():
-            times[name].append(each / way(each))
-    found = {}
-    for name, rates in times.items():
-        if rates:
-            found[name] = {"steps_per_second": statistics.median(rates), "least": min(rates), "most": max(rates)}
-            found[name]["first_seconds"] = first[name]
-    for name, row in found.items():
-        ratio = row["steps_per_second"] / found["plain"]["steps_per_second"]
-        print(
-            f"{model} {name:14} {row['steps_per_second']:8.3f} steps/s ({row['least']:.3f} to {row['most']:.3f}), "
-            f"{ratio:.2f} x plain",
-            flush=True,
-        )
-    return found
+            name += " compiled" * compiled
+            if clock.over(f"{self.model}, {name}"):
+                continue
+            way = make(nasnet_zoo.create(self.model).to(self.device), self.batch, compiled)
+            start = time.perf_counter()
+            self.seconds[name] = way(3) / 3
+            self.first[name] = time.perf_counter() - start
+            self.ways[name] = way
+            print(f"{self.model} {name}: begun in {self.first[name]:.1f} s", flush=True)
+
+    def rounds(self, count: int, clock: Clock) -> dict[str, dict[str, float]]:
+        """Steps per second of each way: the median of the rounds, in which the ways take turns, and the range."""
+        rates: dict[str, list[float]] = {name: [] for name in self.ways}
+        steps = {name: max(3, round(ROUND_SECONDS[self.device] / self.seconds[name])) for name in self.ways}
+        for number in range(count):
+            if number and clock.over(f"more rounds of {self.model}"):
+                break
+            for name, way in self.ways.items():
+                rates[name].append(steps[name] / way(steps[name]))
+        found = {
+            name: {
+                "steps_per_second": statistics.median(each),
+                "least": min(each),
+                "most": max(each),
+                "rounds": len(each),
+                "first_seconds": self.first[name],
+            }
+            for name, each in rates.items()
+        }
+        for name, row in found.items():
+            row["to_plain"] = row["steps_per_second"] / found["plain"]["steps_per_second"]
+            print(
+                f"{self.model} {name:14} {row['steps_per_second']:8.3f} steps/s "
+                f"({row['least']:.3f} to {row['most']:.3f}), {row['to_plain']:.2f} x plain",
+                flush=True,
+            )
+        return found
 
 
 def main() -> None:
@@ -143,19 +160,23 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["nasnet-a-cifar-small", "nasnet-a-cifar", "nasnet-a-mobile"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, help="pictures in a step; by default what fits the model")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_options(parser)
     arguments = parser.parse_args()
-    clock = Clock(arguments.minutes)
+    clock, device = Clock(arguments.minutes), "cuda" if torch.cuda.is_available() else "cpu"
     models, rounds, size = arguments.models, arguments.rounds, arguments.batch
     if arguments.rehearse:
         models, rounds, size = ["nasnet-a-cifar-small"], 1, 2
-    record: dict[str, dict[str, dict[str, float]]] = {}
-    for model in models:
-        if not clock.over(model):
-            record[model] = measured(model, arguments.device, clock, rounds, size)
-            name = "training_speed" if arguments.device == "cpu" else "training_speed_gpu"
-            write(name, {"device": arguments.device, "steps": record}, arguments.rehearse)
+    benches = [Bench(model, device, size) for model in models]
+    record: dict[str, dict[str, Any]] = {}
+    for compiled in (False, True):
+        for bench in benches:
+            if clock.over(f"{bench.model}{', compiled' * compiled}"):
+                continue
+            bench.begin(compiled, clock)
+            if {"ours", "plain"} <= bench.ways.keys():
+                record[bench.model] = {"batch": len(bench.batch[0]), "ways": bench.rounds(rounds, clock)}
+                name = "training_speed" if device == "cpu" else "training_speed_gpu"
+                write(name, {"device": device, "steps": record}, arguments.rehearse)
     clock.finish()
 
 

@@ -58,10 +58,14 @@ def test_every_shape_of_the_papers_child_is_checked():
 def unmarked(source):
     """The functions of a test file that ask for torch.cuda and do not carry the marker `gpu`.
 
-    A test about machines without a GPU may skip where there is one, and a test may replace functions of torch.cuda."""
+    A file may carry it as a whole. A test about machines without a GPU may skip where there is one, and a test may
+    replace functions of torch.cuda."""
+    tree = ast.parse(source)
+    if any(ast.unparse(node) == "pytestmark = pytest.mark.gpu" for node in tree.body):
+        return []
     return [
         node.name
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
         and not any("pytest.mark.gpu" in ast.unparse(each) for each in node.decorator_list)
         and any(asks(part) for part in [*node.body, *filter(needs, node.decorator_list)])
@@ -96,7 +100,7 @@ def asks(tree):
 )
 def test_who_asks_for_a_gpu_is_found(code):
     assert len(unmarked(code)) == 1
-    assert unmarked(f"@pytest.mark.gpu\n{code}") == []
+    assert unmarked(f"@pytest.mark.gpu\n{code}") == unmarked(f"pytestmark = pytest.mark.gpu\n{code}") == []
 
 
 @pytest.mark.parametrize(
