@@ -1,6 +1,6 @@
 """The figures and checks that need a GPU, in parts, each in a process and with a time of its own.
 
-    benchmarks/gpu.sh all                       smoke, large, mobile and children: eight minutes together
+    benchmarks/gpu.sh all                       smoke, training, providers and mobile: eight minutes together
     benchmarks/gpu.sh large --minutes 9         one part, or several, in that time together
     benchmarks/gpu.sh all --rehearse            the same on a CPU, tiny, to see that it runs
 
@@ -52,14 +52,20 @@ def script(line: str) -> str:
 
 
 PARTS: Mapping[str, Part] = {
-    "smoke": Part(1.25, (script("smoke.py"),), "is what the GPU computes right?"),
+    "smoke": Part(1.75, (script("smoke.py"),), "is what the GPU computes right?"),
+    "training": Part(
+        1.75,
+        (script("training_speed.py --rounds 5"),),
+        "a training's step against a plain one, and both with torch.compile",
+    ),
+    "providers": Part(2.5, (script("providers.py"),), "first and later runs by the CUDA provider's options"),
     "large": Part(
-        3.25,
+        8,
         (script("inference.py speed --provider {provider} --rounds 20 --models nasnet-a-large"),),
         "the speed of nasnet-a-large's graph against torch, torch.compile, timm's export and the unfused one",
     ),
     "mobile": Part(
-        1.5,
+        2,
         (script("inference.py speed --provider {provider} --rounds 30 --models nasnet-a-mobile"),),
         "the same for nasnet-a-mobile",
     ),
@@ -67,11 +73,6 @@ PARTS: Mapping[str, Part] = {
         2,
         (script("search_speed.py --paper --data {data}"),),
         "child training against the plain loop, and the paper's child",
-    ),
-    "training": Part(
-        4,
-        (script("training_speed.py --rounds 5"),),
-        "a training's step against a plain one, and both with torch.compile",
     ),
     "graphs": Part(
         6,
@@ -89,9 +90,10 @@ PARTS: Mapping[str, Part] = {
         (script("inference.py fusions --provider {provider} --rounds 12"),),
         "what each rewrite of the graphs is worth",
     ),
+    "profile": Part(1.25, (script("step_profile.py"),), "where the time of a training's step goes"),
     "tests": Part(2, ("-m pytest -m gpu -rfE {tests}",), "the tests that need a GPU, but for the checks of smoke"),
 }
-ALL = ("smoke", "large", "mobile", "children")
+ALL = ("smoke", "training", "providers", "mobile")
 
 
 class Run:
@@ -178,7 +180,8 @@ class Run:
         """Puts what this run has measured and said so far into the archive."""
         (self.folder / "parts.txt").write_text(self.table() + "\n", encoding="utf-8")
         where = "runs/rehearsal" if self.rehearse else "benchmarks/results"
-        measured = [path for path in sorted(self.results.glob("*.json")) if path.stat().st_mtime >= self.started]
+        written = [*self.results.glob("*.json"), *self.results.glob("*.txt")]
+        measured = [path for path in sorted(written) if path.stat().st_mtime >= self.started]
         with atomic_file(self.archive) as temporary, tarfile.open(temporary, "w:gz") as archive:
             for path in measured:
                 archive.add(path, f"{where}/{path.name}")

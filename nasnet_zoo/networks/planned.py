@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ..arch.config import NetworkConfig
 from ..arch.plan import PICTURE, Step
 from .auxiliary import AuxiliaryHead
-from .layers import Chain, State, drop_path
+from .layers import Chain, State, concatenated, drop_path
 from .network import ImageNetwork
 
 
@@ -179,7 +179,7 @@ def _kept(maps: Iterator[tuple[int, State]], wanted: Collection[int]) -> dict[in
 
 def _joined(states: dict[int, State], group: Sequence[int]) -> State:
     """The concatenation of some steps' maps."""
-    return states[group[0]] if len(group) == 1 else State(torch.cat([states[read].raw for read in group], 1))
+    return states[group[0]] if len(group) == 1 else State(concatenated([states[read].raw for read in group]))
 
 
 def _contexts(chains: list[nn.Module]) -> tuple[Any, Any]:

@@ -1,7 +1,6 @@
 """Setting up a network for a training as its recipe wants it, and leaving it as it was."""
 
 import logging
-from importlib.util import find_spec
 from types import TracebackType
 
 import torch
@@ -31,15 +30,11 @@ def prepare(network: Network, recipe: Recipe) -> None:
 
 def use_separable(network: Network, way: str) -> None:
     """Sets how the network computes its separable convolutions in training: Recipe's `separable`."""
-    on_gpu = next(network.parameters()).is_cuda
     run = None
-    if way == "fused" or (way == "auto" and on_gpu and find_spec("triton")):
-        from . import separable  # Triton comes with torch on Linux alone
+    if way == "fused":
+        from .separable import run_fused as run  # Triton comes with torch on Linux alone
 
-        run = separable.run_fused if way == "fused" else separable.run
-        log.info("separable convolutions: by the fused kernels %s", "always" if way == "fused" else "where faster")
-    elif on_gpu:
-        log.info("separable convolutions: by torch, layer by layer")
+        log.info("separable convolutions: by the fused kernels")
     for module in network.modules():
         if isinstance(module, Chain):
             module.separable = run

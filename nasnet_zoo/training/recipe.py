@@ -40,11 +40,11 @@ class Recipe:
     from that epoch on pictures are trained at that many pixels, which lets a CPU see them more often before it sees
     them sharp; empty means full size throughout.
 
-    Computation. `precision` is the forward pass's; "auto" is bfloat16 on a GPU, float32 on a CPU. `separable` says how
-    separable convolutions are computed: "torch" layer by layer, "fused" by the kernels of training/separable.py, which
-    need a GPU and channels_last, "auto" on a GPU by the faster of the two for each shape, elsewhere by torch. With
-    `capture` "auto" a GPU's steps are replays of a CUDA graph, "off" runs them kernel by kernel. `compile` has
-    torch.compile make the step's forward and backward pass.
+    Computation. `precision` is the forward pass's; "auto" is bfloat16 on a GPU, float32 on a CPU. `separable` "fused"
+    computes separable convolutions by the kernels of training/separable.py, which need a GPU and channels_last and were
+    slower where they were measured; else torch does ("auto" is "torch", as files of before have it). With `capture`
+    "auto" a GPU's steps are replays of a CUDA graph, "off" runs them kernel by kernel. `compile` has torch.compile make
+    the step's forward and backward pass.
     """
 
     epochs: int

@@ -13,6 +13,8 @@ from nasnet_zoo.networks.layers import (
     FactorizedReduction,
     SamePool2d,
     State,
+    averaged,
+    concatenated,
     make_layer,
     same_padding,
 )
@@ -142,6 +144,27 @@ def test_pools_are_same_padded(mode, kernel, stride):
 
 
 @STRIDES
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_a_pool_as_a_convolution_is_the_pool(kernel, stride):
+    x = torch.randn(2, 3, 7, 5, requires_grad=True)
+    found = averaged(x, kernel, stride, (kernel // 2, kernel // 2))
+    expected = F.avg_pool2d(x, kernel, stride, kernel // 2, count_include_pad=False)
+    slope = torch.randn_like(expected)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, slope)[0] for y in (found, expected)))
+
+
+@pytest.mark.gpu
+def test_averages_on_a_gpu_are_those_of_a_cpu():
+    x = torch.randn(2, 3, 7, 5, requires_grad=True)
+    there = x.detach().to("cuda", torch.bfloat16, memory_format=torch.channels_last).requires_grad_()
+    pool = SamePool2d("avg", 3, 1)
+    pool(x).square().sum().backward()
+    pool(there).square().sum().backward()
+    assert (there.grad.float().cpu() - x.grad).norm() < 0.02 * x.grad.norm()
+
+
+@STRIDES
 @pytest.mark.parametrize("kernel", range(1, 8))
 @pytest.mark.parametrize("groups", [1, 3])
 def test_convolutions_are_same_padded(kernel, stride, groups):
@@ -184,6 +207,33 @@ def test_factorized_reduction(channels):
     for size in SIZES:
         x = torch.randn(2, 3, *size, dtype=torch.float64)
         close(reduction(x), reference_factorized(x, reduction.path_1.weight, reduction.path_2.weight))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_concatenation_gives_back_gradients_that_are_maps_of_their_own(layout):
+    """Views into the whole one would make batch norm's backward pass ten times as slow."""
+    maps = [torch.randn(2, channels, 4, 5, requires_grad=True) for channels in (2, 3)]
+    slope = torch.randn(2, 5, 4, 5).contiguous(memory_format=layout)
+    joined, expected = concatenated(maps), torch.cat(maps, 1)
+    assert torch.equal(joined, expected)
+    gradients = torch.autograd.grad(joined, maps, slope)
+    for gradient, same in zip(gradients, torch.autograd.grad(expected, maps, slope)):
+        assert torch.equal(gradient, same) and not same.is_contiguous(memory_format=layout)
+        assert gradient.is_contiguous(memory_format=layout)
+
+
+def test_a_concatenation_can_be_differentiated_in_every_way():
+    maps = tuple(torch.randn(1, channels, 2, 2, dtype=torch.double, requires_grad=True) for channels in (1, 2))
+
+    def squared(*maps):
+        return concatenated([x.square() for x in maps])
+
+    assert torch.autograd.gradcheck(squared, maps, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(squared, maps)
+    found = torch.func.grad(lambda *maps: squared(*maps).sum())(*maps)
+    torch.testing.assert_close(found, 2 * maps[0])
+    several = [torch.stack([x, 2 * x]) for x in maps]
+    assert torch.equal(torch.func.vmap(squared)(*several)[1], 4 * squared(*maps))
 
 
 def test_layer_norm_is_over_channels_and_pixels():
