@@ -7,18 +7,21 @@ The plain step is the usual one, as in timm's script: forward, cross-entropy, ba
 SGD with Nesterov momentum. Ours is the loop's, with all that it does in a step: learning rate, drop path's progress,
 the look at the loss. Both see the same prepared batch; networks are channels_last for both, and on a GPU both compute
 in bfloat16. They take turns: first the two as they are, on every network, then all four.
+What was measured of other networks on the same machine stays in the results.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import Clock, add_options, write
+from common import Clock, add_options, machine, results, write
 
 import nasnet_zoo
 from nasnet_zoo.data.cifar import Pictures
@@ -33,7 +36,7 @@ BATCHES = {
 }
 SOME_BATCH = 16  # of other networks
 RECIPE = Recipe(1, warmup_epochs=0, precision="auto")
-WARM = 5  # a capture comes after the third
+WARM = {"cpu": 1, "cuda": 5}  # steps that are not timed; a capture comes after the third
 ROUND_SECONDS = {"cpu": 4.0, "cuda": 1.0}  # of one way
 
 
@@ -53,15 +56,16 @@ def ours(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compil
     """Seconds of so many steps; what happens once in a training is in its first step, which is left out."""
     recipe = replace(RECIPE, batch_size=len(batch[0]), compile=compiled)
     marks: list[float] = []
+    warm = WARM[batch[0].device.type]
 
     def mark(epoch: int, done: int, steps: int) -> None:
-        if done in (WARM, steps):
+        if done in (warm, steps):
             if batch[0].is_cuda:
                 torch.cuda.synchronize()
             marks.append(time.perf_counter())
 
     def steps(count: int) -> float:
-        train(network, OneBatch(batch, recipe, WARM + count), recipe, on_step=mark)
+        train(network, OneBatch(batch, recipe, warm + count), recipe, on_step=mark)
         return marks[-1] - marks[-2]
 
     return steps
@@ -86,7 +90,7 @@ def plain(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compi
         optimizer.step()
 
     def steps(count: int) -> float:
-        for _ in range(WARM):
+        for _ in range(WARM[kind]):
             step()
         if images.is_cuda:
             torch.cuda.synchronize()
@@ -127,7 +131,8 @@ class Bench:
             print(f"{self.model} {name}: begun in {self.first[name]:.1f} s", flush=True)
 
     def rounds(self, count: int, clock: Clock) -> dict[str, dict[str, float]]:
-        """Steps per second of each way: the median of the rounds, in which the ways take turns, and the range."""
+        """Steps per second of each way, the median of the rounds and the range, and the median of what it is to the
+        plain one of the same round: a machine that others use is not as fast in each."""
         rates: dict[str, list[float]] = {name: [] for name in self.ways}
         steps = {name: max(3, round(ROUND_SECONDS[self.device] / self.seconds[name])) for name in self.ways}
         for number in range(count):
@@ -146,7 +151,7 @@ class Bench:
             for name, each in rates.items()
         }
         for name, row in found.items():
-            row["to_plain"] = row["steps_per_second"] / found["plain"]["steps_per_second"]
+            row["to_plain"] = statistics.median(a / b for a, b in zip(rates[name], rates["plain"]))
             print(
                 f"{self.model} {name:14} {row['steps_per_second']:8.3f} steps/s "
                 f"({row['least']:.3f} to {row['most']:.3f}), {row['to_plain']:.2f} x plain",
@@ -155,10 +160,18 @@ class Bench:
         return found
 
 
+def earlier(path: Path) -> dict[str, dict[str, Any]]:
+    """What was measured of other networks on this machine, which stays."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found["steps"] if found["machine"] == machine() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["nasnet-a-cifar-small", "nasnet-a-cifar", "nasnet-a-mobile"])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--batch", type=int, help="pictures in a step; by default what fits the model")
     add_options(parser)
     arguments = parser.parse_args()
@@ -167,15 +180,17 @@ def main() -> None:
     if arguments.rehearse:
         models, rounds, size = ["nasnet-a-cifar-small"], 1, 2
     benches = [Bench(model, device, size) for model in models]
-    record: dict[str, dict[str, Any]] = {}
+    name = "training_speed" if device == "cpu" else "training_speed_gpu"
+    record = earlier(results(arguments.rehearse) / f"{name}.json")
     for compiled in (False, True):
         for bench in benches:
             if clock.over(f"{bench.model}{', compiled' * compiled}"):
                 continue
             bench.begin(compiled, clock)
             if {"ours", "plain"} <= bench.ways.keys():
-                record[bench.model] = {"batch": len(bench.batch[0]), "ways": bench.rounds(rounds, clock)}
-                name = "training_speed" if device == "cpu" else "training_speed_gpu"
+                if not compiled:
+                    record[bench.model] = {"batch": len(bench.batch[0])}
+                record[bench.model]["with compiled" if compiled else "ways"] = bench.rounds(rounds, clock)
                 write(name, {"device": device, "steps": record}, arguments.rehearse)
     clock.finish()
 

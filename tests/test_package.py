@@ -333,3 +333,14 @@ def test_the_figures_of_training_md_are_the_benchmarks():
         values = [100 * value for value in tuned["top1"][way]]
         assert f"{sum(values) / 3:.2f} {said} ({min(values):.1f} to {max(values):.1f})" in text
     assert len(values) == 3 and f"{100 * tuned['difference']:.1f} points less" in text and tuned["difference"] > 0
+    steps = json.loads((ROOT / "benchmarks" / "results" / "training_speed.json").read_text())["steps"]
+    for model, row in steps.items():
+        assert f"{model} at {row['batch']} pictures a step {row['ways']['ours']['to_plain']:.2f} x" in text
+    compiled = steps["nasnet-a-cifar-small"]["with compiled"]
+    ours, plain = (compiled[f"{way} compiled"]["to_plain"] for way in ("ours", "plain"))
+    assert f"| ours {ours:.2f} x, the plain one {plain:.2f} x: **without it is the better way" in text and ours < 1
+    on_gpu = json.loads((ROOT / "benchmarks" / "results" / "training_speed_gpu.json").read_text())["steps"]
+    for model, row in on_gpu.items():
+        ours, plain = (row["ways"][way]["steps_per_second"] for way in ("ours", "plain"))
+        assert f"{model} at {row['batch']}" in text and f"{ours:.1f}" in text and f"{plain:.1f}" in text
+        assert f"**{row['ways']['ours']['to_plain']:.2f} x**" in text

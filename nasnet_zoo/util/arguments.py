@@ -101,7 +101,10 @@ def described(stated: Any) -> str:
         return " or ".join(map(repr, inside))
     if origin in (tuple, list, Sequence):
         several = [each for each in inside if each is not ...]
-        return f"several, each {described(several[0])}" if len(set(several)) == 1 else NAMES[tuple]
+        if len(set(several)) != 1:
+            return NAMES[tuple]
+        count = f"{len(inside)} values" if origin is tuple and ... not in inside else "several"
+        return f"{count}, each {described(several[0])}"
     if origin is Callable:
         return "a function"
     name = getattr(stated, "__name__", str(stated))

@@ -19,16 +19,17 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import ecdf
 
 from nasnet_zoo.arch.draw.cells import IDENTITY, OTHER, POOLING, SEPARABLE, op_label
+from nasnet_zoo.util import charts
 
 # Drawn in the light colours; in the page each becomes a variable of that name, which has a dark value too. The two
 # series' hues stay apart for colour-blind readers.
 COLOURS = {
-    "ink": ("#1b2733", "#e4e9ed"),
-    "muted": ("#5a6a77", "#9cabb7"),
-    "grid": ("#dfe5ea", "#33404a"),
+    "ink": (charts.INK, "#e4e9ed"),
+    "muted": (charts.MUTED, "#9cabb7"),
+    "grid": (charts.GRID, "#33404a"),
     "surface": ("#fdfefe", "#182026"),
-    "search": ("#0a69ad", "#62b6f2"),
-    "baseline": ("#b45309", "#f0a53c"),
+    "search": (charts.BLUE, "#62b6f2"),
+    "baseline": (charts.AMBER, "#f0a53c"),
     "failed": ("#b3261e", "#ff8f86"),
 }
 INK, MUTED, GRID, SURFACE, SEARCH, BASELINE, FAILED = (light for light, _ in COLOURS.values())
@@ -39,23 +40,7 @@ FAMILIES = {
     OTHER: (OTHER, "#84316a"),
     IDENTITY: ("#cbd3d9", "#8796a2"),
 }
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 12,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "nasnet_zoo",
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-}
+STYLE = {**charts.STYLE, "font.size": 12, "axes.grid": True}
 DASHED = (0, (4, 2))
 # CSS pixels of a chart that stands beside another, and of the two of one that stands alone: one of them is seen,
 # depending on the screen's width.

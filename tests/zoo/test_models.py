@@ -201,7 +201,7 @@ def test_unknown_names_get_the_nearest():
         (dict(stages=3), "scale: stages is 3, and has to be several, each a whole number"),
         (dict(stages=(1, 2.0)), r"scale: stages is \(1, 2.0\), and has to be several, each a whole number"),
         (dict(stages=None), "scale: stages is None"),
-        (dict(aux_size=16), "scale: aux_size is 16, and has to be None or several, each a whole number"),
+        (dict(aux_size=16), "scale: aux_size is 16, and has to be None or 2 values, each a whole number"),
     ],
 )
 def test_create_rejects_scales_of_other_kinds(wrong, said):
