@@ -5,9 +5,10 @@
 
 The plain step is the usual one, as in timm's script: forward, cross-entropy, backward, clip_grad_norm_ and torch's own
 SGD with Nesterov momentum. Ours is the loop's, with all that it does in a step: learning rate, drop path's progress,
-the look at the loss. Both see the same prepared batch; networks are channels_last for both, and on a GPU both compute
-in bfloat16. They take turns: first the two as they are, on every network, then all four.
-What was measured of other networks on the same machine stays in the results.
+the look at the loss; "with views" it is as it was before gradients of concatenations became maps of their own. All see
+the same prepared batch; networks are channels_last, and on a GPU all compute in bfloat16. They take turns: first those
+without torch.compile, on every network, then all. What was measured of other networks on the same machine stays in the
+results.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +28,13 @@ from common import Clock, add_options, machine, results, write
 
 import nasnet_zoo
 from nasnet_zoo.data.cifar import Pictures
+from nasnet_zoo.networks import layers, planned
 from nasnet_zoo.networks.network import ImageNetwork
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
 
+Timed = Callable[[int], float]  # seconds of so many steps
 BATCHES = {
     "cpu": {"nasnet-a-cifar-small": 128, "nasnet-a-cifar": 32, "nasnet-a-mobile": 16},
     "cuda": {"nasnet-a-cifar-small": 512, "nasnet-a-cifar": 256, "nasnet-a-mobile": 64},
@@ -52,7 +57,7 @@ class OneBatch(Classify):
         return iter([self.batch] * self.steps)
 
 
-def ours(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Callable[[int], float]:
+def ours(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Timed:
     """Seconds of so many steps; what happens once in a training is in its first step, which is left out."""
     recipe = replace(RECIPE, batch_size=len(batch[0]), compile=compiled)
     marks: list[float] = []
@@ -71,7 +76,7 @@ def ours(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compil
     return steps
 
 
-def plain(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Callable[[int], float]:
+def plain(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Timed:
     images, labels = batch[0].contiguous(memory_format=torch.channels_last), batch[1]
     network.to(memory_format=torch.channels_last).train()
     decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
@@ -104,6 +109,19 @@ def plain(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compi
     return steps
 
 
+def with_views(network: ImageNetwork, batch: tuple[torch.Tensor, torch.Tensor], compiled: bool) -> Timed:
+    """Ours, but that gradients of concatenations are views, as torch.cat's are."""
+    run = ours(network, batch, compiled)
+
+    def steps(count: int) -> float:
+        with ExitStack() as stack:
+            for module in (layers, planned):
+                stack.enter_context(patch.object(module, "concatenated", lambda maps: torch.cat(maps, 1)))
+            return run(count)
+
+    return steps
+
+
 class Bench:
     """One network's ways to train; each is begun when it is first asked for."""
 
@@ -114,12 +132,13 @@ class Bench:
         torch.manual_seed(0)
         images = torch.randn(count, 3, *config.preprocess.size, device=device)
         self.batch = images, torch.randint(config.num_classes, (count,), device=device)
-        self.ways: dict[str, Callable[[int], float]] = {}
+        self.ways: dict[str, Timed] = {}
         self.first: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
 
     def begin(self, compiled: bool, clock: Clock) -> None:
-        for name, make in (("ours", ours), ("plain", plain)):
+        ways = {"ours": ours, "plain": plain} | ({} if compiled else {"ours with views": with_views})
+        for name, make in ways.items():
             name += " compiled" * compiled
             if clock.over(f"{self.model}, {name}"):
                 continue
@@ -153,7 +172,7 @@ class Bench:
         for name, row in found.items():
             row["to_plain"] = statistics.median(a / b for a, b in zip(rates[name], rates["plain"]))
             print(
-                f"{self.model} {name:14} {row['steps_per_second']:8.3f} steps/s "
+                f"{self.model} {name:15} {row['steps_per_second']:8.3f} steps/s "
                 f"({row['least']:.3f} to {row['most']:.3f}), {row['to_plain']:.2f} x plain",
                 flush=True,
             )

@@ -335,7 +335,10 @@ def test_the_figures_of_training_md_are_the_benchmarks():
     assert len(values) == 3 and f"{100 * tuned['difference']:.1f} points less" in text and tuned["difference"] > 0
     steps = json.loads((ROOT / "benchmarks" / "results" / "training_speed.json").read_text())["steps"]
     for model, row in steps.items():
-        assert f"{model} at {row['batch']} pictures a step {row['ways']['ours']['to_plain']:.2f} x" in text
+        ways = row["ways"]
+        assert f"{model} at {row['batch']} pictures a step {ways['ours']['to_plain']:.2f} x" in text
+        own, views = (ways[way]["steps_per_second"] for way in ("ours", "ours with views"))
+        assert f"{model} {own / views:.2f} x" in text and own > views
     compiled = steps["nasnet-a-cifar-small"]["with compiled"]
     ours, plain = (compiled[f"{way} compiled"]["to_plain"] for way in ("ours", "plain"))
     assert f"| ours {ours:.2f} x, the plain one {plain:.2f} x: **without it is the better way" in text and ours < 1
