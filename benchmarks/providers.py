@@ -81,6 +81,7 @@ def main() -> None:
     if arguments.rehearse:
         models, searches = ["nasnet-a-cifar-small"], [("HEURISTIC", "0")]
     rows: list[dict[str, Any]] = []
+    failed = False
     with tempfile.TemporaryDirectory() as folder:
         graphs = {}
         for model, precision in product(models, arguments.precisions):
@@ -100,13 +101,16 @@ def main() -> None:
                 clock.leave_out(what)
                 continue
             if done.returncode:
-                print(f"{what}: {done.stderr.strip().splitlines()[-1]}", flush=True)
+                failed = True
+                print(f"{what}: exit code {done.returncode}, {done.stderr.strip()[-200:]}", flush=True)
                 continue
             row = {"model": model, "precision": precision, "search": search, "nhwc": nhwc == "1"}
             rows.append(row | json.loads(done.stdout.splitlines()[-1]))
             for count, found in rows[-1]["batches"].items():
                 print(f"{what}, batch {count}: first {found['first']:.1f} s, then {found['p50']:.2f} ms", flush=True)
             write("providers" + "_gpu" * (device == "cuda"), {"rows": rows}, arguments.rehearse)
+    if failed:
+        sys.exit(1)
     clock.finish()
 
 

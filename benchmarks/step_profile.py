@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from common import Clock, add_options, machine, results
 from smoke import Shape, kernel_shapes
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from training_speed import OneBatch
 
@@ -52,6 +53,14 @@ def milliseconds(event: Any) -> float:
     return (event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total) / 1e3 / RUNS
 
 
+def kernels_of(found: Any) -> list[Any]:
+    """The events of the device, whose time the operations above them have too; where there is none, all."""
+    events = found.key_averages()
+    if torch.cuda.is_available():
+        return [e for e in events if e.device_type == DeviceType.CUDA and not getattr(e, "is_user_annotation", False)]
+    return list(events)
+
+
 def whole_step(filters: int, cells: int, count: int, device: str) -> list[str]:
     torch.manual_seed(0)
     batch = torch.randn(count, 3, 32, 32, device=device), torch.randint(10, (count,), device=device)
@@ -64,7 +73,7 @@ def whole_step(filters: int, cells: int, count: int, device: str) -> list[str]:
     task: Classify = OneBatch(batch, recipe, 1)
     step = TrainingStep(network.train(), optimizer, task, recipe)
     found = device_events(lambda: step(*batch), shapes=True)
-    kernels = [event for event in found.key_averages() if milliseconds(event)]
+    kernels = kernels_of(found)
     total, number = sum(map(milliseconds, kernels)), sum(event.count for event in kernels) // RUNS
     lines = [f"NASNet-A, {filters} filters, {cells} cells a stage, {count} pictures: {total:.1f} ms, {number} events"]
     by_shape = found.key_averages(group_by_input_shape=True)
@@ -99,7 +108,7 @@ def layers(count: int, channels: int, side: int, device: str) -> list[str]:
     for layout in (torch.channels_last, torch.contiguous_format):
         x = torch.randn(count, channels, side, side, device=device).bfloat16().contiguous(memory_format=layout)
         for name, layer in sorts_of_layer(channels, device).items():
-            microseconds = 1e3 * sum(map(milliseconds, device_events(partial(there_and_back, layer, x)).key_averages()))
+            microseconds = 1e3 * sum(map(milliseconds, kernels_of(device_events(partial(there_and_back, layer, x)))))
             kind = str(layout).removeprefix("torch.")
             lines.append(f"  {microseconds:8.0f} us {name}, {count} x {channels} x {side} x {side}, bfloat16, {kind}")
     return lines

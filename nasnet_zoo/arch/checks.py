@@ -52,14 +52,14 @@ def parse_json(text: Any) -> Any:
 
 def check_fields(value: Any, where: str) -> None:
     """Raises ConfigError if a field of a dataclass is of another type than is stated, or a Literal's is none of its
-    choices. numpy's numbers in it become Python's."""
+    choices. numpy's numbers in it become Python's, and whole numbers floats where those are stated."""
     for name, hint in get_type_hints(type(value)).items():
         found = getattr(value, name)
         if get_origin(hint) is Literal and found not in get_args(hint):
             choices = ", ".join(map(str, get_args(hint)))
             raise ConfigError(f"{where}: unknown {name} {found!r}; choose one of {choices}")
         check_type(found, hint, f"{where}: {name}")
-        object.__setattr__(value, name, as_python(found))
+        object.__setattr__(value, name, float(found) if hint is float else as_python(found))
 
 
 def parse_dataclass(cls: type, value: Any, where: str) -> Any:

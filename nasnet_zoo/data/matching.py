@@ -10,6 +10,10 @@ from ..errors import DataError
 from .labels import imagenet_names, wnids
 
 
+class UnknownClass(DataError):
+    """A folder that no label, or more than one, fits."""
+
+
 def matches(names: Iterable[str], labels: Sequence[str]) -> list[list[int]]:
     """The classes that each name may stand for: the places of a label, of a WordNet id (n01440764) if the labels are
     ImageNet's or some of them, or of labels that differ only in case, spaces, hyphens and underscores. Empty for a name
@@ -33,20 +37,20 @@ def matched(
 ) -> list[int]:
     """The class of each subfolder of a folder, as `matches` finds it.
 
-    Raises DataError for a name that stands for no class, with the label that is nearest, or for several. Its sentence
-    says whose the labels are, and ends with another way out, if there is one.
+    Raises UnknownClass for a name that stands for no class, with the label that is nearest, or for several. Its
+    sentence says whose the labels are, and ends with another way out, if there is one.
     """
     found = matches(names, labels)
     for name, classes in zip(names, found):
         if len(classes) > 1:
-            raise DataError(
+            raise UnknownClass(
                 f"{folder}/{name} may be {len(classes)} of {source}'s classes: name it as the label is{otherwise}"
             )
         if not classes:
             plain = {_plain(label): label for label in labels}
             hint = "".join(f" ({plain[near]} is one)" for near in get_close_matches(_plain(name), plain, 1))
             known = " or their WordNet ids (n01440764)" if wnids(labels) else ""
-            raise DataError(
+            raise UnknownClass(
                 f"{folder}/{name} is the name of none of {source}'s {len(labels)} classes{hint}: name subfolders after "
                 f"the labels{known}{otherwise}"
             )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cifar import CIFAR_FOLDER, Pictures, cifar10_pictures
+from .cifar import CIFAR_FOLDER, Pictures, cifar10_pictures, in_classes_of
 from .classes import class_folders
 from .folders import Labelled
 from .label_file import LabelFile
@@ -46,11 +46,14 @@ def is_cifar10(name: str | Path) -> bool:
 
 def find_data(name: str | Path, labels: Sequence[str] | LabelFile | None = None) -> DataSet:
     """The data set of a name: "cifar10", a folder that holds CIFAR-10, or one of class folders, with the labels that
-    `class_folders` takes. Raises DataError."""
+    `class_folders` takes; CIFAR-10's have to be its own, in any order. Raises DataError, and ConfigError for CIFAR-10
+    with other labels."""
     if is_cifar10(name):
         folder = None if str(name) == "cifar10" else name
-        train, test = (cifar10_pictures(folder, train=train) for train in (True, False))
-        return DataSet("CIFAR-10", train, test, "cifar10", "cifar10_test")
+        own = None if labels is None or isinstance(labels, LabelFile) else tuple(labels)
+        train, test = (in_classes_of(cifar10_pictures(folder, train=part), own) for part in (True, False))
+        known = own is None or own == label_set("cifar10")
+        return DataSet("CIFAR-10", train, test, "cifar10" if known else own, "cifar10_test")
     found = class_folders(name, labels)
     names = "imagenet-1k" if found.labels == label_set("imagenet-1k") else found.labels
     return DataSet(str(name), found.train, found.val, names, "held_out" if found.held_out else "val", found.held_out)

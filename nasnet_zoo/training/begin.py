@@ -16,6 +16,7 @@ from ..data.classes import layout
 from ..data.folders import Labelled, checked_folder
 from ..data.label_file import read_labels
 from ..data.labels import label_names, with_classes
+from ..data.matching import UnknownClass
 from ..data.sets import DataSet, find_data, is_cifar10
 from ..errors import ConfigError, DataError
 from ..lookup import BEST, TRAINING, Named, find_config, identify, typed
@@ -95,6 +96,9 @@ def begin(
             f"{out} holds a training on {before['data']}, and {data_name} has other pictures: leave --data out to go "
             f"on with it, or choose another folder"
         )
+    if goes_on and before.get("pictures", pictures) != pictures:
+        counts = " and ".join(map(str, before["pictures"]))
+        notes.append(f"{data.name} had {counts} pictures when the training began: what follows is another order")
     keep = keep or before.get("keep", 1)
     record = {
         "format_version": FORMAT_VERSION,
@@ -242,9 +246,7 @@ def _of_network(network: ImageNetwork, data_name: str, advice: str) -> DataSet:
         return find_data(data_name)
     try:
         return find_data(data_name, network.labels)
-    except DataError as error:
-        if "classes" not in str(error):
-            raise
+    except UnknownClass as error:
         raise DataError(f"{error}, or {advice}") from error
 
 

@@ -65,6 +65,10 @@ def processes(device: str | None = None) -> Iterator[str]:
         ) from error
     try:
         yield device
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise ZooError("another process of this training has ended: what it says of that is the reason") from error
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -98,6 +102,16 @@ def anywhere(flags: Sequence[bool]) -> list[bool]:
     found = torch.tensor(flags, dtype=torch.int32)  # on the CPU, so that no GPU is waited for
     dist.all_reduce(found, dist.ReduceOp.MAX)
     return found.bool().tolist()
+
+
+def same_everywhere(numbers: Sequence[int]) -> bool:
+    """Whether all processes have the same numbers."""
+    if world() == 1:
+        return True
+    most = torch.tensor([*numbers, *(-number for number in numbers)])
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    highest, lowest = most[: len(numbers)], -most[len(numbers) :]
+    return torch.equal(highest, lowest)
 
 
 def summed(value: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, TrainingError
+from ..errors import CheckpointError, ConfigError, TrainingError
 from ..networks.network import Network
 from ..util.arguments import checked
 from ..util.interrupts import deferred_interrupts
-from .distributed import anywhere, rank, step_seed, world
+from .distributed import anywhere, rank, same_everywhere, step_seed, world
 from .optim import make_optimizer, schedule, set_rate
 from .prepare import Phases, prepare
 from .recipe import Recipe
@@ -70,16 +70,22 @@ def train(
         CheckpointError: if the folder holds another training, or a damaged one.
         ConfigError: for a recipe that the network or the processes cannot follow.
     """
-    if recipe.batch_size % (world() * recipe.accumulate):
+    parts = world() * recipe.accumulate
+    if recipe.batch_size % parts or recipe.batch_size < 2 * parts:  # batch norm has nothing to do with one picture
         raise ConfigError(
             f"batch_size {recipe.batch_size} cannot be shared equally by {world()} processes in {recipe.accumulate} "
-            f"parts: give one that is a multiple of {world() * recipe.accumulate}"
+            f"parts of at least 2: give one that is a multiple of {parts}, from {2 * parts} on"
         )
     phases = Phases(network, recipe)
     prepare(network, recipe)
     optimizer = make_optimizer(network, recipe)
     state = TrainingState(network, optimizer, recipe, seed, folder, keep_seconds)
     state.resume(task.steps)
+    if not same_everywhere(state.done):
+        raise CheckpointError(
+            f"the processes found different states in {folder}: wait until all machines see the same files there, and "
+            f"start them again"
+        )
     average = state.average
     device = next(network.parameters()).device
     step = phase = None
@@ -108,9 +114,9 @@ def train(
                 if on_step is not None:
                     on_step(epoch, index + 1, task.steps)
                 look.seen(index, loss)
-                stop, due = anywhere([interrupted(), state.due])
+                stop, due, looks = anywhere([interrupted(), state.due, look.due])
                 last = index + 1 == task.steps
-                if look.due or due or stop or last:
+                if looks or due or stop or last:
                     look.check(total, epoch, folder)
                     if on_loss is not None:
                         on_loss(float(total) / (index + 1))
@@ -120,7 +126,7 @@ def train(
                     raise KeyboardInterrupt
             seconds, rate = time.monotonic() - began, schedule(recipe, epoch + 1 - 1 / task.steps)
             with average.applied() if average is not None else nullcontext():
-                metrics = task.evaluate(network) if measure else {}
+                metrics = {name: float(value) for name, value in task.evaluate(network).items()} if measure else {}
                 mean = float(total) / task.steps
                 ended = Epoch(epoch + 1, recipe.epochs, mean, metrics, rate, seconds, pictures)
                 if before_keep is not None:

@@ -1,6 +1,8 @@
 """Setting up a network for a training as its recipe wants it, and leaving it as it was."""
 
 import logging
+import os
+from importlib.util import find_spec
 from types import TracebackType
 
 import torch
@@ -24,14 +26,21 @@ def prepare(network: Network, recipe: Recipe) -> None:
     network.regularize(drop_path_keep=recipe.drop_path_keep, dropout=recipe.dropout)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
-    able = recipe.channels_last and not recipe.compile and not recipe.sync_norms
-    use_separable(network, recipe.separable if able else "torch")
+    use_separable(network, recipe)
 
 
-def use_separable(network: Network, way: str) -> None:
-    """Sets how the network computes its separable convolutions in training: Recipe's `separable`."""
+def use_separable(network: Network, recipe: Recipe) -> None:
+    """Sets how the network computes its separable convolutions in training. Raises ConfigError where it cannot."""
     run = None
-    if way == "fused":
+    if recipe.separable == "fused":
+        able = next(network.parameters()).is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
+        if not able or not find_spec("triton"):
+            raise ConfigError('separable "fused" needs a GPU and Triton: leave it out of the recipe')
+        if not recipe.channels_last or recipe.compile or recipe.sync_norms:
+            raise ConfigError(
+                'separable "fused" needs channels_last, and neither compile nor sync_norms: leave one of them out of '
+                "the recipe"
+            )
         from .separable import run_fused as run  # Triton comes with torch on Linux alone
 
         log.info("separable convolutions: by the fused kernels")

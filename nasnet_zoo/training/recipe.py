@@ -40,11 +40,11 @@ class Recipe:
     from that epoch on pictures are trained at that many pixels, which lets a CPU see them more often before it sees
     them sharp; empty means full size throughout.
 
-    Computation. `precision` is the forward pass's; "auto" is bfloat16 on a GPU, float32 on a CPU. `separable` "fused"
-    computes separable convolutions by the kernels of training/separable.py, which need a GPU and channels_last and were
-    slower where they were measured; else torch does ("auto" is "torch", as files of before have it). With `capture`
-    "auto" a GPU's steps are replays of a CUDA graph, "off" runs them kernel by kernel. `compile` has torch.compile make
-    the step's forward and backward pass.
+    Computation. `precision` is the forward pass's; "auto" is bfloat16 on GPUs that have it, else float32. `separable`
+    "fused" computes separable convolutions by the kernels of training/separable.py, which need a GPU and channels_last
+    and were slower where they were measured; else torch does ("auto" is "torch", as files of before have it). With
+    `capture` "auto" a GPU's steps are replays of a CUDA graph, "off" runs them kernel by kernel. `compile` has
+    torch.compile make the step's forward and backward pass.
     """
 
     epochs: int
@@ -93,11 +93,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe")
-        object.__setattr__(self, "sizes", tuple(map(tuple, self.sizes)))  # lists in them would be another recipe
+        # Lists in them would be another recipe, and so would another order.
+        object.__setattr__(self, "sizes", tuple(sorted(map(tuple, self.sizes))))
         for names, fits, words in _RANGES:
             for name in names.split():
                 if not fits(getattr(self, name)):
-                    raise ConfigError(f"recipe: {name} is {getattr(self, name)}, and must {words}")
+                    raise ConfigError(f"recipe: {name} is {getattr(self, name):g}, and must {words}")
         if not all(start >= 0 and side >= 1 for start, side in self.sizes):
             raise ConfigError("recipe: sizes are pairs of an epoch, from 0, and a side of at least one pixel")
         if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:

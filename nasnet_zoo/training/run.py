@@ -1,9 +1,10 @@
 """A whole training: from a network, the name of data and a recipe to a run folder with checkpoints."""
 
 import json
+import logging
 import shutil
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from ..data.cifar import Pictures
 from ..data.sets import DataSet, find_data
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, TrainingError, ZooError, first_line, out_of_memory
 from ..lookup import STATE, TRAINING
 from ..networks.network import ImageNetwork, Network
 from ..util.arguments import checked
@@ -25,6 +26,8 @@ from .recipes import find_recipe
 from .state import Epoch, has_state, kept_epochs
 from .tasks.base import Task
 from .tasks.classify import Classify, as_labelled
+
+log = logging.getLogger("nasnet_zoo")
 
 CHECKPOINT, BEST, EPOCHS = "checkpoint", "best", "epochs"  # of a run folder
 OWN_FILES = (STATE, TRAINING, CHECKPOINT)  # by which a run folder is known
@@ -74,7 +77,8 @@ def train(
         What each epoch came to, those of earlier calls included.
 
     Raises:
-        TrainingError: where the loss is no number any more; the folder holds the last good state.
+        TrainingError: where the loss is no number any more, and the folder holds the last good state; or for too little
+            memory.
         CheckpointError: if the folder holds another training, or a damaged one.
         ConfigError: for a recipe that the network cannot follow.
         DataError: for data that are not there or do not fit the network.
@@ -86,7 +90,27 @@ def train(
         task = classify(network, find_data(task, network.labels), recipe, workers)
     options = dict(on_step=on_step, on_loss=on_loss, on_epoch=on_epoch, keep_seconds=keep_seconds)
     measure = named if measure is None else measure
-    return train_task(network, task, recipe, seed=seed, folder=folder, measure=measure, **options)
+    with _alone_in(folder), _memory_told(recipe):
+        return train_task(network, task, recipe, seed=seed, folder=folder, measure=measure, **options)
+
+
+def _alone_in(folder: str | Path | None) -> AbstractContextManager[None]:
+    """Two trainings in one folder would undo each other; and one that cannot write there ends before it begins."""
+    return locked(Path(folder) / "training", timeout=0) if folder is not None and first() else nullcontext()
+
+
+@contextmanager
+def _memory_told(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        parts = f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
+        raise TrainingError(
+            f"there is not enough memory for steps of {recipe.batch_size} pictures{parts} ({first_line(error)}): give "
+            f"a smaller batch_size, or have it computed in more parts with accumulate"
+        ) from error
 
 
 def classify(network: ImageNetwork, data: DataSet, recipe: Recipe, workers: int | None = None) -> Classify:
@@ -136,8 +160,7 @@ class Run:
     ) -> list[Epoch]:
         """Trains the network on the data, or goes on with it; see `train` for what it raises."""
         task = classify(network, data, self.recipe, self.workers)
-        # Two trainings in one folder would undo each other; and one that cannot write there ends before it begins.
-        with locked(self.folder / "training", timeout=0) if first() else nullcontext():
+        with _alone_in(self.folder), _memory_told(self.recipe):
             epochs = kept_epochs(self.folder)
             history = History(self.folder)
             write_record = cache(self._write_record)
@@ -175,7 +198,12 @@ class Run:
     def _keep_best(self, network: ImageNetwork, data: DataSet, epochs: list[Epoch]) -> None:
         last = epochs[-1]
         if best_of(epochs) == last:
-            self._save(network, data, last, BEST)
+            try:
+                check_replaceable(self.folder / BEST, OWN)
+            except ZooError as error:  # somebody has put a file there, which is no reason to lose an epoch
+                log.warning("the training goes on without the checkpoint of its best epoch: %s", error)
+            else:
+                self._save(network, data, last, BEST)
         if self.keep > 1:
             name = next(iter(last.metrics))
             measured = [epoch for epoch in epochs if name in epoch.metrics]  # the first version did not measure them

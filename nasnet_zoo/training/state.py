@@ -107,6 +107,11 @@ class TrainingState:
         """Whether it is time to keep the state within an epoch."""
         return self.path is not None and time.monotonic() - self.kept > self.keep_seconds
 
+    @property
+    def done(self) -> tuple[int, int]:
+        """(whole epochs, steps of the next one) before this call."""
+        return len(self.history), self._steps
+
     def begin(self, epoch: int) -> tuple[Tensor, int]:
         """(the sum of the losses so far, the steps done) of the epoch that begins or goes on."""
         resumed = epoch == len(self.history) and self._steps
@@ -165,7 +170,6 @@ class TrainingState:
         }
         metadata = {key: json.dumps(value) for key, value in record.items()}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.path) as temporary, os_errors(temporary):
             save_file(tensors, temporary, metadata=metadata)
         self.kept = time.monotonic()
@@ -236,17 +240,20 @@ class TrainingState:
         history = _epochs(record["history"])
         steps, total = record.get("steps", 0), float(record.get("total", 0.0))
         counts = [steps, *(count for e in history for count in (e.epoch, e.epochs, e.pictures))]
-        amounts = [n for e in history for n in (e.loss, e.learning_rate, e.seconds, *e.metrics.values())]
-        if any(type(n) is not int or n < 0 for n in counts) or any(type(n) is not float for n in amounts):
+        amounts = [n for e in history for n in (e.loss, e.learning_rate, e.seconds)]
+        metrics = [n for e in history for n in e.metrics.values()]  # which a task may be unable to tell: a NaN
+        wrong = [n for n in (*amounts, *metrics) if type(n) not in (int, float)]
+        if wrong or any(type(n) is not int or n < 0 for n in counts):
             raise ValueError("its history is not one of numbers")
         if not all(map(math.isfinite, (total, *amounts))):
             raise ValueError("its losses are not finite")
         if [epoch.epoch for epoch in history] != [*range(1, len(history) + 1)] or steps and steps >= steps_of_epoch:
             raise ValueError("its history is not one of this training's epochs and steps")
-        if len(history) > self.recipe.epochs:
+        begun = len(history) + (steps > 0)
+        if begun > self.recipe.epochs:
             raise CheckpointError(
-                f"{self.path} has done {len(history)} epochs, and {self.recipe.epochs} are asked for: ask for as "
-                f"many, or choose another folder"
+                f"{self.path} has {'begun' if steps else 'done'} {begun} epochs, and {self.recipe.epochs} are asked "
+                f"for: ask for at least {begun}, or choose another folder"
             )
         weights, random, average = {}, {}, {}
         kept = {name: dict(values) for name, values in record.get("optimizer", {}).items()}

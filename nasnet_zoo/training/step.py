@@ -88,7 +88,7 @@ class TrainingStep:
     def eager(self, *batch: Tensor) -> Tensor:
         """The step, kernel by kernel, part by part."""
         device, parts = batch[0].device.type, self.recipe.accumulate
-        half = self.recipe.precision == "bfloat16" or (self.recipe.precision == "auto" and device == "cuda")
+        half = self.recipe.precision == "bfloat16" or (self.recipe.precision == "auto" and _has_bfloat16(device))
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for part, pieces in enumerate(zip(*(t.chunk(parts) if t.dim() else [t] * parts for t in batch))):
@@ -117,6 +117,11 @@ class TrainingStep:
             share = self.recipe.bn_momentum / parts
             for norm in self.norms:
                 norm.momentum = share / (1 - share * (parts - 1 - part))
+
+
+def _has_bfloat16(device: str) -> bool:
+    """Whether it computes in bfloat16 itself; GPUs before Ampere do so in float32, and slowly."""
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class _Loss(nn.Module):

@@ -238,7 +238,7 @@ class Stream:
                 self._tell(broken[broken >= 0].tolist())
                 if images.dtype == torch.uint8 and (labels < 0).any():
                     name = self.samples.sources.name(int(broken[labels < 0][0]))
-                    raise DataError(f"{name} and the pictures after it cannot be read: mend or delete them")
+                    raise DataError(f"{name} and the pictures after it cannot be read: mend or replace them")
                 yield images, labels
             return
         except (RuntimeError, OSError, EOFError) as error:
@@ -280,7 +280,7 @@ class Stream:
         if len(self.broken) > limit:
             raise DataError(
                 f"{len(self.broken)} of {len(self)} pictures cannot be read, the last of them "
-                f"{self.samples.sources.name(max(self.broken))}: mend or delete them"
+                f"{self.samples.sources.name(max(self.broken))}: mend or replace them"
             )
 
 

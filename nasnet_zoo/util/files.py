@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from ..errors import BusyError, ZooError
 
 STALE_SECONDS = 24 * 3600  # no writer leaves its temporary untouched for a day
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what looking into a folder leaves there
 LOGS = {".log", ".out", ".err", ".txt"}  # what a shell or SLURM may have begun in the folder of a run
 PATIENCE_SECONDS = 2.0  # a shorter wait for a lock needs no explanation
 
@@ -112,9 +113,9 @@ def check_replaceable(path: str | os.PathLike[str], own: Collection[str] = ()) -
     nothing."""
     path = Path(path).resolve()
     with _explained(path):
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own) if path.is_dir() else []
-        if foreign:
-            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: choose a new or an empty folder")
+        names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+        if foreign := [name for name in names if name not in own and name not in LITTER]:
+            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: move it, or choose an empty folder")
         above = next((folder for folder in path.parents if folder.exists()), path.parent)
         for place in (above, path):
             if place.exists() and not place.is_dir():

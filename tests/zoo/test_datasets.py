@@ -8,9 +8,11 @@ import torch
 import torchvision
 
 import nasnet_zoo
+from nasnet_zoo.data import sets
 from nasnet_zoo.data.cifar import CIFAR_FOLDER, Pictures, cifar10_folder, in_classes_of
 from nasnet_zoo.data.folders import labelled_folder, pictures_in
 from nasnet_zoo.data.labels import example_pictures, label_set, wnids
+from nasnet_zoo.data.sets import find_data
 from nasnet_zoo.errors import ConfigError, DataError
 
 IMAGES = example_pictures("cifar10")[0].parent
@@ -170,3 +172,14 @@ def test_cifar10_is_measured_by_the_names_of_a_networks_classes():
     assert in_classes_of(pictures, names[::-1]).labels.tolist() == [9, 6, 0]
     with pytest.raises(ConfigError, match=r"CIFAR-10's classes are airplane, .* others \(a, b, c, ...\): choose other"):
         in_classes_of(pictures, list("abcdefghij"))
+
+
+def test_cifar10_as_a_data_set_has_a_networks_classes(monkeypatch):
+    pictures = Pictures(torch.zeros(3, 3, 1, 1, dtype=torch.uint8), torch.tensor([0, 3, 9]))
+    monkeypatch.setattr(sets, "cifar10_pictures", lambda folder, train: pictures)
+    names = label_set("cifar10")
+    assert find_data("cifar10").labels == find_data("cifar10", names).labels == "cifar10"
+    found = find_data("cifar10", names[::-1])
+    assert found.names == names[::-1] and found.train.labels.tolist() == found.val.labels.tolist() == [9, 6, 0]
+    with pytest.raises(ConfigError, match="the network has others"):
+        nasnet_zoo.train(nasnet_zoo.create("nasnet-a-cifar-small", labels=list("abcdefghij")), "cifar10", "cifar-quick")

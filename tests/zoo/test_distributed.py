@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from shared_training import RECIPE, SEED
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.errors import CheckpointError, ConfigError
 from nasnet_zoo.training import distributed
 from nasnet_zoo.training.distributed import processes, step_seed
 from nasnet_zoo.training.loop import train
@@ -147,6 +147,42 @@ def test_a_batch_that_cannot_be_shared(monkeypatch):
     network = shared_training.start()
     with pytest.raises(ConfigError, match="batch_size 16 cannot be shared equally by 3 processes"):
         train(network, shared_training.task(network), RECIPE)
+    monkeypatch.setattr("nasnet_zoo.training.loop.world", lambda: 16)
+    with pytest.raises(ConfigError, match="parts of at least 2: give one that is a multiple of 16, from 32 on"):
+        train(network, shared_training.task(network), RECIPE)
+
+
+def test_states_that_differ_are_refused(monkeypatch):
+    """As machines may see them whose file systems lag."""
+    monkeypatch.setattr("nasnet_zoo.training.loop.same_everywhere", lambda numbers: False)
+    network = shared_training.start()
+    with pytest.raises(CheckpointError, match="the processes found different states"):
+        train(network, shared_training.task(network), RECIPE)
+
+
+@pytest.mark.parametrize(("other", "same"), [([3, 5], True), ([3, 4], False), ([2, 9], False)])
+def test_numbers_are_compared_over_all_processes(monkeypatch, other, same):
+    def all_reduce(tensor, op):
+        tensor.copy_(torch.maximum(tensor, torch.tensor([*other, *(-number for number in other)])))
+
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
+    assert distributed.same_everywhere([3, 5]) is same
+
+
+def test_the_end_of_another_process_is_one_sentence():
+    said = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"
+    environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    code = (
+        "from nasnet_zoo.training.distributed import processes\n"
+        "try:\n"
+        f"    with processes('cpu'): raise RuntimeError({said!r})\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("ZooError another process of this training has ended"), done.stderr
 
 
 def test_alone_nothing_is_shared():

@@ -374,3 +374,8 @@ def test_a_file_may_leave_the_epochs_to_the_command(tmp_path):
     assert find_recipe(path, {"epochs": 7}) == Recipe(7, learning_rate=0.3)
     with pytest.raises(ConfigError, match="mine.json, epochs: Field required"):
         find_recipe(path)
+
+
+def test_sizes_are_in_the_order_of_their_epochs():
+    recipe = Recipe(20, sizes=((10, 24), (0, 16)))
+    assert [recipe.side(epoch, 32) for epoch in (0, 9, 10, 19)] == [16, 16, 24, 24]

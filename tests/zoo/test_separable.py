@@ -3,9 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
+
+import nasnet_zoo
+from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.training.prepare import prepare
+from nasnet_zoo.training.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch on Linux alone")
 
@@ -136,3 +142,13 @@ assert abs(losses[0] - losses[1]) < 1e-4 and losses[0] == losses[2], losses
     layers = 3 * 2  # one separable convolution in each of three cells, applied twice
     steps = 2 * 2
     assert said.split() == ["torch", "0", "fused", str(layers * steps), "auto", "0"]
+
+
+def test_the_kernels_need_a_gpu_and_what_they_were_made_for(monkeypatch):
+    recipe, network = Recipe(1, separable="fused"), nasnet_zoo.create("nasnet-a-cifar", filters=4, stages=(1, 1, 1))
+    with pytest.raises(ConfigError, match='separable "fused" needs a GPU and Triton: leave it out of the recipe'):
+        prepare(network, recipe)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    for changes in (dict(channels_last=False), dict(compile=True), dict(sync_norms=True)):
+        with pytest.raises(ConfigError, match="needs channels_last, and neither compile nor sync_norms"):
+            prepare(network, replace(recipe, **changes))

@@ -102,7 +102,7 @@ def test_more_than_ten_broken_files_are_too_many(pictures, caplog, workers, coun
     if count == 10:
         assert len(epochs(task)[0]) == 2 * COUNT and len(told(caplog)) == 10
         return
-    with pytest.raises(DataError, match=r"^11 of 40 pictures cannot be read, .*: mend or delete them$") as error:
+    with pytest.raises(DataError, match=r"^11 of 40 pictures cannot be read, .*: mend or replace them$") as error:
         epochs(task)
     assert any(path in str(error.value) for path in broken) and "\n" not in str(error.value)
 
@@ -125,7 +125,7 @@ def test_of_many_pictures_one_in_a_hundred_may_be_broken(tmp_path, caplog):
 def test_where_no_file_can_be_read_the_sentence_names_one(tmp_path, workers, count):
     pictures = written(tmp_path, count)
     broken = spoilt(pictures, range(count))
-    with pytest.raises(DataError, match="cannot be read: mend or delete them$") as error:
+    with pytest.raises(DataError, match="cannot be read: mend or replace them$") as error:
         epochs(Classify(pictures, RECIPE, PREPROCESS, workers=workers))
     assert any(path in str(error.value) for path in broken) and "\n" not in str(error.value)
 

@@ -29,6 +29,7 @@ from nasnet_zoo.networks.build import build
 from nasnet_zoo.search import ChildSettings
 from nasnet_zoo.training import history, loop, state
 from nasnet_zoo.training.begin import Request, begin
+from nasnet_zoo.training.run import Run
 from nasnet_zoo.util.files import locked
 from nasnet_zoo.weights import checkpoint
 
@@ -207,7 +208,7 @@ def test_what_is_done_is_shown_again(here, run):
         "--seed 4": r"run/state.safetensors belongs to .*\(seed 0 there and 4 here\): give what it began with, choose",
         "--recipe scratch --epochs 2": r"weight_decay 0.0001 there and 0.0005 here.*: give what it began with, choose",
         "--set learning_rate=0.5": "learning_rate 0.02 there and 0.5 here",
-        "--epochs 1": "has done 2 epochs, and 1 are asked for: ask for as many, or choose another folder",
+        "--epochs 1": "has done 2 epochs, and 1 are asked for: ask for at least 2, or choose another folder",
         "-m other": r"run holds a training of \S+/net, and other is another network: leave -m out to go on",
         "--data fruit": "none of the network's 10 classes: .*, or name the data that it began with",
         "--labels labels.txt": "CIFAR-10 has names of its own: leave --labels out",
@@ -223,6 +224,13 @@ def test_a_training_that_is_another_one_is_refused_and_goes_on_as_itself(here, r
     assert re.search(said, refused(run, "train", "-o", "run", *arguments.split(), fast=False))
     assert files("run") == before
     assert run("train", "-o", "run", "-m", here / "net", "--epochs", 3)[0] == 0
+
+
+def test_other_pictures_in_the_same_place_are_said(here, run):
+    trained(run, "finetune", "fruit", "-m", "net", "-o", "run", "--epochs", 1)
+    next(Path("fruit/val").rglob("*.png")).unlink()
+    out = trained(run, "train", "-o", "run", "--epochs", 2)
+    assert "fruit had 18 and 6 pictures when the training began: what follows is another order" in out
 
 
 def test_data_may_move_and_not_become_others(here, run):
@@ -490,6 +498,27 @@ def test_the_best_epochs_are_kept(here, run, monkeypatch):
     ]
 
 
+def test_a_file_among_the_best_ends_no_training(here, run, monkeypatch, caplog):
+    accuracies = iter([0.25, 0.5, 0.75])
+    measure = "nasnet_zoo.training.tasks.classify.Classify.evaluate"
+    monkeypatch.setattr(measure, lambda *_: {"top1": next(accuracies), "top5": 1.0})
+    trained(run, "finetune", "fruit", "-m", "net", "-o", "run", "--epochs", 1)
+    Path("run/best/.DS_Store").touch()
+    trained(run, "train", "-o", "run", "--epochs", 2)
+    assert record("run", "best/config.json")["weights"]["epoch"] == 2 and not caplog.messages
+    perform = Run.perform
+
+    def interfered(self, *arguments):
+        Path("run/best/errors.png").touch()
+        return perform(self, *arguments)
+
+    monkeypatch.setattr(Run, "perform", interfered)
+    trained(run, "train", "-o", "run", "--epochs", 3)
+    assert record("run", "checkpoint/config.json")["weights"]["epoch"] == 3
+    (said,) = caplog.messages
+    assert "goes on without the checkpoint of its best epoch" in said and "errors.png" in said
+
+
 # Data that are not as they should be
 
 
@@ -506,7 +535,7 @@ def test_some_broken_pictures_are_named_and_many_are_an_error(here, run, caplog)
         assert f"fruit/train/kiwi/{index}.png cannot be read as a picture and is left out" in caplog.text
     broken(here / "fruit" / "train", 12)
     said = refused(run, "finetune", "fruit", "-m", "net", "-o", "run", "--epochs", 1, "--seed", 1)
-    assert re.fullmatch(r"1[12] of 18 pictures cannot be read, the last of them fruit/\S+: mend or delete them", said)
+    assert re.fullmatch(r"1[12] of 18 pictures cannot be read, the last of them fruit/\S+: mend or replace them", said)
     broken(here / "fruit" / "val", 12)
     paint(here / "fruit", splits=[("train", 6)])
     said = refused(run, "finetune", "fruit", "-m", "net", "-o", "run", "--epochs", 1)

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import logging
+import math
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,12 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import nasnet_zoo
 from nasnet_zoo.arch.cells import CellScale
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotypes import NASNET_A
 from nasnet_zoo.arch.preprocess import CIFAR10
 from nasnet_zoo.data.cifar import Pictures
-from nasnet_zoo.errors import CheckpointError, TrainingError
+from nasnet_zoo.errors import CheckpointError, TrainingError, ZooError
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.networks.network import Network
 from nasnet_zoo.training import augment, loop, state
@@ -26,6 +29,7 @@ from nasnet_zoo.training.augment import blanked, normalized
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
+from nasnet_zoo.util.files import locked
 
 # What tests/golden/v1/training was made with.
 PREPROCESS = dataclasses.replace(CIFAR10, size=(16, 16))
@@ -532,3 +536,50 @@ def test_the_log_says_nothing_on_a_cpu(caplog):
     with caplog.at_level(logging.INFO, "nasnet_zoo"):
         run(start())
     assert not caplog.records
+
+
+def test_whole_numbers_in_a_recipe_are_floats_and_their_state_goes_on(tmp_path):
+    """As `--set learning_rate=1` gives them; the classifier's epochs are at the rate itself."""
+    recipe = dataclasses.replace(SHORT, learning_rate=1, head_epochs=1, clip_norm=1)
+    assert type(recipe.learning_rate) is float and recipe == dataclasses.replace(recipe, learning_rate=1.0)
+    stopped(start(), tmp_path, 6, recipe=recipe, keep_seconds=0)
+    assert len(run(start(), tmp_path, recipe)) == 2
+
+
+def test_metrics_of_any_numbers_are_kept(tmp_path):
+    class Counting(Classify):
+        def evaluate(self, network):
+            return {"errors": 3, "share": float("nan"), "exact": np.float32(0.5)}
+
+    for epochs in (1, 2):
+        recipe = dataclasses.replace(SHORT, epochs=epochs)
+        task = Counting(pictures(), recipe, CONFIG.preprocess)
+        history = train(start(), task, recipe, folder=tmp_path, measure=True)
+    assert [epoch.metrics["errors"] for epoch in history] == [3, 3] and math.isnan(history[0].metrics["share"])
+
+
+def test_fewer_epochs_than_have_begun_are_refused(tmp_path):
+    """What was there would be written as the network after the epochs that were done."""
+    stopped(start(), tmp_path, 6, keep_seconds=0)
+    with pytest.raises(CheckpointError, match="has begun 2 epochs, and 1 are asked for: ask for at least 2"):
+        run(start(), tmp_path, dataclasses.replace(SHORT, epochs=1))
+
+
+def test_a_folder_that_is_a_file_or_another_trainings_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    task = Classify(pictures(), SHORT, CONFIG.preprocess)
+    with pytest.raises(ZooError, match="file"):
+        nasnet_zoo.train(start(), task, SHORT, folder=tmp_path / "file", on_step=lambda *place: pytest.fail("it began"))
+    with locked(tmp_path / "run" / "training"), pytest.raises(ZooError, match="Another process is working on"):
+        nasnet_zoo.train(start(), task, SHORT, folder=tmp_path / "run", on_step=lambda *place: pytest.fail("it began"))
+
+
+def test_too_little_memory_is_a_sentence():
+    class Large(Classify):
+        def loss(self, network, *batch):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    task = Large(pictures(), SHORT, CONFIG.preprocess)
+    said = r"not enough memory for steps of 16 pictures \(.*\): give a smaller batch_size"
+    with pytest.raises(TrainingError, match=said):
+        nasnet_zoo.train(start(), task, SHORT)

@@ -156,10 +156,10 @@ def stream_hits(network: Network, pictures: Stream) -> Tensor:
     device = next(network.parameters()).device
     places = [Key(index) for index in range(rank(), len(pictures), world())]
     order = [places[start : start + EVALUATED_AT_ONCE] for start in range(0, len(places), EVALUATED_AT_ONCE)]
-    hits = torch.zeros(3, dtype=torch.float64, device=device)
+    hits = torch.zeros(3, dtype=torch.int64, device=device)
     with eval_mode(network):
         for images, labels in pictures.batches(order, device):
             scores = network(images)
             top = scores.topk(min(5, scores.shape[1]), 1).indices == labels.unsqueeze(1)
             hits += torch.stack([top[:, 0].sum(), top.any(1).sum(), (labels >= 0).sum()])
-    return hits.cpu()
+    return hits.cpu().double()
