@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -148,9 +149,8 @@ class Run:
 
     def process(self, name: str, command: list[str], seconds: float) -> int | None:
         """The exit code of a command whose output goes to the terminal and a log; None if it was ended for its time."""
-        temporary = self.folder / "tmp"
-        temporary.mkdir(exist_ok=True)
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "TMPDIR": str(temporary)}
+        temporary = tempfile.mkdtemp(prefix="gpu-")  # not in the folder, whose path may be too long for sockets
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "TMPDIR": temporary}
         if self.rehearse:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         end = time.monotonic() + seconds

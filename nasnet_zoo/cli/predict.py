@@ -134,7 +134,10 @@ def _short(paths: list[str]) -> list[str]:
 @app.command("eval")
 def eval_command(
     data: Annotated[
-        str, typer.Option(help="cifar10, or a folder: CIFAR-10's, one subfolder per class, or labels.csv.")
+        str,
+        typer.Option(
+            help="cifar10, or a folder: CIFAR-10's, one subfolder per class (or train/ and val/), or labels.csv."
+        ),
     ],
     model: ModelOption = SHIPPED,
     batch_size: Annotated[
@@ -149,6 +152,7 @@ def eval_command(
 ) -> None:
     """Measure a model's top-1 and top-5 accuracy on labelled pictures, and where it errs."""
     from ..data.cifar import Pictures, check_cifar10, cifar10_pictures, in_classes_of
+    from ..data.classes import measured_folder
     from ..data.folders import Labelled, labelled_folder
     from ..data.sets import is_cifar10
     from ..training.evaluate import measure
@@ -170,6 +174,7 @@ def eval_command(
             given = cifar10_pictures(None if data == "cifar10" else data, train=False)
             pictures: Pictures | Labelled = in_classes_of(given, network.labels)
         else:
+            data = str(measured_folder(data))
             pictures = labelled_folder(data, network.labels, network.config.num_classes)
             batch_size = min(batch_size, 32)
         measured = measure(network, pictures, batch_size, on_batch)

@@ -83,6 +83,16 @@ def layout(data: Path) -> tuple[Path, Path | None]:
     return data, None
 
 
+def measured_folder(data: str | Path) -> str | Path:
+    """Where the pictures to measure on are: in the folder for validation beside that to train on, if a folder has both
+    as a training's has, else in itself."""
+    if not os.path.isdir(data):
+        return data
+    there = {name.lower(): name for name in subfolders(Path(data))}
+    val = next((Path(data, there[name]) for name in VAL if name in there), None)
+    return data if val is None or there.keys().isdisjoint(TRAIN) else val
+
+
 def _training_pictures(root: Path) -> ByClass:
     if (root / "labels.csv").is_file() and not subfolders(root):
         raise DataError(

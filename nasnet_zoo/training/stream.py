@@ -8,6 +8,8 @@ import logging
 import math
 import os
 import signal
+import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -25,13 +27,14 @@ from torch.utils.data import DataLoader, Dataset
 from ..arch.preprocess import Preprocess
 from ..data.folders import Labelled
 from ..data.images import ImageSource, open_image, prepare, resized
-from ..errors import DataError, ImageError, TrainingError
+from ..errors import ConfigError, DataError, ImageError, TrainingError
 from .distributed import share
 from .recipe import Recipe
 
 ASPECTS = (3 / 4, 4 / 3)  # of Inception's crops
 BROKEN_SHARE = 0.01  # of the pictures that may be unreadable, and
 BROKEN_LEAST = 10  # so many in any case
+SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes that the path of a socket may have
 
 Reading = Generator[tuple[Tensor, Tensor], None, None]
 
@@ -257,6 +260,8 @@ class Stream:
 
     def _started(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         if self.loader is None:
+            if self.workers:
+                _check_sockets()
             if self.samples.recipe.rand_augment:
                 import torchvision.transforms.v2  # noqa: F401, takes seconds and memory, which workers now share
             # Its own generator: the loader draws a seed that nothing uses, and must not move the training's.
@@ -331,6 +336,17 @@ def _ahead(batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> It
         if len(waiting) > (device.type == "cuda"):
             yield waiting.popleft()
     yield from waiting
+
+
+def _check_sockets() -> None:
+    """Raises ConfigError where workers would wait for ever: they hand over what they have made by sockets in the folder
+    for temporary files."""
+    folder = tempfile.gettempdir()
+    if os.name == "posix" and len(os.fsencode(folder)) + len("/pymp-abcdefgh/listener-abcdefgh") > SOCKET_PATH:
+        raise ConfigError(
+            f"the folder for temporary files has too long a path for processes that read pictures ({folder}): set "
+            f"TMPDIR to a shorter one, or have no such processes with --workers 0"
+        )
 
 
 @contextmanager

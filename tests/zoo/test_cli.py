@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -363,6 +364,17 @@ def test_a_graph_of_another_size_is_not_for_cifar10(run, network, tmp_path):
     to_onnx(network, tmp_path / "graph", size=(24, 32))
     code, _, err = run("eval", "--data", "cifar10", "--model", tmp_path / "graph", "--device", "cpu")
     assert code == 2 and "this network takes 24 x 32 in 3" in err and err.count("\n") == 1
+
+
+def test_eval_on_what_a_training_takes_measures_its_validation_pictures(run, network, tmp_path):
+    for split, name in (("Train", "cat"), ("val", "dog"), ("val", "frog")):
+        (tmp_path / "photos" / split / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "photos" / split / name / "1.png")
+    code, out, err = run("eval", "--data", tmp_path / "photos", "--device", "cpu", "--json")
+    record = json.loads(out)
+    assert code == 0 and record["pictures"] == 2 and record["data"] == str(tmp_path / "photos" / "val"), err
+    code, _, err = run("eval", "--data", tmp_path / "photos" / "Train", "--device", "cpu", "--json")
+    assert code == 0, err
 
 
 @pytest.mark.parametrize("data", ["cifar10", "a folder"])

@@ -6,9 +6,11 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from contextlib import closing
 
@@ -330,3 +332,41 @@ def test_an_interrupt_of_all_processes_ends_the_training_with_its_step(tmp_path,
     if kept:
         with safe_open(run / "state.safetensors", "pt") as file:
             assert json.loads(file.metadata()["steps"]) == 3
+
+
+# A long path to the folder for temporary files
+
+READS = """
+import sys, tempfile
+from pathlib import Path
+import torch
+from nasnet_zoo.arch.preprocess import Preprocess
+from nasnet_zoo.training.recipe import Recipe
+from nasnet_zoo.training.tasks.classify import Classify
+pictures = [(str(path), 0) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
+task = Classify(pictures, Recipe(1, batch_size=4), Preprocess((8, 8)), workers=1)
+try:
+    print(len(list(task.batches(0, torch.Generator()))), len(tempfile.gettempdir()))
+except Exception as error:
+    print(type(error).__name__, error)
+task.close()
+"""
+
+
+@linux
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is another one there")
+@pytest.mark.parametrize("length", [75, 76])
+def test_the_path_for_temporary_files_may_be_as_long_as_sockets_allow(pictures, tmp_path, length):
+    """Beyond that workers would wait for ever."""
+    above = tempfile.mkdtemp(dir="/tmp")
+    try:
+        folder = os.path.join(above, "x" * (length - len(above) - 1))
+        os.mkdir(folder)
+        command = [sys.executable, "-c", READS, str(tmp_path)]
+        done = subprocess.run(command, env={**os.environ, "TMPDIR": folder}, capture_output=True, text=True)
+    finally:
+        shutil.rmtree(above)
+    if length == 75:
+        assert done.stdout == f"{COUNT // BATCH} 75\n", done.stderr
+    else:
+        assert done.stdout.startswith("ConfigError the folder for temporary files has too long a path"), done.stderr
