@@ -87,7 +87,7 @@ def main() -> None:
     else:
         seconds = step_seconds(created(), pictures, recipe_of(1, arguments.batch, arguments.learning_rate))
         epoch_seconds = seconds * (len(pictures) // arguments.batch)
-        epochs = max(1, int(ROOM * clock.left / epoch_seconds))
+        epochs = 2 if arguments.rehearse else max(1, int(ROOM * clock.left / epoch_seconds))
         print(f"{arguments.batch / seconds:.0f} pictures/s, an epoch in {epoch_seconds:.2f} s: {epochs} epochs")
         with atomic_file(plan) as temporary:
             temporary.write_text(json.dumps({"epochs": epochs}), encoding="utf-8")

@@ -114,8 +114,8 @@ def check_replaceable(path: str | os.PathLike[str], own: Collection[str] = ()) -
     path = Path(path).resolve()
     with _explained(path):
         names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-        if foreign := [name for name in names if name not in own and name not in LITTER]:
-            raise ZooError(f"{path} holds {foreign[0]}, which would be lost: move it, or choose an empty folder")
+        if foreign := next((name for name in names if name not in own and name not in LITTER), None):
+            raise ZooError(f"{path} holds {foreign}, which would be lost: move it, or choose a new or an empty folder")
         above = next((folder for folder in path.parents if folder.exists()), path.parent)
         for place in (above, path):
             if place.exists() and not place.is_dir():
