@@ -159,7 +159,7 @@ def test_an_accuracy_is_that_of_the_pictures_that_can_be_read(pictures, caplog, 
     first, again = measured(pictures)
     assert sorted(told(caplog)) == [f"{path} cannot be read as a picture and is left out" for path in sorted(broken)]
     assert first == again == measured([(path, label) for path, label in pictures if path not in broken])[0]
-    assert 0 < first["top1"] < first["top5"]
+    assert 0 <= first["top1"] < first["top5"]  # another torch draws other weights
 
 
 @pytest.mark.parametrize("workers", [0, 2])
