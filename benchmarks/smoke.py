@@ -210,17 +210,16 @@ def provider(place: Place, precision: str) -> Found:
     """A graph's logits by the provider against the CPU's of the float32 graph."""
     from inference import logits_of
 
-    name, x = GRAPH, _pictures(GRAPH)
-    expected = logits_of(_graph(name, "fp32"), x, "cpu")
-    graph = _graph(name, precision)
+    x = _pictures()
+    expected = logits_of(_graph("fp32"), x, "cpu")
+    graph = _graph(precision)
     off = relative(logits_of(graph, x, place.provider, precision).astype(np.float32), expected)
     return Found(off, PRECISIONS.row(precision).limit("cuda"), "both are the CPU" if precision == "fp32" else "")
 
 
 def bound(place: Place, captured: bool) -> Found:
     """Two batches through memory that is bound once, as captured runs are too, against plain runs of both."""
-    name = GRAPH
-    graph, batches = _graph(name, "fp32"), [_pictures(name), _pictures(name)[::-1].copy()]
+    graph, batches = _graph("fp32"), [_pictures(), _pictures()[::-1].copy()]
     plain = _session(graph, place, False)
     expected = [plain.run(["logits"], {"image": x})[0] for x in batches]
     session = _session(graph, place, captured)
@@ -259,10 +258,10 @@ def _session(graph: Path, place: Place, captured: bool) -> onnxruntime.Inference
     return session
 
 
-def _pictures(name: str) -> np.ndarray:
+def _pictures() -> np.ndarray:
     from inference import pictures
 
-    return pictures(nasnet_zoo.info(name).config.preprocess.size)
+    return pictures(nasnet_zoo.info(GRAPH).config.preprocess.size)
 
 
 @cache
@@ -271,13 +270,13 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 
 @cache
-def _graph(name: str, precision: str) -> Path:
+def _graph(precision: str) -> Path:
     """The file of a graph that takes and gives float32 whatever it computes with."""
     from inference import ruled
 
-    network, folder = ruled(nasnet_zoo.create(name)), Path(_folder().name) / f"{name}-{precision}"
+    network, folder = ruled(nasnet_zoo.create(GRAPH)), Path(_folder().name) / f"{GRAPH}-{precision}"
     folder.mkdir()
-    write_graph(network, folder, precision, network.config.preprocess.size, name=name, license="", source="")
+    write_graph(network, folder, precision, network.config.preprocess.size, name=GRAPH, license="", source="")
     return folder / "model.onnx"
 
 

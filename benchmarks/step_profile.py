@@ -119,6 +119,25 @@ def there_and_back(layer: Callable[[torch.Tensor], torch.Tensor], x: torch.Tenso
     y.backward(y.detach())
 
 
+def norms_backward(count: int, channels: int, side: int, device: str) -> list[str]:
+    """Batch norm's backward pass, in float32 and bfloat16, over a gradient of its own and over a view into that of a
+    concatenation of six maps."""
+    lines = []
+    for dtype in (torch.float32, torch.bfloat16):
+        norm = torch.nn.BatchNorm2d(channels).to(device)
+        x, whole = (torch.randn(count, wide * channels, side, side, device=device).to(dtype) for wide in (1, 6))
+        x, whole = (each.contiguous(memory_format=torch.channels_last) for each in (x, whole))
+        y = norm(x.requires_grad_())
+        view = whole[:, channels : 2 * channels]
+        for name, gradient in (("its own", view.clone()), ("a view", view)):
+            run = partial(torch.autograd.grad, y, x, gradient, retain_graph=True)
+            microseconds = 1e3 * sum(map(milliseconds, kernels_of(device_events(run))))
+            kind = str(dtype).removeprefix("torch.")
+            shape = f"{count} x {channels} x {side} x {side}, {kind}"
+            lines.append(f"  {microseconds:8.0f} us batch norm backward, the gradient {name}, {shape}")
+    return lines
+
+
 def separable_convolution(shape: Shape, device: str) -> str:
     """By torch and by the fused kernels, forward and backward."""
     from nasnet_zoo.training.separable import run_fused
@@ -179,6 +198,7 @@ def main() -> None:
         lambda: whole_step(filters, cells, count, device),
         lambda: layers(count, filters, 32, device),
         lambda: layers(count, 4 * filters, 8, device),
+        lambda: norms_backward(count, filters, 32, device) + norms_backward(count, 4 * filters, 8, device),
         *(lambda shape=shape: [separable_convolution(shape, device)] for shape in shapes),
     ]
     said = [machine()]

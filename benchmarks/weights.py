@@ -71,9 +71,9 @@ def main() -> None:
     if arguments.rehearse:
         device, arguments.cells, arguments.filters, arguments.batch = "cpu", 1, 4, 4
         pictures, test = (Pictures(each.images[:400].cpu(), each.labels[:400].cpu()) for each in (pictures, test))
-    folder = arguments.folder if not arguments.rehearse else arguments.folder.with_name("weights-rehearsal")
-    if arguments.rehearse:
-        shutil.rmtree(folder, ignore_errors=True)
+        arguments.folder = arguments.folder.with_name("weights-rehearsal")
+        shutil.rmtree(arguments.folder, ignore_errors=True)
+    folder = arguments.folder
     out = (Path(os.environ["OUT"]) if os.environ.get("OUT") else folder) / "weights"
     scale = dict(filters=arguments.filters, stages=(arguments.cells,) * 3, stem_channels=3 * arguments.filters)
 

@@ -74,11 +74,10 @@ def class_folders(
 
 def layout(data: Path) -> tuple[Path, Path | None]:
     """Where the classes' folders are, and where those for validation are, if anywhere."""
-    there = {name.lower(): name for name in subfolders(data)}
-    train, val = (next((data / there[name] for name in names if name in there), None) for names in (TRAIN, VAL))
+    train, val = _splits(data)
     if train is not None:
         return train, val
-    if val is not None and set(there) <= set(VAL):
+    if val is not None and all(name.lower() in VAL for name in subfolders(data)):
         raise DataError(f"{data} has a folder {val.name} and none to train on: call that one train, and put it there")
     return data, None
 
@@ -86,11 +85,15 @@ def layout(data: Path) -> tuple[Path, Path | None]:
 def measured_folder(data: str | Path) -> str | Path:
     """Where the pictures to measure on are: in the folder for validation beside that to train on, if a folder has both
     as a training's has, else in itself."""
-    if not os.path.isdir(data):
-        return data
-    there = {name.lower(): name for name in subfolders(Path(data))}
-    val = next((Path(data, there[name]) for name in VAL if name in there), None)
-    return data if val is None or there.keys().isdisjoint(TRAIN) else val
+    train, val = _splits(Path(data)) if os.path.isdir(data) else (None, None)
+    return data if train is None or val is None else val
+
+
+def _splits(data: Path) -> tuple[Path | None, Path | None]:
+    """A folder's own folders to train and to measure on, as far as it has them."""
+    there = {name.lower(): name for name in subfolders(data)}
+    train, val = (next((data / there[name] for name in names if name in there), None) for names in (TRAIN, VAL))
+    return train, val
 
 
 def _training_pictures(root: Path) -> ByClass:

@@ -91,12 +91,12 @@ def begin(
             f"{model} has a fresh classifier: if all its weights are fresh, `nasnet-zoo train` suits them better"
         )
     pictures = [len(data.train), len(data.val)]
-    if goes_on and before["data"] != _place(data_name) and before.get("pictures", pictures) != pictures:
-        raise DataError(
-            f"{out} holds a training on {before['data']}, and {data_name} has other pictures: leave --data out to go "
-            f"on with it, or choose another folder"
-        )
     if goes_on and before.get("pictures", pictures) != pictures:
+        if before["data"] != _place(data_name):
+            raise DataError(
+                f"{out} holds a training on {before['data']}, and {data_name} has other pictures: leave --data out to "
+                f"go on with it, or choose another folder"
+            )
         counts = " and ".join(map(str, before["pictures"]))
         notes.append(f"{data.name} had {counts} pictures when the training began: what follows is another order")
     keep = keep or before.get("keep", 1)

@@ -211,7 +211,7 @@ def test_factorized_reduction(channels):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_concatenation_gives_back_gradients_that_are_maps_of_their_own(layout):
-    """Views into the whole one would make batch norm's backward pass ten times as slow."""
+    """Views into the whole one would make batch norm's backward pass many times as slow."""
     maps = [torch.randn(2, channels, 4, 5, requires_grad=True) for channels in (2, 3)]
     slope = torch.randn(2, 5, 4, 5).contiguous(memory_format=layout)
     joined, expected = concatenated(maps), torch.cat(maps, 1)
