@@ -7,7 +7,7 @@ how long, and how children that fail or repeat are treated.
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,8 @@ from .fleet.table import FLEETS
 from .rewards import REWARDS
 from .searchers.table import SEARCHERS, searcher_sections
 from .spaces.table import SPACES, SpaceSettings
+from .versions import FORMAT_VERSION, upgraded
 
-FORMAT_VERSION = 1
 MAY_CHANGE = ("failures.", "repeats", "child.seconds")  # of the identity, when a search is resumed
 ROWS = {"space": ("name", SPACES), "child": ("task", CHILDREN), "fleet": ("kind", FLEETS)}  # which field names the row
 Action = Literal["floor", "retry", "skip"]
@@ -94,6 +94,9 @@ class SearchConfig:
     ) -> None:
         values = locals()
         values["sections"] = _of_searchers({**(sections or {}), **settings})
+        if isinstance(fleet, FleetSettings) and fleet.threads and isinstance(child, BaseChildSettings):
+            # The first version had them there. They decide a child's reward on a CPU, so they are the child's.
+            values["child"], values["fleet"] = replace(child, threads=fleet.threads), replace(fleet, threads=0)
         for each in dataclasses.fields(self):
             object.__setattr__(self, each.name, values[each.name])
         self._check()
@@ -103,7 +106,8 @@ class SearchConfig:
         return f"SearchConfig({self.folder!r}, {what}, children={self.children}, seed={self.seed})"
 
     def _check(self) -> None:
-        _check_version(self.format_version)
+        if self.format_version != FORMAT_VERSION:
+            raise ConfigError(f"search: format_version {self.format_version}; leave it out, or say {FORMAT_VERSION}")
         check_fields(self, "search")
         SEARCHERS.row(self.searcher)
         REWARDS.row(self.reward)
@@ -140,7 +144,7 @@ class SearchConfig:
         """The config in a decoded JSON value; raises ConfigError naming the field."""
         if not isinstance(value, dict):
             raise ConfigError("a search config is a JSON object; this is not one")
-        _check_version(value.get("format_version", FORMAT_VERSION))  # first: a newer version may have unknown fields
+        value = upgraded(value)
         types = section_types(value)
         plain = [each for each in dataclasses.fields(cls)[1:] if each.name not in ("sections", *types)]
         default = cls("")
@@ -167,14 +171,15 @@ class SearchConfig:
         """The settings that decide the outcome. The location of the data is not one: their content is checked when they
         are read."""
         free = ("fleet.", "children", "child.data")
-        return {key: value for key, value in self.flat().items() if not key.startswith(free)}
+        flat = {key: value for key, value in self.flat().items() if not key.startswith(free)}
+        return flat | {"format_version": self.format_version}
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> "SearchConfig":
-        """A config with that identity. Settings that an older version did not have get their defaults."""
-        value: dict[str, Any] = {"folder": ""}
+        """A config with that identity. Settings that an older version did not have are those that it worked by."""
         if not isinstance(identity, dict):
             raise ConfigError("a search's identity is a JSON object; this is not one")
+        value: dict[str, Any] = {"folder": "", "format_version": 1}  # the first version's identities do not tell it
         for path, entry in identity.items():
             *above, last = path.split(".")
             place = value
@@ -203,14 +208,6 @@ def read_search_config(path: str | Path) -> SearchConfig:
         return SearchConfig.from_json(value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _check_version(version: Any) -> None:
-    if version != FORMAT_VERSION:
-        raise ConfigError(
-            f"this search config has format_version {version}, this nasnet_zoo reads {FORMAT_VERSION}: use the "
-            f"nasnet_zoo that wrote it"
-        )
 
 
 def _of_searchers(settings: dict[str, Any]) -> dict[str, Any]:

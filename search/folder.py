@@ -79,6 +79,8 @@ def _check_identity(journal: Journal, config: SearchConfig) -> None:
         ) from error
     different = _differences(there, config.identity())
     different = {key: values for key, values in different.items() if not key.startswith(MAY_CHANGE)}
+    if different.get("child.threads", (1, 1))[0] == 0:  # the first version's journals do not say how many there were
+        del different["child.threads"]
     said = [f"{key} {repr(a)[:60]} there, {b!r} here" for key, (a, b) in different.items()]
     if said:
         more = f" and {len(said) - 4} more" if len(said) > 4 else ""

@@ -16,6 +16,8 @@ from nasnet_zoo.util.tables import Table, nearest
 from .children.nasbench import TableChildSettings
 from .children.settings import CifarChildSettings
 from .config import ROWS, SearchConfig, section_types
+from .fleet.base import FleetSettings
+from .searchers.evolution import EvolutionSettings
 from .searchers.settings import ControllerSettings
 from .spaces.table import SpaceSettings
 
@@ -56,8 +58,10 @@ PRESETS = Table(
                 "",
                 SpaceSettings("nasnet", blocks=3),
                 controller=ControllerSettings(learning_rate=0.01, normalise=True),
+                evolution=EvolutionSettings(population=20, sample=10),
                 child=_QUICK_CHILD,
                 children=320,
+                fleet=FleetSettings("processes"),
             ),
         ),
         "tabular": Preset(

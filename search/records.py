@@ -60,8 +60,11 @@ class Proposed:
         tokens, digest = self.space.check(body["tokens"]), body["hash"]
         for name in self.numbers:
             value = body["notes"].get(name)
-            if type(value) is not float or not math.isfinite(value):
-                raise ConfigError(f"child {child} has the note {name} {repr(value)[:60]}, not a number")
+            values = value if isinstance(value, list) and len(value) == len(tokens) else [value]
+            if not all(type(each) is float and math.isfinite(each) for each in values):
+                raise ConfigError(
+                    f"child {child} has the note {name} {repr(value)[:60]}, not a number or one for each token"
+                )
         stage = body["notes"].get("stage", 0)
         if type(stage) is not int or not 0 <= stage < self.space.stages:
             raise ConfigError(f"{self.space.name}: child {child} is of stage {stage!r}; it has {self.space.stages}")

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def run(
     folder = Path(config.folder)
     space = config.space.space()
     child = child or make_child(config.child, space)
-    fleet = fleet or make_fleet(config.fleet, child)
+    fleet = fleet or make_fleet(replace(config.fleet, threads=config.child.threads), child)
     reporter = Reporter(folder, baseline)
     context = context_of(child)
     refuse_newer(folder)  # before the lock, which is a file in it

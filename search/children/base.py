@@ -13,6 +13,7 @@ from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SearchError, ZooError, out_of_memory
 
+MAX_THREADS = 1024
 FAILURES = ("nan", "oom", "timeout", "error", "lost")
 
 
@@ -30,17 +31,21 @@ class BrokenDevice(SearchError):
 
 @dataclass(frozen=True)
 class BaseChildSettings:
-    """The settings that every child has: `task`, a row of table.py, where its `data` are, and the `seconds` after which
-    it times out."""
+    """The settings that every child has: `task`, a row of table.py, where its `data` are, the `seconds` after which it
+    times out, and the `threads` that it uses on a CPU, on which its reward may depend (0: as many as its fleet has for
+    it)."""
 
     task: str
     data: str | None = None
     seconds: float | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         check_fields(self, "child")
         if self.seconds is not None and self.seconds <= 0:
             raise ConfigError("child: seconds must be above 0")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise ConfigError(f"child: threads {self.threads} do not lie between 0 and {MAX_THREADS}")
 
     def network(self, architecture: Any, kind: str | None) -> NetworkConfig | None:
         """The network that a child of this architecture is, of which reports give the cost; None if it is none."""

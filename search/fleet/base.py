@@ -17,17 +17,23 @@ GRACE_SECONDS = 30.0  # a child stops itself when its time is over; this is for 
 @dataclass(frozen=True)
 class FleetSettings:
     """Where children are trained: `kind` is a row of table.py. `devices` are torch's names; if empty, every GPU, or the
-    CPU if there is none. Each device has `per_device` workers; `threads` is how many cores a worker uses on a CPU (0:
-    an equal share)."""
+    CPU if there is none. Each device has `per_device` workers; 0 stands for one on a GPU, and on a CPU for as many as
+    its cores have room for.
+
+    `threads` is how many cores a worker uses on a CPU (0: an equal share). In a search's config it is 0: there the
+    child's settings have the number, and one that is given here is moved there.
+    """
 
     kind: str = "inline"
     devices: tuple[str, ...] = ()
-    per_device: int = 1
+    per_device: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.per_device < 1 or self.threads < 0:
-            raise ConfigError(f"fleet: {self.per_device} workers per device; a search needs at least one")
+        if self.per_device < 0 or self.threads < 0:
+            raise ConfigError(
+                f"fleet: {self.per_device} workers per device with {self.threads} threads; neither can be below 0"
+            )
 
 
 class Fleet(ABC):
@@ -77,9 +83,14 @@ def devices_of(settings: FleetSettings) -> tuple[str, ...]:
     return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or ("cpu",)
 
 
-def threads_of(settings: FleetSettings, devices: tuple[str, ...]) -> int:
-    """How many cores a worker uses: as set, or an equal share of those that this process may use."""
-    return settings.threads or max(cores() // (len(devices) * settings.per_device), 1)
+def workers_on(device: str, settings: FleetSettings) -> int:
+    """How many workers a device has: as set, or one on a GPU, and on a CPU as many as have room."""
+    return settings.per_device or (max(cores() // max(settings.threads, 1), 1) if device == "cpu" else 1)
+
+
+def threads_of(settings: FleetSettings, workers: int) -> int:
+    """How many cores each of so many workers uses: as set, or an equal share of those that this process may use."""
+    return settings.threads or max(cores() // workers, 1)
 
 
 def cores() -> int:

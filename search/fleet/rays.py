@@ -132,15 +132,21 @@ class RayFleet(Fleet):
         """How many workers fit on a node."""
         amount = int(self.nodes[node]["Resources"].get(self.resource, 0))
         if self.resource == "GPU":
-            return amount * self.settings.per_device
-        return min(self.settings.per_device, amount // max(self.settings.threads, 1))
+            return amount * self._per_device
+        room = amount // max(self.settings.threads, 1)
+        return min(self.settings.per_device or room, room)
+
+    @property
+    def _per_device(self) -> int:
+        """Workers on a GPU."""
+        return self.settings.per_device or 1
 
     def _spawn(self, node: str) -> _Worker:
         share = max(int(self.nodes[node]["Resources"].get("CPU", 1)) // self._room(node), 1)
         threads = self.settings.threads or share
         if self.resource == "GPU":
             # Ray counts in ten-thousandths; rounded up, the last worker would not fit on the GPU.
-            options = {"num_gpus": math.floor(1e4 / self.settings.per_device) / 1e4, "num_cpus": 0}
+            options = {"num_gpus": math.floor(1e4 / self._per_device) / 1e4, "num_cpus": 0}
         else:
             options = {"num_cpus": threads}
         actor = _Actor.options(**options, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()

@@ -8,7 +8,7 @@ from nasnet_zoo.util.environment import check_device
 from nasnet_zoo.util.tables import Table
 
 from ..children.base import Child
-from .base import Fleet, FleetSettings, devices_of, threads_of
+from .base import Fleet, FleetSettings, devices_of, threads_of, workers_on
 from .inline import InlineFleet
 from .processes import ProcessFleet
 
@@ -36,8 +36,8 @@ def _inline(settings: FleetSettings, child: Child) -> Fleet:
 
 def _processes(settings: FleetSettings, child: Child) -> Fleet:
     devices = _checked_devices(settings)
-    places = [device for device in devices for _ in range(settings.per_device)]
-    return ProcessFleet(child, places, threads_of(settings, devices))
+    places = [device for device in devices for _ in range(workers_on(device, settings))]
+    return ProcessFleet(child, places, threads_of(settings, len(places)))
 
 
 def _ray(settings: FleetSettings, child: Child) -> Fleet:

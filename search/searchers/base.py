@@ -36,7 +36,7 @@ class Observation:
 
 class Searcher(Protocol):
     """`batch` is how many observations it gets at a time. If it cannot learn without some of the notes, `numbers` names
-    those that are floats: they are checked when a search is resumed."""
+    those that are a float, or a list of one for each token: they are checked when a search is resumed."""
 
     batch: int
 

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..spaces.base import Space
 from .base import Observation, Proposal, checked_count, stage_note
-from .policy import make_policy, padded
+from .policy import Score, make_policy, padded
 from .settings import ControllerSettings
 
 LEAST_DEVIATION = 1e-5  # of a batch of rewards
+LOG_DIGITS = 5  # of log-probabilities in notes
 
 
 @contextmanager
@@ -35,14 +37,13 @@ class Controller:
     changed, and PPO's ratio is to the policy that acted.
     """
 
-    numbers = ("log_probability",)
-
     def __init__(self, space: Space, settings: ControllerSettings, seed: int, ppo: bool = True) -> None:
         self.space, self.settings, self.batch, self.ppo = space, settings, settings.batch, ppo
         self.generator = torch.Generator().manual_seed(seed)
         self.policy = make_policy(space, settings.hidden, settings.initial, self.generator)
         self.parameters = dict(self.policy.named_parameters())  # parameters that the cell shares appear once
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
+        self.numbers = ("log_probability" if settings.ratio == "sequence" else "log_probabilities",)
         self.baseline: float | None = None
         self.proposed = 0
         self.left: list[Proposal] = []  # sampled, and not yet asked for
@@ -54,10 +55,18 @@ class Controller:
         while len(self.left) < n:
             stages = [self.space.stage(self.proposed + place) for place in range(self.batch)]
             self.proposed += self.batch
-            rows = zip(*self.policy.sample(stages), stages)
-            self.left += [Proposal(tokens, {"log_probability": p, **stage_note(stage)}) for tokens, p, stage in rows]
+            self.left += [
+                Proposal(tokens, self._note(taken) | stage_note(stage))
+                for tokens, taken, stage in zip(*self.policy.sample(stages), stages)
+            ]
         taken, self.left = self.left[:n], self.left[n:]
         return taken
+
+    def _note(self, taken: Sequence[float]) -> dict[str, Any]:
+        """What `observe` has to know of the policy that made the decisions: their log-probabilities, or the sum."""
+        if self.settings.ratio == "sequence":
+            return {"log_probability": float(np.add.accumulate(np.array(taken, np.float32))[-1])}
+        return {"log_probabilities": [round(p, LOG_DIGITS) for p in taken]}
 
     @_one_thread()
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
@@ -65,19 +74,16 @@ class Controller:
         sequences = [o.proposal.tokens for o in observations]
         score = self.policy.scorer(sequences, [o.proposal.stage for o in observations])
         self._pad_moments()
-        behaviour = torch.tensor([o.proposal.notes["log_probability"] for o in observations])
+        behaviour = self._behaviour([o.proposal for o in observations])
         rewards = torch.tensor([o.reward for o in observations])
-        mean = rewards.mean().item()
-        if self.baseline is None:
-            self.baseline = mean  # an average that started at zero would overrate every early child
-        advantages = rewards - self.baseline
-        self.baseline = settings.baseline_decay * self.baseline + (1 - settings.baseline_decay) * mean
+        baselines, self.baseline = self._baselines(rewards)
+        advantages = rewards - baselines
         # If all rewards of a batch are equal, as with failures only, their deviation means nothing. Divided by it, they
         # would dominate Adam's moments for thousands of steps.
         if settings.normalise and len(rewards) > 1 and rewards.std() > LEAST_DEVIATION:
             advantages = advantages / (rewards.std() + 1e-8)
         for _ in range(settings.epochs if self.ppo else 1):
-            taken, entropy = score()
+            taken, entropy = self._scored(score)
             if self.ppo:
                 ratio = (taken - behaviour).exp()
                 clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
@@ -85,17 +91,50 @@ class Controller:
             else:
                 ratio = (taken.detach() - behaviour).exp()
                 gain = taken * advantages
-            loss = -(gain + settings.entropy_weight * entropy).mean()
+            loss = -(gain.sum(0) + settings.entropy_weight * entropy).mean()
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        decisions = sum(map(len, sequences)) / len(sequences)
+        made = sum(map(len, sequences))
+        drift = taken.detach() - behaviour
+        far = (drift.exp() < 1 - settings.clip) | (drift.exp() > 1 + settings.clip)
         return {
-            "policy/entropy": entropy.mean().item() / decisions,  # nats per decision, of the sequences observed
+            "policy/entropy": entropy.sum().item() / made,  # nats per decision, of the sequences observed
             "policy/baseline": self.baseline,
-            "policy/reward": mean,
+            "policy/reward": rewards.mean().item(),
             "policy/ratio": ratio.mean().item(),
+            "policy/clipped": far.sum().item() / (made if settings.ratio == "decision" else len(sequences)),
+            "policy/kl": (drift.exp() - 1 - drift).sum().item() / made,  # nats per decision, from those that acted
         }
+
+    def _behaviour(self, proposals: Sequence[Proposal]) -> torch.Tensor:
+        """The log-probabilities under the policy that acted: of decisions (steps, batch), zero after a sequence's end,
+        or of sequences (1, batch)."""
+        if self.settings.ratio == "sequence":
+            return torch.tensor([[proposal.notes["log_probability"] for proposal in proposals]])
+        rows = [torch.tensor(proposal.notes["log_probabilities"]) for proposal in proposals]
+        return torch.nn.utils.rnn.pad_sequence(rows)
+
+    def _scored(self, score: Score) -> tuple[torch.Tensor, torch.Tensor]:
+        """The log-probabilities now, as `_behaviour` has them, and the entropy (batch,) summed over decisions."""
+        taken, entropy = score()
+        return taken if self.settings.ratio == "decision" else taken.sum(0, keepdim=True), entropy.sum(0)
+
+    def _baselines(self, rewards: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """What is subtracted from each of a batch of rewards, in the order in which they came, and the average after
+        them."""
+        settings, mean = self.settings, rewards.mean().item()
+        average = mean if self.baseline is None else self.baseline  # from zero it would overrate every early child
+        if settings.baseline == "batch-mean":
+            return torch.full_like(rewards, mean), mean
+        decay = settings.baseline_decay
+        if settings.baseline == "batch-average":
+            return torch.full_like(rewards, average), decay * average + (1 - decay) * mean
+        before = []
+        for reward in rewards.tolist():
+            before.append(average)
+            average = decay * average + (1 - decay) * reward
+        return torch.tensor(before), average
 
     def _pad_moments(self) -> None:
         """Gives parameters that have grown since Adam's last step moments of zero in their new part."""

@@ -64,11 +64,13 @@ class Policy(nn.Module):
             raise ValueError("the parameters do not fit together")
 
     @torch.no_grad()
-    def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[float]]:
-        """One sequence for each of the stages, and its log-probability; raises ConfigError if a sequence never ends."""
+    def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[list[float]]]:
+        """One sequence for each of the stages, and the log-probability of each of its decisions; raises ConfigError if
+        a sequence never ends."""
         n, hidden = len(stages), len(self.start)
         sequences: list[list[int]] = [[] for _ in stages]
-        outputs, memory, total = torch.zeros(n, hidden), torch.zeros(n, hidden), torch.zeros(n)
+        taken: list[list[float]] = [[] for _ in stages]
+        outputs, memory = torch.zeros(n, hidden), torch.zeros(n, hidden)
         inputs, going = self.start.repeat(n, 1), list(range(n))
         while met := [
             (place, decision)
@@ -80,15 +82,16 @@ class Policy(nn.Module):
             outputs[going], memory[going] = self.cell(inputs[going], (outputs[going], memory[going]))
             logits = self._logits(outputs[going], parts)
             chosen = parts.drawn(logits, self.generator)
-            total[going] += parts.scored(logits, chosen)[0]
             inputs[going] = self._embedded(chosen, parts)
-            for place, token in zip(going, parts.tokens(chosen).tolist()):
+            log_p = parts.scored(logits, chosen)[0]
+            for place, token, each in zip(going, parts.tokens(chosen).tolist(), log_p.tolist()):
                 sequences[place].append(token)
-        return [tuple(tokens) for tokens in sequences], total.tolist()
+                taken[place].append(each)
+        return [tuple(tokens) for tokens in sequences], taken
 
     def scorer(self, sequences: Sequence[Tokens], stages: Sequence[int]) -> Score:
-        """A function for the log-probability of each of the sequences (batch,) and the entropy of the policy along it
-        (batch,), summed over its decisions, as the policy is when the function is called."""
+        """A function for the log-probability of each decision of the sequences and the policy's entropy there, as the
+        policy is when the function is called: (steps, batch) each, zero after a sequence's end."""
         made = [self.space.along(tokens, stage) for tokens, stage in zip(sequences, stages)]
         parts = self._parts([decision for decisions in made for decision in decisions])
         chosen = parts.chosen(torch.tensor([token for tokens in sequences for token in tokens], dtype=torch.long))
@@ -102,8 +105,8 @@ class Policy(nn.Module):
             after = embedded.new_zeros(steps, batch, len(self.start)).index_put((step, sequence), embedded)
             hidden, _ = self.lstm(torch.cat([self.start.expand(1, batch, -1), after[:-1]]))
             log_p, entropy = parts.scored(self._logits(hidden[step, sequence], parts), chosen)
-            none = log_p.new_zeros(batch)
-            return none.index_add(0, sequence, log_p), none.index_add(0, sequence, entropy)
+            none = log_p.new_zeros(steps, batch)
+            return none.index_put((step, sequence), log_p), none.index_put((step, sequence), entropy)
 
         return score
 
@@ -207,27 +210,27 @@ class FixedPolicy(Policy):
             raise ValueError("the parameters are those of other decisions")
 
     @torch.no_grad()
-    def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[float]]:
+    def sample(self, stages: Sequence[int]) -> tuple[list[Tokens], list[list[float]]]:
         n = len(stages)
         state, inputs = None, self.start.expand(n, -1)
-        tokens, total = [], torch.zeros(n)
+        tokens, taken = [], []
         for step in range(len(self.weight)):
             state = self.cell(inputs, state)
             logits = torch.addmm(self.bias[step], state[0], self.weight[step])
             log_p = logits.masked_fill(self.impossible[step], -torch.inf).log_softmax(1)
             chosen = torch.multinomial(log_p.exp(), 1, generator=self.generator)
-            total += log_p.gather(1, chosen).squeeze(1)
+            taken.append(log_p.gather(1, chosen).squeeze(1))
             tokens.append(chosen.squeeze(1))
             inputs = self.embedding[step, tokens[-1]]
-        return list(map(tuple, torch.stack(tokens, 1).tolist())), total.tolist()
+        return list(map(tuple, torch.stack(tokens, 1).tolist())), torch.stack(taken, 1).tolist()
 
     def scorer(self, sequences: Sequence[Tokens], stages: Sequence[int]) -> Score:
         tokens = torch.tensor(sequences)
 
         def score() -> tuple[Tensor, Tensor]:
             log_p = self.log_probabilities(tokens)
-            entropy = -(log_p.exp() * log_p.clamp(min=LEAST_LOG)).sum(2).sum(0)
-            return log_p.gather(2, tokens.T.unsqueeze(2)).squeeze(2).sum(0), entropy
+            entropy = -(log_p.exp() * log_p.clamp(min=LEAST_LOG)).sum(2)
+            return log_p.gather(2, tokens.T.unsqueeze(2)).squeeze(2), entropy
 
         return score
 

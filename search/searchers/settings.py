@@ -1,7 +1,9 @@
 """The settings of searchers whose own file imports torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.errors import ConfigError
 
 MAX_HIDDEN = 10_000
@@ -12,8 +14,12 @@ class ControllerSettings:
     """Settings of the controller and its training. The defaults are the paper's, except PPO's clip and epochs, which it
     does not give.
 
-    `baseline_decay` is the weight of the old value in the moving average of rewards that is subtracted as baseline.
+    `baseline` is what is subtracted from rewards: "reward-average", a moving average of them in which the old value has
+    the weight `baseline_decay` at each reward (the paper's), or "batch-mean", the mean of the batch. `ratio` is what
+    PPO's `clip` limits: the ratio of each "decision" to the policy that made it, or that of the whole "sequence".
     `normalise` divides advantages by their deviation within the batch.
+
+    Searches of the first version have the baseline "batch-average", which moves once per batch, and the "sequence".
     """
 
     hidden: int = 100
@@ -25,8 +31,11 @@ class ControllerSettings:
     epochs: int = 5
     initial: float = 0.1
     normalise: bool = False
+    baseline: Literal["reward-average", "batch-mean", "batch-average"] = "reward-average"
+    ratio: Literal["decision", "sequence"] = "decision"
 
     def __post_init__(self) -> None:
+        check_fields(self, "controller")
         if min(self.hidden, self.batch, self.epochs) < 1 or self.learning_rate <= 0 or not 0 < self.clip < 1:
             raise ConfigError(
                 "controller: hidden, batch and epochs must be at least 1, learning_rate above 0 and clip in (0, 1)"

@@ -147,6 +147,11 @@ class Space(ABC):
     def encode(self, architecture: Any) -> Tokens:
         """The tokens that decode to the architecture; raises ConfigError if it is not in the space."""
 
+    def project(self, architecture: Any) -> tuple[Tokens, tuple[str, ...]]:
+        """The tokens of the architecture of the space that is closest to one that may be just outside it, and how the
+        two differ, a sentence for each difference; raises ConfigError if nothing in the space is close to it."""
+        return self.encode(architecture), ()
+
     @abstractmethod
     def to_json(self, architecture: Any) -> Any: ...
 

@@ -12,16 +12,19 @@ from nasnet_zoo.errors import ConfigError
 
 from .base import Choice, Decision, FixedSpace, Tokens, check_selection
 
+Outputs = Literal["unread-blocks", "unread", "blocks", "separate"]
+
 
 @dataclass(frozen=True)
 class CellSpace(FixedSpace):
     """Pairs of a normal and a reduction cell of `blocks` blocks: (state, state, op, op, combine) each.
 
     If there is only one combination, it is not a decision. `outputs` is the rule for which states are the cell's
-    outputs. "unread": all states that no block reads, cell inputs included, as in TF-slim. "unread-blocks": only the
-    blocks among them, as in the NDS spaces marked L. "blocks": all blocks, marked A there. "separate": the last blocks,
-    as many as there are inputs, each as an output of its own (NASNet-B). `style` is the family whose macro-architecture
-    belongs to the space (see Genotype).
+    outputs. "unread-blocks": all blocks that no other block reads (NASNet paper, section 3: "all of the unused hidden
+    states generated in the convolutional cell"; the NDS spaces marked L). "unread": also cell inputs that no block
+    reads; searches of the first version had it. "blocks": all blocks, marked A in the NDS paper. "separate": the last
+    blocks, as many as there are inputs, each as an output of its own (NASNet-B). `style` is the family whose
+    macro-architecture belongs to the space (see Genotype).
     """
 
     name: str
@@ -29,7 +32,7 @@ class CellSpace(FixedSpace):
     blocks: int = 5
     combines: tuple[str, ...] = ("add",)
     inputs: int = 2
-    outputs: Literal["unread", "unread-blocks", "blocks", "separate"] = "unread"
+    outputs: Outputs = "unread-blocks"
     style: Literal["slim", "nds"] = "slim"
     kind = "cell"
 
@@ -82,6 +85,16 @@ class CellSpace(FixedSpace):
         return Cell(blocks, leaving[self.outputs], self.inputs)
 
     def encode(self, architecture: Genotype) -> Tokens:
+        tokens = self._tokens(architecture)
+        for reason in self._strange(architecture):
+            raise ConfigError(reason)
+        return tokens
+
+    def project(self, architecture: Genotype) -> tuple[Tokens, tuple[str, ...]]:
+        return self._tokens(architecture), tuple(self._strange(architecture))
+
+    def _tokens(self, architecture: Genotype) -> Tokens:
+        """What the blocks of an architecture say; raises ConfigError if there are no such blocks in the space."""
         tokens: list[int] = []
         for name in ("normal", "reduction"):
             cell = getattr(architecture, name)
@@ -96,19 +109,24 @@ class CellSpace(FixedSpace):
                     tokens.append(self._index(self.ops, op, f"{name} cell, block {index}"))
                 combine = self._index(self.combines, block.combine, f"{name} cell, block {index}")
                 tokens += [combine] if len(self.combines) > 1 else []
+        return tuple(tokens)
+
+    def _strange(self, architecture: Genotype) -> Iterator[str]:
+        """What the blocks of an architecture do not say, and is otherwise in this space."""
+        for name in ("normal", "reduction"):
+            cell = getattr(architecture, name)
             expected = self._with_outputs(cell.blocks)
             order = tuple if self.outputs == "separate" else sorted  # separate ones are inputs of the next cell
             if (order(cell.outputs), cell.output) != (order(expected.outputs), expected.output):
-                raise ConfigError(
+                yield (
                     f"the {name} cell hands on states {list(cell.outputs)}, but by the rule of the space {self.name} "
                     f"({self.outputs}) a cell with these blocks hands on {list(expected.outputs)}"
                 )
         if architecture.style != self.style:
-            raise ConfigError(
+            yield (
                 f"the genotype is of the style {architecture.style}, and cells of the space {self.name} of the style "
                 f"{self.style}"
             )
-        return tuple(tokens)
 
     def _index(self, choices: tuple[str, ...], chosen: str, where: str) -> int:
         if chosen not in choices:

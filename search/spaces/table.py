@@ -13,7 +13,7 @@ from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.util.tables import Table
 
 from .base import Space
-from .cells import CellSpace
+from .cells import CellSpace, Outputs
 from .nasbench import NasBench201Space
 
 # NASNet paper, appendix A.1: the thirteen operations.
@@ -42,13 +42,14 @@ NORMALISED = (*ADD_CONCAT, "add_layer_norm", "add_instance_norm")
 
 @dataclass(frozen=True)
 class SpaceSettings:
-    """A row of the table; `blocks`, `ops` and `combines` replace its own if they are given. A space with other fields
-    to change has a subclass with these; None leaves a field unchanged."""
+    """A row of the table; `blocks`, `ops`, `combines` and `outputs` replace its own if they are given. A space with
+    other fields to change has a subclass with these; None leaves a field unchanged."""
 
     name: str = "nasnet"
     blocks: int | None = None
     ops: tuple[str, ...] | None = None
     combines: tuple[str, ...] | None = None
+    outputs: Outputs | None = None
 
     def space(self) -> Space:
         """The space; raises ConfigError."""
@@ -79,18 +80,16 @@ SPACES = Table(
         ),
         "nds-nasnet": SpaceEntry(
             "NASNet's as in the NDS paper (Radosavovic et al. 2019)",
-            lambda name: CellSpace(name, NDS_NASNET_OPS, 5, outputs="unread-blocks", style="nds"),
+            lambda name: CellSpace(name, NDS_NASNET_OPS, 5, style="nds"),
         ),
         "nds-amoeba": SpaceEntry(
             "AmoebaNet's as there",
-            lambda name: CellSpace(name, NDS_AMOEBA_OPS, 5, outputs="unread-blocks", style="nds"),
+            lambda name: CellSpace(name, NDS_AMOEBA_OPS, 5, style="nds"),
         ),
         "nds-pnas": SpaceEntry(
             "PNASNet's as there", lambda name: CellSpace(name, NDS_PNAS_OPS, 5, outputs="blocks", style="nds")
         ),
-        "nds-enas": SpaceEntry(
-            "ENAS's as there", lambda name: CellSpace(name, NDS_ENAS_OPS, 5, outputs="unread-blocks", style="nds")
-        ),
+        "nds-enas": SpaceEntry("ENAS's as there", lambda name: CellSpace(name, NDS_ENAS_OPS, 5, style="nds")),
         "nds-darts": SpaceEntry(
             "DARTS's as there", lambda name: CellSpace(name, NDS_DARTS_OPS, 4, outputs="blocks", style="nds")
         ),
@@ -100,7 +99,7 @@ SPACES = Table(
 
 
 def get_space(name: str, **changes: Any) -> Space:
-    """The space of that name, with `blocks`, `ops` or `combines` changed; raises ConfigError."""
+    """The space of that name, with `blocks`, `ops`, `combines` or `outputs` changed; raises ConfigError."""
     space = SPACES.row(name).make(name)
     changes = {key: value for key, value in changes.items() if value is not None}
     known = {field.name for field in dataclasses.fields(space)} if dataclasses.is_dataclass(space) else set()

@@ -8,11 +8,20 @@ from pathlib import Path
 import pytest
 from golden_child import GoldenChild
 
-from nasnet_zoo.search import ChildSettings, EvolutionSettings, SearchConfig, SpaceSettings, read_search_config, run
+from nasnet_zoo.search import (
+    ChildSettings,
+    EvolutionSettings,
+    FleetSettings,
+    SearchConfig,
+    SpaceSettings,
+    read_search_config,
+    run,
+)
 from nasnet_zoo.search.presets import preset
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 SEARCHES = json.loads((GOLDEN / "searches.json").read_text())
+FIRST_RULE = {"learning_rate": 0.01, "normalise": True, "baseline": "batch-average", "ratio": "sequence"}
 BLOCKS = {"nasnet": 3, "nasnet-b": 4, "nds-darts": 2, "nasbench201": None}
 
 
@@ -45,7 +54,9 @@ def test_a_seed_gives_the_search_it_always_gave(tmp_path, name):
     config = replace(
         preset("quick"),
         folder=str(tmp_path),
-        space=SpaceSettings(space, blocks=BLOCKS[space]),
+        space=SpaceSettings(space, blocks=BLOCKS[space], outputs="unread" if space == "nasnet" else None),
+        controller=replace(preset("quick").controller, **FIRST_RULE),
+        fleet=FleetSettings(),
         searcher=searcher,
         evolution=EvolutionSettings(20, 5),
         child=ChildSettings("nasbench201") if looked_up else preset("quick").child,

@@ -113,38 +113,43 @@ def controller(ppo: bool = True, space=SPACE, seed: int = 0, **settings) -> Cont
 
 
 def reference(parameters: dict[str, torch.Tensor], tokens: tuple[int, ...], space) -> tuple[torch.Tensor, torch.Tensor]:
-    """log p of one sequence and the policy's entropy along it, by the textbook: one step, one gate after another."""
+    """log p of each decision of a sequence (steps,) and the policy's entropy along it, by the textbook: one step, one
+    gate after another."""
     hidden = cell = torch.zeros_like(parameters["start"])
     weight_ih, weight_hh = parameters["lstm.weight_ih_l0"], parameters["lstm.weight_hh_l0"]
     bias = parameters["lstm.bias_ih_l0"] + parameters["lstm.bias_hh_l0"]
     inputs = parameters["start"]
-    log_p, entropy = 0.0, 0.0
+    log_p, entropy = [], 0.0
     for step, (token, decision) in enumerate(zip(tokens, space.decisions)):
         i, f, g, o = (weight_ih @ inputs + weight_hh @ hidden + bias).chunk(4)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         hidden = o.sigmoid() * cell.tanh()
         logits = (hidden @ parameters["weight"][step] + parameters["bias"][step, 0])[: decision.choices]
         p = logits.exp() / logits.exp().sum()
-        log_p = log_p + p[token].log()
+        log_p.append(p[token].log())
         entropy = entropy - (p * p.log()).sum()
         inputs = parameters["embedding"][step, token]
-    return log_p, entropy
+    return torch.stack(log_p), entropy
 
 
 def in_double(searcher: Controller) -> dict[str, torch.Tensor]:
     return {name: value.detach().double().requires_grad_() for name, value in searcher.parameters.items()}
 
 
-def test_the_log_probability_that_is_stored_is_that_of_the_tokens():
-    searcher = controller(space=get_space("nasnet"))
+@pytest.mark.parametrize("ratio", ["decision", "sequence"])
+def test_the_log_probabilities_that_are_stored_are_those_of_the_tokens(ratio):
+    searcher = controller(space=get_space("nasnet"), ratio=ratio)
     for _ in range(3):  # also when the policy has been trained
         proposals = searcher.propose(8)
         tokens = torch.tensor([proposal.tokens for proposal in proposals])
-        log_p = searcher.policy.log_probabilities(tokens).gather(2, tokens.T.unsqueeze(2)).sum((0, 2))
-        stored = [proposal.notes["log_probability"] for proposal in proposals]
-        assert stored == pytest.approx(log_p.tolist(), abs=1e-4)
-        expected = [reference(in_double(searcher), proposal.tokens, searcher.space)[0].item() for proposal in proposals]
-        assert stored == pytest.approx(expected, abs=1e-4)
+        log_p = searcher.policy.log_probabilities(tokens).gather(2, tokens.T.unsqueeze(2)).squeeze(2).T
+        expected = [reference(in_double(searcher), proposal.tokens, searcher.space)[0] for proposal in proposals]
+        assert torch.allclose(log_p.double(), torch.stack(expected), atol=1e-4)
+        for proposal, each in zip(proposals, log_p):
+            if ratio == "decision":
+                assert proposal.notes["log_probabilities"] == pytest.approx(each.tolist(), abs=2e-5)
+            else:
+                assert proposal.notes["log_probability"] == pytest.approx(each.sum().item(), abs=1e-4)
         searcher.observe([Observation(proposal, place / 8) for place, proposal in enumerate(proposals)])
 
 
@@ -172,33 +177,51 @@ def test_samples_follow_the_policy():
 
 @pytest.mark.parametrize("ppo", [False, True])
 @pytest.mark.parametrize("normalise", [False, True])
-def test_gradients_are_those_of_the_formulas(ppo, normalise):
-    settings = dict(entropy_weight=0.3, clip=0.04, normalise=normalise)
+@pytest.mark.parametrize("ratio", ["decision", "sequence"])
+@pytest.mark.parametrize("baseline", ["batch-mean", "reward-average", "batch-average"])
+def test_gradients_are_those_of_the_formulas(ppo, normalise, ratio, baseline):
+    clip = 0.04 if ratio == "sequence" else 0.005
+    settings = dict(entropy_weight=0.3, clip=clip, normalise=normalise, ratio=ratio, baseline=baseline)
     searcher = controller(ppo, **settings)
     proposals = searcher.propose(16)
     searcher.observe([Observation(proposal, place / 8) for place, proposal in enumerate(proposals[:8])])
-    stale, baseline = proposals[8:], searcher.baseline  # proposed by the policy before the update
+    stale, average = proposals[8:], searcher.baseline  # proposed by the policy before the update
     rewards = torch.tensor([0.9, 0.1, 0.4, 0.8, 0.2, 0.7, 0.3, 1.0], dtype=torch.float64)
     parameters = in_double(searcher)
     statistics = searcher.observe([Observation(p, r) for p, r in zip(stale, rewards.tolist())])
 
-    advantages = rewards - baseline
+    subtracted = {"batch-mean": [0.55] * 8, "batch-average": [average] * 8, "reward-average": []}[baseline]
+    for reward in rewards.tolist() if baseline == "reward-average" else ():
+        subtracted.append(average)
+        average = 0.95 * average + 0.05 * reward
+    advantages = rewards - torch.tensor(subtracted, dtype=torch.float64)
     if normalise:
         advantages = advantages / (rewards - rewards.mean()).square().sum().div(7).sqrt()
     objective, ratios, entropies = 0.0, [], []
     for proposal, advantage in zip(stale, advantages.tolist()):
         log_p, entropy = reference(parameters, proposal.tokens, SPACE)
-        ratio = (log_p - proposal.notes["log_probability"]).exp()
-        ratios.append(ratio.item())
+        notes = proposal.notes
+        if ratio == "sequence":
+            log_p, before = log_p.sum().unsqueeze(0), torch.tensor([notes["log_probability"]])
+        else:
+            before = torch.tensor(notes["log_probabilities"])
+        moved = (log_p - before).exp()
+        ratios += moved.tolist()
         entropies.append(entropy.item())
-        # Schulman et al. 2017, equation 7; Williams 1992.
-        gain = min(ratio * advantage, ratio.clamp(0.96, 1.04) * advantage) if ppo else log_p * advantage
-        objective = objective + (gain + 0.3 * entropy) / 8
+        # Schulman et al. 2017, equation 7, with each decision as a step; Williams 1992.
+        clipped = moved.clamp(1 - clip, 1 + clip)
+        gain = torch.minimum(moved * advantage, clipped * advantage) if ppo else log_p * advantage
+        objective = objective + (gain.sum() + 0.3 * entropy) / 8
     (-objective).backward()
-    assert min(ratios) < 0.96 and max(ratios) > 1.04  # some are clipped
+    assert min(ratios) < 1 - clip and max(ratios) > 1 + clip  # some are clipped
     for name, parameter in searcher.parameters.items():
         assert torch.allclose(parameter.grad.double(), parameters[name].grad, rtol=1e-3, atol=1e-5), name
-    assert statistics["policy/ratio"] == pytest.approx(sum(ratios) / 8, rel=1e-4)
+    drift = torch.tensor(ratios).log()
+    far = sum(abs(each - 1) > clip for each in ratios) / len(ratios)
+    assert statistics["policy/ratio"] == pytest.approx(sum(ratios) / len(ratios), rel=1e-4)
+    assert statistics["policy/clipped"] == pytest.approx(far, abs=0.04) and far > 0
+    kl = (drift.exp() - 1 - drift).sum().item() / 8 / len(SPACE.decisions)
+    assert statistics["policy/kl"] == pytest.approx(kl, rel=0.02, abs=1e-6)
     assert statistics["policy/entropy"] == pytest.approx(sum(entropies) / 8 / len(SPACE.decisions), rel=1e-4)
     assert statistics["policy/reward"] == pytest.approx(rewards.mean().item())
 
@@ -210,14 +233,17 @@ def test_ppo_takes_as_many_steps_as_it_has_epochs_and_reinforce_one():
         assert int(searcher.state_dict()["adam.step.start"]) == steps
 
 
-def test_what_ppo_clips_moves_the_policy_no_further():
-    searcher = controller(entropy_weight=0.0, batch=1)
+@pytest.mark.parametrize("ratio", ["decision", "sequence"])
+def test_what_ppo_clips_moves_the_policy_no_further(ratio):
+    settings = dict(entropy_weight=0.0, batch=1, baseline="reward-average", ratio=ratio)
+    searcher = controller(**settings)
     proposal = searcher.propose(1)[0]
     searcher.observe([Observation(proposal, 0.5)])  # the first one is its own baseline
-    now = reference(in_double(searcher), proposal.tokens, SPACE)[0].item()
+    now = reference(in_double(searcher), proposal.tokens, SPACE)[0]
     for drift, better, moves in ((0.5, 1.0, False), (0.5, 0.0, True), (-0.5, 1.0, True), (-0.5, 0.0, False)):
-        stale = Proposal(proposal.tokens, {"log_probability": now - drift})
-        fresh = controller(entropy_weight=0.0, batch=1)
+        notes = {"log_probability": now.sum().item() - drift, "log_probabilities": (now - drift).tolist()}
+        stale = Proposal(proposal.tokens, notes)
+        fresh = controller(**settings)
         fresh.load_state_dict(searcher.state_dict())
         fresh.observe([Observation(stale, better)])
         gradients = torch.cat([parameter.grad.flatten() for parameter in fresh.parameters.values()])
@@ -233,16 +259,38 @@ def test_the_entropy_of_a_uniform_policy(space):
     assert statistics["policy/entropy"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_decision_beyond_the_clip_does_not_silence_the_others():
+    """With hundreds of children in flight, few sequences are within the clip when their rewards come."""
+    searcher = controller(entropy_weight=0.0, batch=2)
+    proposals = searcher.propose(2)
+    first = proposals[0].notes["log_probabilities"]
+    stale = Proposal(proposals[0].tokens, {"log_probabilities": [first[0] - 0.5, *first[1:]]})
+    searcher.observe([Observation(stale, 1.0), Observation(proposals[1], 0.0)])
+    assert searcher.policy.bias.grad[1:].abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("ppo", [False, True])
-def test_the_baseline_is_a_moving_average(ppo):
-    searcher = controller(ppo, batch=2)
+@pytest.mark.parametrize("baseline", ["batch-mean", "reward-average", "batch-average"])
+def test_the_baseline(ppo, baseline):
+    searcher = controller(ppo, batch=2, baseline=baseline)
     seen = []
     for rewards in ((0.2, 0.4), (0.6, 0.8), (0.0, 0.2)):
         proposals = searcher.propose(2)
         statistics = searcher.observe([Observation(p, r) for p, r in zip(proposals, rewards)])
         seen.append(statistics["policy/baseline"])
-    second = 0.95 * 0.3 + 0.05 * 0.7
-    assert seen == pytest.approx([0.3, second, 0.95 * second + 0.05 * 0.1])
+
+    def moved(average: float, *rewards: float) -> float:
+        for reward in rewards:
+            average = 0.95 * average + 0.05 * reward
+        return average
+
+    first = moved(0.3, 0.2, 0.4)  # NASNet paper, appendix A.3: a moving average of rewards; it begins at their mean
+    expected = {
+        "batch-mean": [0.3, 0.7, 0.1],
+        "reward-average": [first, second := moved(first, 0.6, 0.8), moved(second, 0.0, 0.2)],
+        "batch-average": [0.3, second := moved(0.3, 0.7), moved(second, 0.1)],
+    }
+    assert seen == pytest.approx(expected[baseline])
 
 
 def test_the_paper_has_a_hundred_units_and_one_softmax_per_decision():

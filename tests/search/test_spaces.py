@@ -49,9 +49,9 @@ def cells(genotype: Genotype) -> tuple[Cell, Cell]:
 # Decisions, sequences per cell, states that leave it, and lineage: the NASNet paper's grammar, and the table of NAS
 # spaces of Radosavovic et al. 2019.
 CELL_SPACE_FACTS = [
-    ("nasnet", 50, prod((b + 1) ** 2 * 13**2 * 2 for b in range(1, 6)), "unread", "slim"),
+    ("nasnet", 50, prod((b + 1) ** 2 * 13**2 * 2 for b in range(1, 6)), "unread-blocks", "slim"),
     ("nasnet-b", 40, prod((b + 3) ** 2 * 13**2 * 4 for b in range(1, 5)), "separate", "slim"),
-    ("nasnet-c", 50, prod((b + 1) ** 2 * 13**2 * 4 for b in range(1, 6)), "unread", "slim"),
+    ("nasnet-c", 50, prod((b + 1) ** 2 * 13**2 * 4 for b in range(1, 6)), "unread-blocks", "slim"),
     ("nds-nasnet", 40, pytest.approx(71_465_842e9, rel=1e-7), "unread-blocks", "nds"),
     ("nds-amoeba", 40, pytest.approx(556_628e9, rel=1e-6), "unread-blocks", "nds"),
     ("nds-pnas", 40, pytest.approx(556_628e9, rel=1e-6), "blocks", "nds"),
@@ -162,6 +162,32 @@ def test_published_cells_that_are_in_a_space(name, genotype):
         space.encode(replace(published, style="slim"))
 
 
+def test_the_published_nasnet_a_is_projected_into_the_papers_space():
+    """The paper concatenates the unused states that a cell generated; its published cells hand on others too."""
+    space, published = get_space("nasnet"), GENOTYPES["NASNet-A"]
+    with pytest.raises(ConfigError, match="the normal cell hands on states"):
+        space.encode(published)
+    tokens, notes = space.project(published)
+    projected = space.decode(tokens)
+    assert [cell.blocks for cell in cells(projected)] == [cell.blocks for cell in cells(published)]
+    assert [cell.outputs for cell in cells(projected)] == [(2, 3, 4, 5, 6), (4, 5, 6)]  # as in DARTS, pycls and NDS
+    assert notes == (
+        "the normal cell hands on states [1, 2, 3, 4, 5, 6], but by the rule of the space nasnet (unread-blocks) a "
+        "cell with these blocks hands on [2, 3, 4, 5, 6]",
+        "the reduction cell hands on states [3, 4, 5, 6], but by the rule of the space nasnet (unread-blocks) a cell "
+        "with these blocks hands on [4, 5, 6]",
+    )
+    assert space.project(projected) == (tokens, ())
+    with pytest.raises(ConfigError, match="bottleneck_1x7_7x1 is not in the space"):
+        space.project(GENOTYPES["AmoebaNet-D"])
+
+
+@ANY_SPACE
+def test_what_is_in_the_space_is_its_own_projection(space):
+    for tokens in samples(space, 5):
+        assert space.project(space.decode(tokens)) == (space.encode(space.decode(tokens)), ())
+
+
 @FIXED_SPACE
 def test_wrong_tokens_are_refused(space):
     tokens = samples(space, 1)[0]
@@ -182,7 +208,11 @@ def test_wrong_tokens_are_refused(space):
         ("nds-darts", "PNASNet-5", "the normal cell has 5 blocks and 2 inputs; cells of the space nds-darts have 4"),
         ("nasnet-b", "DARTS-V2", "the normal cell has 4 blocks and 2 inputs; cells of .* nasnet-b have 4 and 4"),
         ("nasnet", "AmoebaNet-D", "normal cell, block 1: bottleneck_1x7_7x1 is not in the space nasnet, which has id"),
-        ("nasnet", "PNASNet-5", r"hands on states \[2, 3, 4, 5, 6\], but by the rule .* \(unread\) .* \[2, 3, 5, 6\]"),
+        (
+            "nasnet",
+            "PNASNet-5",
+            r"hands on states \[2, 3, 4, 5, 6\], but by the rule .* \(unread-blocks\) .* \[2, 3, 5, 6\]",
+        ),
     ],
 )
 def test_genotypes_that_do_not_fit_the_space_are_refused(name, genotype, message):

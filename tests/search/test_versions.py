@@ -80,7 +80,7 @@ def test_what_may_change_when_a_search_is_resumed_is_told(begun):
     folder, end = begun
     child = replace(read_search_config(folder / "config.json").child, seconds=60.0, data="elsewhere")
     changes = dict(failures=FailureSettings(nan="skip", stop=30), repeats="serve", child=child)
-    gone_on_with(folder, **changes, fleet=FleetSettings(devices=("cpu",)), children=110)
+    gone_on_with(folder, **changes, fleet=FleetSettings(devices=("cpu",), per_device=1), children=110)
     assert sessions(folder)[-1]["changed"] == {
         "child.data": [None, "elsewhere"],
         "child.seconds": [None, 60.0],
@@ -114,7 +114,7 @@ LATER = {
         "format 2,",
     ),
     "event": (lambda folder: execute(folder, "INSERT INTO events VALUES (1000, 0, 'cloned', 3, '{}')"), "cloned"),
-    "config": (lambda folder: rewrite_config(folder, format_version=2, novelty=3), "format_version 2, this"),
+    "config": (lambda folder: rewrite_config(folder, format_version=3, novelty=3), "format_version 3, this"),
     "field": (lambda folder: rewrite_config(folder, novelty={"weight": 3}), "config, novelty: there is no such field"),
     "searcher": (lambda folder: rewrite_config(folder, searcher="oracle"), "no searcher 'oracle'"),
 }
