@@ -64,5 +64,13 @@ def _shapes() -> dict[str, "type[BaseModel]"]:
         },
         "updated": {"children": (list[count], ...), "statistics": (dict[str, float], ...)},
         "stopped": {},
+        "excluded": {
+            "place": (str, ...),
+            "worker": (str, ""),
+            "message": (str, ""),
+            "returned": (list[count], ...),  # to be trained elsewhere
+            "forgiven": (list[count], ...),  # an attempt of each does not count
+        },
+        "included": {"place": (str, ...)},
     }
     return {kind: create_model(kind, __config__=ConfigDict(strict=True), **shape) for kind, shape in fields.items()}

@@ -35,14 +35,17 @@ class FailureSettings:
     """How a failed child is treated, by the kind of failure. "floor" gives it the `floor` reward; "retry" trains it
     again, up to `attempts` times in all, and then gives it that reward; "skip" hides it from the searcher. It counts as
     an evaluation in any case. A child is "lost" when its worker or the driver dies. After `stop` failures in a row the
-    search stops, because then the cause is not a single child."""
+    search stops, because then the cause is not a single child; nor is it if `stop` workers fail.
+
+    The `floor` is a reward, or "worst": the lowest of the last hundred. A reward far outside what children have would
+    teach the searcher little else."""
 
     nan: Action = "floor"
     oom: Action = "floor"
     timeout: Action = "floor"
     error: Action = "floor"
     lost: Action = "retry"
-    floor: float = 0.0
+    floor: float | Literal["worst"] = "worst"
     attempts: int = 3
     stop: int = 20
 

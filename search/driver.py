@@ -5,6 +5,7 @@ before the searcher learns from it, and the searcher's state in the same transac
 """
 
 import hashlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,13 +19,17 @@ from .bodies import check_event
 from .children.base import BrokenDevice, Result, Task
 from .config import SearchConfig
 from .fleet.base import Fleet
+from .health import Health, Verdict
 from .journal import Event, Journal
 from .records import Proposed, Record
 from .rewards import MAX_REWARD, REWARDS
 from .searchers.base import Observation, Proposal, Searcher
 from .spaces.base import Space
 
+log = logging.getLogger("nasnet_zoo")
+
 POLL_SECONDS = 0.5
+FLOOR_OF = 100  # the last children, the worst of which is the floor
 
 
 def child_seed(seed: int, child: int) -> int:
@@ -61,6 +66,9 @@ class Driver:
         self.best: Record | None = None
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
+        self.recent: deque[float] = deque(maxlen=FLOOR_OF)  # rewards
+        self.health = Health(config.failures.stop)
+        self.excluded: dict[str, str] = {}  # the places that get no more children, and why
         self.begun = False  # whether this driver has written anything that a later one must know
         self.proposed = Proposed(space, getattr(searcher, "numbers", ()))
         self._resume(session)
@@ -71,7 +79,9 @@ class Driver:
             while len(self.finished) < self.config.children:
                 self._fill(fleet)
                 if len(self.finished) < self.config.children and (results := fleet.next_done(POLL_SECONDS)):
-                    self._record(results)
+                    self._record(results, fleet)
+                elif not self.running:
+                    self._settle(self.health.rest())
                 self.on_change(self)
         except BrokenDevice:
             self.begun = True
@@ -120,22 +130,57 @@ class Driver:
                 body = dict(tokens=list(proposal.tokens), hash=digest, notes=proposal.notes, place=position, of=n)
                 journal.add("proposed", child, **body)
 
-    def _record(self, results: Sequence[Result]) -> None:
-        """Writes results to the journal, in one transaction, and answers the repeats that waited for them."""
-        final: list[tuple[Record, Result]] = []
+    def _record(self, results: Sequence[Result], fleet: Fleet) -> None:
+        """Takes results, once it is known whether they are the children's own or their workers'."""
+        final: list[Result] = []
         for result in map(self._judged, results):
-            record = self.records[result.child]
             self.running.discard(result.child)
-            if self._is_tried_again(record, result.status):
-                self.waiting.extendleft(reversed([record.child, *self._let_go(record)]))
-            else:
-                final.append((record, result))
-        self._close(final)
+            again = self._is_tried_again(self.records[result.child], result.status)
+            if again:
+                self._try_again([result.child])
+            verdict = self.health.judge(result, again, fleet.places)
+            final += verdict.final
+            self._follow(verdict, result, fleet)
+        self._settle(final)
+
+    def _follow(self, verdict: Verdict, result: Result, fleet: Fleet) -> None:
+        """Leaves places of the fleet out, or takes them in again, as a verdict says."""
+        if verdict.excluded:
+            reason = f"{result.status}: {_last_line(result.message)}"
+            body = dict(place=verdict.excluded, worker=result.worker, message=reason, returned=verdict.returned)
+            with self.journal.transaction() as journal:
+                journal.add("excluded", None, **body, forgiven=verdict.forgiven)
+            self._leave_out(verdict.excluded, reason, verdict.forgiven)
+            self._try_again(verdict.returned)
+        for place in verdict.included:
+            with self.journal.transaction() as journal:
+                journal.add("included", None, place=place)
+            self.excluded.pop(place, None)
+        for place in verdict.guilty:
+            why = self.excluded.get(place, "")
+            log.warning("%s gets no more children: they fail there (%s) and not elsewhere", place, why)
+        if verdict.excluded or verdict.included:
+            fleet.excluded = set(self.excluded)
+
+    def _leave_out(self, place: str, reason: str, forgiven: Sequence[int]) -> None:
+        self.excluded[place] = reason
+        for child in forgiven:
+            self.records[child].stopped += 1
+
+    def _try_again(self, children: Sequence[int]) -> None:
+        for child in reversed(children):
+            self.waiting.extendleft(reversed([child, *self._let_go(self.records[child])]))
+
+    def _settle(self, results: Sequence[Result]) -> None:
+        """Writes final results to the journal, and answers the repeats that waited for them."""
+        if not results:
+            return
+        self._close([(self.records[result.child], result) for result in results])
         if self.failures_in_row >= self.config.failures.stop:
+            last = results[-1]
             raise SearchError(
-                f"the last {self.failures_in_row} children failed ({final[-1][1].status}: "
-                f"{final[-1][1].message.splitlines()[-1] if final[-1][1].message else 'no message'}): mend the cause, "
-                f"then run the same command again"
+                f"the last {self.failures_in_row} children failed ({last.status}: {_last_line(last.message)}): mend "
+                f"the cause, then run the same command again"
             )
 
     def _is_tried_again(self, record: Record, status: str) -> bool:
@@ -202,7 +247,10 @@ class Driver:
                     f"the reward {self.config.reward} {why} of what child {result.child} returned, "
                     f"{str(result.metrics)[:200]}: mend the child, then run the same command again"
                 ) from error
-        return None if getattr(self.config.failures, result.status) == "skip" else self.config.failures.floor
+        policy = self.config.failures
+        if getattr(policy, result.status) == "skip":
+            return None
+        return min(self.recent, default=None) if policy.floor == "worst" else policy.floor
 
     def _entered(self, record: Record, body: dict[str, Any]) -> None:
         """Updates the driver's state from a "finished" event."""
@@ -213,6 +261,7 @@ class Driver:
             self.unobserved.append(record.child)
         if record.status == "done":
             self.failures_in_row = 0
+            self.recent.append(body["reward"])
             self.known.setdefault(record.hash, record.child)
             if self.best is None or body["reward"] > self.best.reward:
                 self.best = record
@@ -258,9 +307,10 @@ class Driver:
         self.failures_in_row = 0  # a restart means that the user has corrected the cause
 
     def _begin_session(self) -> None:
-        """The session before did not record a stop, if anything is still running."""
+        """The session before did not record a stop, if anything is still running. A new fleet has new places."""
         self.lost |= self.running
         self.running.clear()
+        self.excluded.clear()
 
     def enter(self, event: Event) -> None:
         """Applies one event of the journal to the driver, without the searcher. Raises ValueError, IndexError or
@@ -283,6 +333,12 @@ class Driver:
             for child in self.running:
                 self.records[child].stopped += 1
             self.running.clear()
+        elif event.kind == "excluded":
+            for child in body["returned"]:
+                self.running.discard(child)
+            self._leave_out(body["place"], body["message"], body["forgiven"])
+        elif event.kind == "included":
+            self.excluded.pop(body["place"], None)
         elif event.kind == "session":
             self._begin_session()
         elif event.kind == "updated":
@@ -290,6 +346,10 @@ class Driver:
             self.unobserved = deque(child for child in self.unobserved if child not in seen)
             self.statistics = body["statistics"]
             self.on_update(len(self.finished), self.statistics)
+
+
+def _last_line(message: str) -> str:
+    return message.splitlines()[-1] if message else "no message"
 
 
 def replay(events: Sequence[Event], searcher: Searcher, after: int, driver: Driver) -> None:

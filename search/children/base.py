@@ -88,7 +88,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """How a task ended: `status` is "done" or one of FAILURES; "lost" means that the worker went away."""
+    """How a task ended: `status` is "done" or one of FAILURES; "lost" means that the worker went away. `place` is the
+    worker's in its fleet, where another one follows it when it dies; empty if the fleet tells none."""
 
     child: int
     status: str
@@ -96,6 +97,7 @@ class Result:
     message: str = ""
     seconds: float = 0.0
     worker: str = ""
+    place: str = ""
 
 
 def run_task(child: Child, task: Task, worker: str) -> Result:

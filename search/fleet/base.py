@@ -42,11 +42,21 @@ class Fleet(ABC):
     `capacity` is how many tasks it can run at a time; it may change while the fleet runs. A task that is submitted when
     no worker is free, because all are busy or start or have just died, waits for one. Every submitted task gives
     exactly one result, in any order; if its worker goes away, the result has the status "lost".
+
+    A fleet of several places tells them, and which of them each result comes from, so that one where every child fails
+    can be left out. Its `excluded` places get no tasks; the driver decides which they are.
     """
+
+    excluded: set[str]
 
     @property
     @abstractmethod
     def capacity(self) -> int: ...
+
+    @property
+    def places(self) -> set[str]:
+        """The places that get tasks, by name; none if the fleet does not tell them."""
+        return set()
 
     @abstractmethod
     def submit(self, task: Task) -> None: ...

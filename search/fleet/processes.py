@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -40,10 +40,18 @@ class ProcessFleet(Fleet):
         self.workers: list[_Worker] = []
         self.waiting: deque[Task] = deque()  # submitted, but given to no worker yet
         self.deaths = 0  # since the last result
+        self.excluded: set[str] = set()
 
     @property
     def capacity(self) -> int:
-        return len(self.workers)
+        return len(self.workers) - len(self.excluded)
+
+    @property
+    def places(self) -> set[str]:
+        return {self._place(index) for index in range(len(self.workers))} - self.excluded
+
+    def _place(self, index: int) -> str:
+        return f"{self.devices[index]}, worker {index}"
 
     def start(self) -> None:
         for device in self.devices:
@@ -66,8 +74,8 @@ class ProcessFleet(Fleet):
 
     def _deal(self) -> None:
         """Gives the waiting tasks to the workers that have none."""
-        for worker in self.workers:
-            if self.waiting and worker.task is None:
+        for index, worker in enumerate(self.workers):
+            if self.waiting and worker.task is None and self._place(index) not in self.excluded:
                 worker.task, worker.since = self.waiting.popleft(), time.monotonic()
                 with suppress(OSError):  # it has died; next_done reports the task lost
                     worker.connection.send(worker.task)
@@ -75,7 +83,11 @@ class ProcessFleet(Fleet):
     def next_done(self, timeout: float) -> list[Result]:
         end = time.monotonic() + timeout
         while True:
-            results = [result for index in range(len(self.workers)) for result in self._look(index)]
+            results = [
+                replace(result, place=self._place(index))
+                for index in range(len(self.workers))
+                for result in self._look(index)
+            ]
             self._deal()
             if results or time.monotonic() >= end:
                 return results

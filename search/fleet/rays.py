@@ -4,6 +4,7 @@ The fleet checks the cluster's nodes every few seconds and keeps as many workers
 has at most one task, so when a node goes, only the tasks that were running there are lost.
 """
 
+import itertools
 import math
 import os
 import signal
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ OBJECT_STORE_BYTES = 128 << 20  # of a local Ray, whose default is a third of th
 class _Worker:
     actor: Any
     node: str
+    place: str  # of the worker that stands there now, and of those that follow it
     pending: Any  # the reference of its running call, or None
     name: str = ""  # host, process and device, once it is prepared
     prepared: bool = False
@@ -72,10 +74,15 @@ class RayFleet(Fleet):
         self.next_look = 0.0
         self.idle_since = 0.0
         self.connected = False  # by this fleet
+        self.excluded: set[str] = set()
 
     @property
     def capacity(self) -> int:
-        return sum(worker.prepared for worker in self.workers)
+        return sum(worker.prepared and worker.place not in self.excluded for worker in self.workers)
+
+    @property
+    def places(self) -> set[str]:
+        return {worker.place for worker in self.workers} - self.excluded
 
     def start(self) -> None:
         local = self._start_ray()
@@ -151,7 +158,10 @@ class RayFleet(Fleet):
             options = {"num_cpus": threads}
         actor = _Actor.options(**options, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
         device = "cuda" if self.resource == "GPU" else "cpu"
-        return _Worker(actor, node, actor.prepare.remote(self.child_reference, device, threads))
+        taken = {worker.place for worker in self.workers}
+        free = (f"{self._host(node)} ({node[:8]}), worker {number}" for number in itertools.count())
+        place = next(place for place in free if place not in taken)
+        return _Worker(actor, node, place, actor.prepare.remote(self.child_reference, device, threads))
 
     def submit(self, task: Task) -> None:
         self.waiting.append(task)
@@ -160,7 +170,7 @@ class RayFleet(Fleet):
     def _deal(self) -> None:
         """Gives the waiting tasks to the workers that are prepared and have none."""
         for worker in self.workers:
-            if self.waiting and worker.prepared and worker.task is None:
+            if self.waiting and worker.prepared and worker.task is None and worker.place not in self.excluded:
                 worker.task, worker.since = self.waiting.popleft(), time.monotonic()
                 worker.pending = worker.actor.run.remote(worker.task)
 
@@ -190,7 +200,7 @@ class RayFleet(Fleet):
                 results += self._collect(worker)
             elif worker.task and (result := hung(worker.task, worker.since, worker.name)):
                 self._end(worker)
-                results.append(result)
+                results.append(replace(result, place=worker.place))
         return results
 
     def _collect(self, worker: _Worker) -> list[Result]:
@@ -205,7 +215,7 @@ class RayFleet(Fleet):
             worker.prepared, worker.name = True, answer
             return []
         worker.task, self.deaths[worker.node] = None, 0
-        return [answer]
+        return [replace(answer, place=worker.place)]
 
     def _bury(self, worker: _Worker, why: str) -> list[Result]:
         """Removes a worker that died; the next check of the cluster replaces it if its node is still there."""
@@ -229,7 +239,8 @@ class RayFleet(Fleet):
         if not worker.task:
             return []
         seconds = time.monotonic() - worker.since
-        return [Result(worker.task.child, "lost", message=why, seconds=seconds, worker=worker.name)]
+        gone = Result(worker.task.child, "lost", message=why, seconds=seconds, worker=worker.name)
+        return [replace(gone, place=worker.place)]
 
     def _end(self, worker: _Worker) -> None:
         ray.kill(worker.actor)  # a worker that hangs or cannot be reached would keep its share of the device

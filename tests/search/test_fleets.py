@@ -122,6 +122,26 @@ def test_failures_are_told_apart(fleet):
     assert "toy_children.py" in results[4].message and results[4].message.endswith("ValueError: a bug in the child")
 
 
+def test_a_place_that_is_left_out_gets_no_more_tasks(kind, fleet):
+    if kind == "inline":
+        assert fleet.places == set()  # there is no other to compare with
+        return
+    wait_for(lambda: [fleet.next_done(0.1), fleet.capacity == 2][1])
+    first, second = sorted(fleet.places)
+    assert {result.place for result in gather(fleet, ["sleep", "sleep"])} == {first, second}
+    fleet.excluded = {first}
+    assert (fleet.places, fleet.capacity) == ({second}, 1)
+    results = gather(fleet, ["a", "bug", "b", "c"])
+    assert [(result.status, result.place) for result in results] == [
+        ("done", second),
+        ("error", second),
+        ("done", second),
+        ("done", second),
+    ]
+    fleet.excluded = set()
+    assert {result.place for result in gather(fleet, ["sleep", "sleep"])} == {first, second}
+
+
 @posix
 def test_a_dead_worker_is_replaced_and_its_task_lost(kind, fleet):
     if kind == "inline":
@@ -129,6 +149,7 @@ def test_a_dead_worker_is_replaced_and_its_task_lost(kind, fleet):
     results = gather(fleet, ["die", "a", "die", "b", "c"])
     assert [result.status for result in results] == ["lost", "done", "lost", "done", "done"]
     assert "died" in results[0].message
+    assert results[0].place in fleet.places  # where another stands now
 
 
 def test_a_worker_whose_gpu_computes_no_more_is_replaced(kind, fleet):

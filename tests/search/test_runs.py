@@ -601,7 +601,7 @@ def test_a_skipped_child_counts_and_is_hidden_from_the_searcher(tmp_path):
 @pytest.mark.parametrize(("failing", "status"), [((3,), "done"), ((3, 4), "done"), ((3, 4, 5), "error")])
 def test_a_child_is_tried_again_up_to_its_attempts(tmp_path, failing, status):
     child = Child(dict.fromkeys(failing, FAILURES["error"]))
-    driver = searched(config(tmp_path, failures=FailureSettings(error="retry", attempts=3)), child)
+    driver = searched(config(tmp_path, failures=FailureSettings(error="retry", attempts=3, floor=0.0)), child)
     assert len(set(child.calls[2 : 2 + len(failing)])) == 1  # the same architecture, with the same seed
     record = driver.records[2]
     assert (record.status, record.attempts) == (status, min(len(failing) + 1, 3))
@@ -610,6 +610,15 @@ def test_a_child_is_tried_again_up_to_its_attempts(tmp_path, failing, status):
         : record.attempts
     ]
     assert len(driver.finished) == 30
+
+
+def test_a_failure_is_worth_as_much_as_the_worst_of_the_last_hundred(tmp_path):
+    failing = {1: FAILURES["nan"], 4: FAILURES["error"], 130: FAILURES["oom"]}
+    driver = searched(config(tmp_path, children=130), Child(failing))
+    rewards = [record.reward for record in driver.records]
+    assert rewards[0] is None  # nothing has been seen yet, so that the searcher is not told
+    assert rewards[3] == min(rewards[1:3]) and rewards[129] == min(rewards[29:129]) > min(rewards[1:])
+    assert history(searched(config(tmp_path, children=130), Untouched())) == history(driver)
 
 
 def test_failures_in_a_row_stop_the_search_with_the_cause(tmp_path):
@@ -671,9 +680,9 @@ def third_cell(folder: Path, searcher: str = "random") -> str:
 @pytest.mark.parametrize(
     ("failures", "deaths", "reward"),
     [
-        (FailureSettings(), 3, 0.0),
+        (FailureSettings(floor=0.0), 3, 0.0),
         (FailureSettings(attempts=5, floor=0.1), 5, 0.1),
-        (FailureSettings(lost="floor"), 1, 0.0),
+        (FailureSettings(lost="floor", floor=0.0), 1, 0.0),
         (FailureSettings(lost="skip"), 1, None),
     ],
 )
@@ -795,8 +804,8 @@ def test_a_driver_that_is_really_killed_by_its_child(tmp_path):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_reward_that_is_no_number_is_a_failure(tmp_path, value):
     driver = searched(config(tmp_path), Child({3: {"accuracy": value}}))
-    record = driver.records[2]
-    assert (record.status, record.reward, record.message) == ("nan", 0.0, f"its reward is {value}")
+    record, worst = driver.records[2], min(driver.records[0].reward, driver.records[1].reward)
+    assert (record.status, record.reward, record.message) == ("nan", worst, f"its reward is {value}")
     assert len(driver.finished) == 30 and driver.best is not record
     assert history(searched(config(tmp_path)))[3:] == history(driver)[3:]  # and can be read again
 
