@@ -144,14 +144,26 @@ def report(
         bool, typer.Option("--csv", help="Print a row for each child instead of writing the report.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The same rows as JSON.")] = False,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Print the children that no other beats in accuracy and costs, as CSV.")
+    ] = False,
+    costs: Annotated[
+        str | None, typer.Option(help="What --pareto weighs: multiply_adds,parameters, or metrics by their names.")
+    ] = None,
 ) -> None:
-    """Write the report.html of a search again, or print all its children."""
+    """Write the report.html of a search again, or print its children."""
+    from nasnet_zoo.search import fronts
     from nasnet_zoo.search.report.report import write_report
     from nasnet_zoo.search.rows import read_children, strict, write_csv
 
-    if as_csv + as_json + bool(baseline) > 1:
-        raise ConfigError("report: give --csv, --json or --baseline; --baseline is for report.html")
-    if as_csv:
+    if as_csv + as_json + pareto + bool(baseline) > 1:
+        raise ConfigError("report: give --csv, --json, --pareto or --baseline; --baseline is for report.html")
+    if costs is not None and not pareto:
+        raise ConfigError("report: --costs is for --pareto: give both")
+    if pareto:
+        names = [name.strip() for name in costs.split(",")] if costs is not None else fronts.COSTS
+        fronts.write_front(fronts.pareto(folder, names), names, sys.stdout)
+    elif as_csv:
         write_csv(read_children(folder), sys.stdout)
     elif as_json:
         print_json(strict(read_children(folder)))

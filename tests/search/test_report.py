@@ -5,19 +5,17 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from report_page import Page, drawn, legends
+from run_folders import TABLE, done, small, write_folder
 
 from nasnet_zoo.arch.kinds import KINDS
 from nasnet_zoo.errors import ConfigError, JournalError, SearchError
 from nasnet_zoo.search import (
     ChildSettings,
-    ControllerSettings,
     FailureSettings,
     SearchConfig,
     SpaceSettings,
@@ -36,44 +34,7 @@ from nasnet_zoo.search.report.report import op_places, op_shares, write_report
 from nasnet_zoo.search.spaces.base import Choice, FixedSpace
 from nasnet_zoo.util.progress import duration
 
-VOID = {"meta", "br", "img", "link", "input"}
 HOSTILE = """</code><script>alert("x")</script>&'"><img src=http://evil.example/x onerror=alert(1)>"""
-TABLE = dict(space=SpaceSettings("nasbench201"), child=ChildSettings("nasbench201", "none.csv"))
-
-
-class Page(HTMLParser):
-    """A page's elements as (tag, attributes), and its text by the id of the section that it stands in."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.section, self.texts = "", {"": ""}
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.open += [] if tag in VOID else [tag]
-        if tag == "section":
-            self.section = dict(attributes)["id"]
-            self.texts[self.section] = ""
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.texts[self.section] += f"{data} "
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def text(self, section: str = "") -> str:
-        return " ".join(self.texts[section].split())
 
 
 class OpsChild:
@@ -90,34 +51,6 @@ class OpsChild:
         return {"accuracy": 0.5 + 0.4 * share + seed % 7 / 1000, "parameters": 1000 + seed % 10, "losses": [1.0]}
 
 
-def small(folder: Path, **changes) -> SearchConfig:
-    return SearchConfig(str(folder), controller=ControllerSettings(hidden=8), **{"children": 60} | changes)
-
-
-def write_folder(folder: Path, config: SearchConfig, children: list[dict], sessions: int = 1) -> Path:
-    """A run folder with the events of children that were proposed and, if there is a status, finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config.to_json()))
-    space = config.space.space()
-    with closing(Journal.create(folder / "journal.sqlite", {"identity": config.identity()})) as opened:
-        with opened.transaction():
-            for _ in range(sessions):
-                opened.add("session")
-            for number, child in enumerate(children):
-                tokens = child.get("tokens", tuple(number % decision.choices for decision in space.decisions))
-                digest = child.get("hash", space.hash(space.decode(tokens)))
-                opened.add("proposed", number, tokens=list(tokens), hash=digest, notes={}, place=0, of=1)
-                opened.add("started", number, attempt=1)
-                if "status" in child:
-                    defaults = {"metrics": {"accuracy": child["reward"]}, "seconds": 1.0, "worker": "host:1:cpu"}
-                    opened.add("finished", number, **defaults | child)
-    return folder
-
-
-def done(*rewards: float) -> list[dict]:
-    return [{"status": "done", "reward": reward} for reward in rewards]
-
-
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """The run folder of a search by PPO, with two random searches beside it."""
@@ -128,18 +61,6 @@ def searched(tmp_path_factory):
     ]
     run(small(folder / "ppo"), child=OpsChild(), baseline=baseline)
     return folder / "ppo"
-
-
-def legends(page: Page) -> list[str]:
-    """The signs of the legends, in order."""
-    return [a["class"] for a in page.all("i")]
-
-
-def drawn(paint, *arguments, **options):
-    """The axes into which a chart was painted."""
-    axes = Figure().add_axes((0, 0, 1, 1))
-    paint(axes, *arguments, **options)
-    return axes
 
 
 @pytest.fixture(scope="module")
