@@ -21,6 +21,8 @@ from scipy.stats import ecdf
 from nasnet_zoo.arch.draw.cells import IDENTITY, OTHER, POOLING, SEPARABLE, op_label
 from nasnet_zoo.util import charts
 
+from ..fronts import pareto_front
+
 # Drawn in the light colours; in the page each becomes a variable of that name, which has a dark value too. The two
 # series' hues stay apart for colour-blind readers.
 COLOURS = {
@@ -188,14 +190,15 @@ def cost_chart(axes: Axes, seconds: Sequence[float]) -> None:
     _count(axes.yaxis)
 
 
-def size_chart(axes: Axes, parameters: Sequence[int], accuracies: Sequence[float]) -> None:
-    """How accurate children are against how large; the best has a ring."""
-    unit, word = (1e6, "million") if max(parameters) >= 1e6 else (1e3, "thousand")
-    x = np.divide(parameters, unit)
-    _dots(axes, x, accuracies)
-    best = int(np.argmax(accuracies))
-    axes.plot(x[best], accuracies[best], "o", ms=11, mew=1.5, mfc="none", mec=SEARCH)
-    axes.set(ylim=usual_range(accuracies), xlabel=f"{word} parameters", ylabel="accuracy")
+def costs_chart(axes: Axes, costs: Sequence[float], accuracies: Sequence[float], label: str) -> None:
+    """How accurate children are against what they cost, and the Pareto front: the best that each cost allows."""
+    x, y = np.array(costs), np.array(accuracies)
+    _dots(axes, x, y)
+    front = pareto_front(np.column_stack([x, -y]))
+    front.sort(key=lambda index: x[index])
+    axes.step([*x[front], x.max()], [*y[front], y.max()], color=INK, lw=1.4, where="post")
+    axes.plot(x[front], y[front], "o", ms=4, mew=0, color=INK)
+    axes.set(ylim=usual_range(y), xlabel=label, ylabel="accuracy")
 
 
 def op_colours(ops: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.util.files import atomic_file
@@ -23,15 +22,14 @@ from nasnet_zoo.util.progress import duration
 from ..folder import REPORT
 from ..history import History
 from ..records import Record
-from ..rows import cost_of
 from ..spaces.base import FixedSpace, Space
 from . import charts
 from .compare import LAST, Search, conditions, results, together
+from .costs import cost
 from .render import number, render
 
 WINDOWS, LEAST = 40, 20  # for the shares of ops: at most 40 windows, of at least 20 children each
 TOP, DRAWN = 10, 6  # cells in the table, and how many of these are drawn
-SIZED = 200  # children whose parameters are counted for the chart of sizes
 RELOAD_SECONDS = 60  # the page of a running search; it is not written more often
 
 
@@ -51,7 +49,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
         reward={"results": results(search, with_results), "conditions": conditions(search, others)},
         tried=_tried(history),
         best=_best(history),
-        cost=_cost(history),
+        cost=cost(folder, history),
         failures=_failures(history),
         settings=json.dumps(config.to_json(), indent=1),
         reload=None if len(history.finished) >= config.children else RELOAD_SECONDS,
@@ -185,51 +183,6 @@ def _drawing(space: Space, record: Record, place: int) -> dict[str, Any]:
         "hash": record.hash,
         "json": json.dumps(space.to_json(architecture), indent=1),
     }
-
-
-def _cost(history: History) -> dict[str, Any] | None:
-    """How long children took, as a sentence and a chart if it was long enough to tell, and how large they are."""
-    seconds = [r.seconds for r in history.finished if r.status == "done" and r.served is None]
-    if not seconds:
-        return None
-    text, plots = "No child took more than 0.1 s.", []
-    if max(seconds) >= 0.1:
-        middle, most = np.quantile(seconds, [0.5, 0.95])
-        text = f"Half of the children with metrics took up to {duration(middle)}, 95 % up to {duration(most)}."
-        again = sum(max(record.attempts - 1, 0) for record in history.records)
-        text += f" {again:,} further attempts were lost or failed." if again else ""
-        plots.append(charts.Plot("cost", text, partial(charts.cost_chart, seconds=seconds)))
-    size = _size(history)
-    pictures = charts.row(*plots, *([size] if size else []))
-    return {"text": text, "chart": pictures[0] if plots else None, "size": (size.alt, pictures[-1]) if size else None}
-
-
-def _size(history: History) -> charts.Plot | None:
-    """Accuracies against parameters. If these must be counted, which takes milliseconds each, of the last children."""
-    done = [record for record in history.finished if record.status == "done"]
-    shown = done if all("parameters" in record.metrics for record in done) else done[-SIZED:]
-    pairs = [(_parameters(history, record), record.metrics.get("accuracy")) for record in shown]
-    pairs = [(size, accuracy) for size, accuracy in pairs if _finite(size) and _finite(accuracy)]
-    if len({size for size, _ in pairs}) < 2:
-        return None
-    parameters, accuracies = zip(*pairs)
-    paint = partial(charts.size_chart, parameters=parameters, accuracies=accuracies)
-    which = "the last " if len(shown) < len(done) else ""
-    text = f"Accuracy against parameters of {which}{len(pairs):,} children; the ring is the best."
-    if len(set(accuracies)) > 1:
-        text += f" Spearman's rank correlation is {spearmanr(parameters, accuracies).statistic:.2f}."
-    return charts.Plot("size", text, paint)
-
-
-def _parameters(history: History, record: Record) -> Any:
-    if "parameters" in record.metrics:
-        return record.metrics["parameters"]
-    cost = cost_of(history.config, history.space, record)
-    return cost and cost.parameters
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e300  # nan and infinite are not; nor are endless integers
 
 
 def _failures(history: History) -> list[dict[str, Any]] | None:

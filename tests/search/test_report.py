@@ -75,7 +75,7 @@ def test_a_search_leaves_a_report_with_all_its_parts(page):
     assert not page.open
     pictures = [svg["aria-label"] for svg in page.all("svg")]
     starts = ["Reward", "Reward", "Distribution", "The policy's entropy", "Normal cell", "Reduction cell"]
-    starts += ["Drawing of the cells"] * 6 + ["Accuracy against parameters"] * 2
+    starts += ["Drawing of the cells"] * 6 + ["Accuracy against multiply-adds", "Accuracy against parameters"]
     assert [start for start, label in zip(starts, pictures) if label.startswith(start)] == starts
     assert all(svg["role"] == "img" for svg in page.all("svg"))
     assert "60 of 60; 60 distinct" in page.text()
@@ -221,7 +221,7 @@ def test_axes_that_count_have_no_fractions(children):
 def test_no_half_of_the_page_is_blank(tmp_path, page):
     """What has nothing beside it is as wide as the page, and narrow on a phone."""
     alone = Page(write_report(write_folder(tmp_path / "s", SearchConfig("s", **TABLE), done(*np.linspace(0, 1, 50)))))
-    for made, names in ((alone, ["reward", "distribution", "ops0", "cost"]), (page, ["reward", "size"])):
+    for made, names in ((alone, ["reward", "distribution", "ops0", "cost"]), (page, ["reward"])):
         wide = [int(width) for width in re.findall(r'<div class="wide"><svg.*?max-width:(\d+)', made.source)]
         narrow = [int(width) for width in re.findall(r'<div class="narrow"><svg.*?max-width:(\d+)', made.source)]
         assert wide == [charts.WIDE[0]] * len(names) and narrow == [charts.NARROW[0]] * len(names)
@@ -243,22 +243,45 @@ def test_the_best_cells_are_drawn_small_instead_of_tokens_and_hashes(page, tmp_p
     assert "tokens 0 0 0" in undrawn.text("best-cells")
 
 
-def test_accuracy_against_parameters(tmp_path):
+def test_accuracy_against_costs(tmp_path):
     space = SearchConfig("s").space.space()
     rng = random.Random(0)
     children = [dict(child, tokens=space.sample(rng)) for child in done(*np.linspace(0.1, 0.9, 9))]
-    counted = Page(write_report(write_folder(tmp_path / "counted", SearchConfig("s"), children)))
-    assert "Accuracy against parameters of 9 children; the ring is the best. Spearman's" in counted.text("cost")
+    folder = write_folder(tmp_path / "counted", SearchConfig("s"), children)
+    counted = Page(write_report(folder)).text("cost")
+    assert "Accuracy against multiply-adds of 9 children. Spearman's rank" in counted
+    assert "Accuracy against parameters of 9 children. Spearman's rank" in counted
+    assert f"nasnet-zoo report {folder} --pareto" in counted and "latency" not in counted
     for place, child in enumerate(children):
-        child["metrics"] = {"accuracy": child["reward"], "parameters": 10 - place}
+        costs = {"parameters": 10 - place, "multiply_adds": 10**9 * (place + 1), "latency_ms": place % 2}
+        child["metrics"] = {"accuracy": child["reward"], **costs}
     said = Page(write_report(write_folder(tmp_path / "said", SearchConfig("s"), children)))
-    assert "Spearman's rank correlation is -1.00." in said.text("cost")
+    assert "parameters of 9 children. Spearman's rank correlation is -1.00. " in said.text("cost")
+    assert "multiply-adds of 9 children. Spearman's rank correlation is 1.00. " in said.text("cost")
+    assert "latency_ms of 9 children. Spearman's rank correlation is 0.00. " in said.text("cost")
+    labels = [label for label in ("billion multiply-adds", ">parameters<", ">latency_ms<") if label in said.source]
+    assert len(labels) == 3
     children[0]["metrics"], children[1]["metrics"] = {"accuracy": "no", "parameters": "many"}, {}
     children[2]["metrics"] = {"accuracy": 0.5, "parameters": 10**400}
     odd = Page(write_report(write_folder(tmp_path / "odd", SearchConfig("s"), children)))
-    assert "parameters of 6 children" in odd.text("cost")
+    assert "parameters of 6 children" in odd.text("cost") and "multiply-adds of 7 children" in odd.text("cost")
     looked_up = Page(write_report(write_folder(tmp_path / "table", SearchConfig("s", **TABLE), done(0.1, 0.2))))
-    assert "parameters" not in looked_up.text("cost")
+    assert "parameters" not in looked_up.text("cost") and "--pareto" not in looked_up.text("cost")
+
+
+def test_a_reward_that_is_not_the_accuracy_has_a_correlation_of_its_own(tmp_path):
+    children = done(0.5, 0.6, 0.9)
+    for child, accuracy, parameters in zip(children, (0.7, 0.6, 0.5), (10, 20, 30)):
+        child["metrics"] = {"accuracy": accuracy, "parameters": parameters}
+    page = Page(write_report(write_folder(tmp_path, SearchConfig("s", **TABLE), children)))
+    assert "Spearman's rank correlation is -1.00, with the reward 1.00." in page.text("cost")
+
+
+def test_the_front_is_drawn_through_the_best_for_their_cost():
+    axes = drawn(charts.costs_chart, [3.0, 1.0, 2.0, 4.0, 1.5], [0.7, 0.2, 0.5, 0.6, 0.1], "million parameters")
+    (line,) = (line for line in axes.lines if line.get_drawstyle() == "steps-post")
+    assert line.get_xydata().tolist() == [[1.0, 0.2], [2.0, 0.5], [3.0, 0.7], [4.0, 0.7]]
+    assert axes.get_xlabel() == "million parameters"
 
 
 def test_the_page_of_a_running_search_reloads(tmp_path, page):
