@@ -229,6 +229,21 @@ def ops_chart(axes: Axes, x: Sequence[float], shares: dict[str, Sequence[float]]
         axes.annotate(f"{label(op)} {share:.0%}", (1, middle), (beside, at), arrowprops=line, **style)
 
 
+def shares_chart(axes: Axes, groups: Sequence[Sequence[tuple[str, float, float, float]]], label: str) -> None:
+    """Groups of choices: (name, share at the start, share at the end, share of uniform decisions) each."""
+    choices = [(gap, *choice) for gap, group in enumerate(groups) for choice in group]
+    gaps, names, first, last, uniform = zip(*choices)
+    x, width = np.arange(len(choices)) + gaps, 0.38
+    axes.bar(x - width / 2, first, width, color=MUTED, lw=0)
+    axes.bar(x + width / 2, last, width, color=SEARCH, lw=0)
+    axes.hlines(uniform, x - 0.45, x + 0.45, color=INK, lw=1.4)
+    every = -(-len(choices) // 12)  # of numbers; more than that have no room
+    shown = [place for place, name in enumerate(names) if not name.isdigit() or int(name) % every == 0]
+    axes.set_xticks(x[shown], [names[place] for place in shown])
+    axes.set(xlim=(x[0] - 0.7, x[-1] + 0.7), xlabel=label, ylabel="share")
+    axes.grid(visible=False, axis="x")
+
+
 def label(op: str) -> str:
     """An op's name in drawings of cells, on one line."""
     return op_label(op)[0].replace("\n", " ")

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from . import charts
 from .compare import LAST, Search, conditions, results, together
 from .costs import cost
 from .render import number, render
+from .tried import tried
 
-WINDOWS, LEAST = 40, 20  # for the shares of ops: at most 40 windows, of at least 20 children each
 TOP, DRAWN = 10, 6  # cells in the table, and how many of these are drawn
 RELOAD_SECONDS = 60  # the page of a running search; it is not written more often
 
@@ -47,7 +46,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
         title=f"Search for cells: {config.space.name}, {search.name}",
         overview=_overview(search, with_results),
         reward={"results": results(search, with_results), "conditions": conditions(search, others)},
-        tried=_tried(history),
+        tried=tried(history),
         best=_best(history),
         cost=cost(folder, history),
         failures=_failures(history),
@@ -95,49 +94,6 @@ def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
         "reward": config.reward,
         "tiles": tiles,
     }
-
-
-def _tried(history: History) -> dict[str, Any] | None:
-    """The shares of the ops over time, for each kind of cell."""
-    space = history.space
-    places = op_places(space) if isinstance(space, FixedSpace) and hasattr(space, "ops") else {}
-    windows = min(WINDOWS, len(history.records) // LEAST)
-    if not places or windows < 2:
-        return None
-    tokens = np.array([record.tokens for record in history.records])
-    edges = np.linspace(0, len(tokens), windows + 1).astype(int)
-    families = list(charts.FAMILIES)
-    order = sorted(range(len(space.ops)), key=lambda op: families.index(charts.op_label(space.ops[op])[1]))
-    plots, rows = {}, []
-    for index, (cell, decisions) in enumerate(places.items()):
-        counted = op_shares(tokens[:, decisions], edges, len(space.ops))
-        shares = {space.ops[op]: counted[:, op] for op in order}
-        commonest = sorted(shares, key=lambda op: -shares[op][-1])
-        top = ", ".join(f"{op} {shares[op][-1]:.0%}" for op in commonest[:3])
-        alt = f"{cell}: at the end the commonest ops are {top}; the table below has all of them."
-        paint = partial(charts.ops_chart, x=(edges[1:] + edges[:-1]) / 2, shares=shares)
-        plots[cell] = charts.Plot(f"ops{index}", alt, paint, right=130)
-        rows += [(cell, op, shares[op][0], shares[op][-1]) for op in commonest]
-    pictures = dict(zip(plots, charts.row(*plots.values())))
-    return {"window": len(tokens) // windows, "charts": pictures, "shares": rows}
-
-
-def op_places(space: FixedSpace) -> dict[str, list[int]]:
-    """Which decisions choose an op, for each kind of cell of a space."""
-    places: dict[str, list[int]] = {}
-    for index, decision in enumerate(space.decisions):
-        cell, _, rest = decision.name.partition(".")
-        if rest.endswith(".op"):
-            places.setdefault(f"{cell.capitalize()} cell", []).append(index)
-        elif not rest:  # an edge of NAS-Bench-201
-            places.setdefault("Cell", []).append(index)
-    return places
-
-
-def op_shares(tokens: np.ndarray, edges: Sequence[int], ops: int) -> np.ndarray:
-    """Each op's part of the tokens (children, decisions) between one edge and the next: (windows, ops)."""
-    counts = [np.bincount(tokens[start:end].ravel(), minlength=ops) for start, end in zip(edges, edges[1:])]
-    return np.array([count / count.sum() for count in counts])
 
 
 def _best(history: History) -> dict[str, Any] | None:

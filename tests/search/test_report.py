@@ -30,7 +30,8 @@ from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.report import charts, render, report
 from nasnet_zoo.search.report.compare import beats
-from nasnet_zoo.search.report.report import op_places, op_shares, write_report
+from nasnet_zoo.search.report.report import write_report
+from nasnet_zoo.search.report.tried import places, shares
 from nasnet_zoo.search.spaces.base import Choice, FixedSpace
 from nasnet_zoo.util.progress import duration
 
@@ -74,9 +75,10 @@ def test_a_search_leaves_a_report_with_all_its_parts(page):
     assert all(heading in page.text(heading.lower().replace(" ", "-")) for heading in headings)
     assert not page.open
     pictures = [svg["aria-label"] for svg in page.all("svg")]
-    starts = ["Reward", "Reward", "Distribution", "The policy's entropy", "Normal cell", "Reduction cell"]
+    starts = ["Reward", "Reward", "Distribution", "The policy's entropy"]
+    starts += ["Normal cell", "Reduction cell"] * 2
     starts += ["Drawing of the cells"] * 6 + ["Accuracy against multiply-adds", "Accuracy against parameters"]
-    assert [start for start, label in zip(starts, pictures) if label.startswith(start)] == starts
+    assert len(pictures) == len(starts) and all(map(str.startswith, pictures, starts))
     assert all(svg["role"] == "img" for svg in page.all("svg"))
     assert "60 of 60; 60 distinct" in page.text()
     assert "random search" in page.text("reward")
@@ -478,15 +480,48 @@ def test_labels_keep_apart(wishes):
 @pytest.mark.parametrize("name", ["nasnet", "nasnet-b", "nds-darts", "nasbench201"])
 def test_op_shares(name):
     space = get_space(name)
-    places = op_places(space)
-    assert list(places) == (["Cell"] if name == "nasbench201" else ["Normal cell", "Reduction cell"])
+    found = places(space, "op")
+    assert list(found) == (["Cell"] if name == "nasbench201" else ["Normal cell", "Reduction cell"])
     tokens = np.zeros((4, len(space.decisions)), int)
     tokens[2:] = [[d.choices - 1 for d in space.decisions]] * 2
-    for columns in places.values():
+    for columns in found.values():
         assert all(space.decisions[column].choices == len(space.ops) for column in columns)
-        shares = op_shares(tokens[:, columns], [0, 2, 4], len(space.ops))
-        assert shares[0].tolist() == [1] + [0] * (len(space.ops) - 1) and shares[1][-1] == 1
-    assert sum(map(len, places.values())) == (6 if name == "nasbench201" else 4 * space.blocks)
+        counted = shares(tokens[:, columns], [0, 2, 4], len(space.ops))
+        assert counted[0].tolist() == [1] + [0] * (len(space.ops) - 1) and counted[1][-1] == 1
+    assert sum(map(len, found.values())) == (6 if name == "nasbench201" else 4 * space.blocks)
+
+
+def test_which_states_are_read_and_how_they_are_combined(tmp_path):
+    """The first 20 children read state 0 and combine by the first way, the last 20 the last of each."""
+    config = SearchConfig("s", SpaceSettings("nasnet", blocks=2))
+    space = config.space.space()
+    last = tuple(decision.choices - 1 for decision in space.decisions)
+    children = [dict(child, tokens=(0,) * len(last)) for child in done(*[0.5] * 20)]
+    children += [dict(child, tokens=last) for child in done(*[0.5] * 20)]
+    page = Page(write_report(write_folder(tmp_path / "nasnet", config, children)))
+    said = page.text("what-was-tried")
+    # Block 0 can read two states and block 1 three, each of them twice.
+    for row in ("0 100.0% 0.0% 41.7%", "1 0.0% 50.0% 41.7%", "2 0.0% 50.0% 16.7%"):
+        assert f"Normal cell state read {row}" in said and f"Reduction cell state read {row}" in said
+    for row in (f"{space.combines[0]} 100.0% 0.0% 50.0%", f"{space.combines[-1]} 0.0% 100.0% 50.0%"):
+        assert f"Normal cell combination {row}" in said
+    assert f"Normal cell op {space.ops[-1]} 0.0% 100.0% {1 / len(space.ops):.1%}" in said
+    names = [svg["aria-label"] for svg in page.all("svg") if "states and combinations" in svg["aria-label"]]
+    assert len(names) == 2 and "0 100% and 0%; 1 0% and 50%; 2 0% and 50%; add" in names[0]
+    without = write_folder(tmp_path / "darts", SearchConfig("s", SpaceSettings("nds-darts")), done(*[0.5] * 40))
+    text = Page(write_report(without)).text("what-was-tried")
+    assert "state read" in text and "combination" not in text
+
+
+def test_bars_stand_in_groups():
+    groups = [[("0", 0.25, 0.5, 0.5), ("1", 0.75, 0.5, 0.5)], [("add", 1.0, 0.0, 1.0)]]
+    axes = drawn(charts.shares_chart, groups, "choice")
+    assert [bar.get_height() for bar in axes.patches] == [0.25, 0.75, 1.0, 0.5, 0.5, 0.0]
+    assert axes.get_xticks().tolist() == [0, 1, 3]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "add"]
+    many = drawn(charts.shares_chart, [[(str(n), 0.1, 0.1, 0.1) for n in range(30)], *groups[1:]], "choice")
+    labels = [text.get_text() for text in many.get_xticklabels()]
+    assert labels == ["0", "3", "6", "9", "12", "15", "18", "21", "24", "27", "add"]
 
 
 def test_each_op_has_its_colour():
