@@ -174,11 +174,19 @@ def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, 
     axes.set(xlim=limits, ylim=(0, 1), xlabel="reward", ylabel="share of children up to it")
 
 
-def entropy_chart(axes: Axes, children: Sequence[int], entropy: Sequence[float], uniform: float) -> None:
-    """The policy's entropy per decision, under the line of a policy that has no preference."""
-    axes.axhline(uniform, color=MUTED, lw=1, ls=DASHED)
-    axes.plot(children, entropy, color=SEARCH, lw=2, marker="o" if len(children) <= FEW_POINTS else "")
-    axes.set(ylim=(0, uniform * 1.06), xlabel="children finished", ylabel="nats per decision")
+def policy_chart(
+    axes: Axes,
+    lines: Sequence[tuple[Sequence[int], Sequence[float], str]],
+    label: str,
+    uniform: float | None = None,
+) -> None:
+    """Statistics of a policy, (children finished, values, colour) each, under that of one without preferences."""
+    for children, values, colour in lines:
+        axes.plot(children, values, color=colour, lw=2, marker="o" if len(children) <= FEW_POINTS else "", ms=4)
+    axes.set(xlabel="children finished", ylabel=label)
+    if uniform is not None:
+        axes.axhline(uniform, color=MUTED, lw=1, ls=DASHED)
+        axes.set(ylim=(0, uniform * 1.06))
     _count(axes.xaxis)
 
 

@@ -10,7 +10,6 @@ from scipy.stats import mannwhitneyu
 
 from ..history import History, read_history
 from ..searchers.table import SEARCHERS, searcher_sections
-from ..spaces.base import FixedSpace
 from . import charts
 from .render import number
 
@@ -70,8 +69,6 @@ def results(search: Search, others: list[Search]) -> dict[str, Any] | None:
     distribution = charts.Plot(
         "distribution", medians, partial(charts.distribution_chart, curves=curves, limits=limits)
     )
-    entropy = _entropy(search.history)
-    drawn, *rest = charts.row(distribution, *([entropy] if entropy else []))
     return {
         "name": name,
         "versus": versus,
@@ -83,9 +80,8 @@ def results(search: Search, others: list[Search]) -> dict[str, Any] | None:
         "below": int((rewards < limits[0]).sum()),
         "over_time": charts.alone(over_time),
         "legend": legend(name, len(rewards), versus, [len(other) for other in baselines], window, len(failed)),
-        "distribution": drawn,
+        "distribution": charts.alone(distribution),
         "chance": beats(recent, pooled) if others else None,
-        "entropy": rest[0] if rest else None,
     } | _comparison(search, others)
 
 
@@ -105,17 +101,6 @@ def together(others: list[Search]) -> str:
     """What the baselines are called together; nothing if there are none."""
     names = {other.name for other in others}
     return names.pop() if len(names) == 1 else "the baselines" if names else ""
-
-
-def _entropy(history: History) -> charts.Plot | None:
-    points = [(place, values["policy/entropy"]) for place, values in history.updates if "policy/entropy" in values]
-    if not points or not isinstance(history.space, FixedSpace):
-        return None
-    children, entropy = zip(*points)
-    uniform = float(np.mean([np.log(decision.outcomes) for decision in history.space.decisions]))
-    alt = f"The policy's entropy goes from {number(entropy[0])} to {number(entropy[-1])} nats per decision."
-    paint = partial(charts.entropy_chart, children=children, entropy=entropy, uniform=uniform)
-    return charts.Plot("entropy", alt, paint)
 
 
 def _comparison(search: Search, others: list[Search]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from . import charts
 
 SIZED = 200  # children whose network's cost is computed for the charts
 UNITS = (1e9, "billion "), (1e6, "million "), (1e3, "thousand ")
-LEGEND = [("dot search", "a child"), ("line front", "Pareto front")]
+LEGEND = [("dot search", "a child"), ("line ink", "Pareto front")]
 
 
 def cost(folder: str | os.PathLike[str], history: History) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from ..spaces.base import FixedSpace, Space
 from . import charts
 from .compare import LAST, Search, conditions, results, together
 from .costs import cost
+from .policy import policy
 from .render import number, render
 from .tried import tried
 
@@ -46,6 +47,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
         title=f"Search for cells: {config.space.name}, {search.name}",
         overview=_overview(search, with_results),
         reward={"results": results(search, with_results), "conditions": conditions(search, others)},
+        policy=policy(history),
         tried=tried(history),
         best=_best(history),
         cost=cost(folder, history),

@@ -15,7 +15,8 @@ def small(folder: Path, **changes) -> SearchConfig:
 
 
 def write_folder(folder: Path, config: SearchConfig, children: list[dict], sessions: int = 1) -> Path:
-    """A run folder with the events of children that were proposed and, if there is a status, finished."""
+    """A run folder with the events of children that were proposed and, if there is a status, finished; a child's
+    `updated` are the statistics of an update after it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config.to_json()))
     space = config.space.space()
@@ -31,6 +32,8 @@ def write_folder(folder: Path, config: SearchConfig, children: list[dict], sessi
                 if "status" in child:
                     defaults = {"metrics": {"accuracy": child["reward"]}, "seconds": 1.0, "worker": "host:1:cpu"}
                     opened.add("finished", number, **defaults | child)
+                if "updated" in child:
+                    opened.add("updated", children=[number], statistics=child["updated"])
     return folder
 
 

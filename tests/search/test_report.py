@@ -70,13 +70,14 @@ def page(searched):
 
 
 def test_a_search_leaves_a_report_with_all_its_parts(page):
-    headings = ["Reward", "What was tried", "Best cells", "Cost", "Failures", "Settings"]
+    headings = ["Reward", "Policy", "What was tried", "Best cells", "Cost", "Failures", "Settings"]
     assert [a["id"] for a in page.all("section")] == [heading.lower().replace(" ", "-") for heading in headings]
     assert all(heading in page.text(heading.lower().replace(" ", "-")) for heading in headings)
     assert not page.open
     pictures = [svg["aria-label"] for svg in page.all("svg")]
-    starts = ["Reward", "Reward", "Distribution", "The policy's entropy"]
-    starts += ["Normal cell", "Reduction cell"] * 2
+    assert any(label.startswith("The policy's updates") for label in pictures)
+    pictures = [label for label in pictures if not label.startswith("The policy's updates")]
+    starts = ["Reward", "Reward", "Distribution", "Distribution"] + ["Normal cell", "Reduction cell"] * 2
     starts += ["Drawing of the cells"] * 6 + ["Accuracy against multiply-adds", "Accuracy against parameters"]
     assert len(pictures) == len(starts) and all(map(str.startswith, pictures, starts))
     assert all(svg["role"] == "img" for svg in page.all("svg"))
@@ -202,7 +203,7 @@ def test_a_few_children_are_seen(tmp_path):
 
     sizes = [size(children) for children in (1, 3, 45, 320, 3000)]
     assert sizes[0] == sizes[1] >= 6 and sizes == sorted(sizes, reverse=True) and sizes[-1] >= 2
-    (line,) = (line for line in drawn(charts.entropy_chart, [20], [1.0], 1.6).lines if line.get_xdata()[0] == 20)
+    (line,) = drawn(charts.policy_chart, [([20], [1.0], charts.SEARCH)], "nats").lines
     assert line.get_marker() == "o"
 
 
@@ -212,7 +213,7 @@ def test_axes_that_count_have_no_fractions(children):
     painted = [
         (charts.reward_chart, (points, [], [], 20, (0, 1)), "xaxis"),
         (charts.cost_chart, ([1.0, 2.0, 3.0][:children],), "yaxis"),
-        (charts.entropy_chart, ([children, children + 1], [1.0, 1.0], 1.6), "xaxis"),
+        (charts.policy_chart, ([([children, children + 1], [1.0, 1.0], charts.SEARCH)], "nats"), "xaxis"),
         (charts.ops_chart, ([0, children], {"identity": [1.0, 1.0]}), "xaxis"),
     ]
     for paint, arguments, name in painted:
@@ -223,7 +224,7 @@ def test_axes_that_count_have_no_fractions(children):
 def test_no_half_of_the_page_is_blank(tmp_path, page):
     """What has nothing beside it is as wide as the page, and narrow on a phone."""
     alone = Page(write_report(write_folder(tmp_path / "s", SearchConfig("s", **TABLE), done(*np.linspace(0, 1, 50)))))
-    for made, names in ((alone, ["reward", "distribution", "ops0", "cost"]), (page, ["reward"])):
+    for made, names in ((alone, ["reward", "distribution", "ops0", "cost"]), (page, ["reward", "distribution"])):
         wide = [int(width) for width in re.findall(r'<div class="wide"><svg.*?max-width:(\d+)', made.source)]
         narrow = [int(width) for width in re.findall(r'<div class="narrow"><svg.*?max-width:(\d+)', made.source)]
         assert wide == [charts.WIDE[0]] * len(names) and narrow == [charts.NARROW[0]] * len(names)
@@ -284,6 +285,34 @@ def test_the_front_is_drawn_through_the_best_for_their_cost():
     (line,) = (line for line in axes.lines if line.get_drawstyle() == "steps-post")
     assert line.get_xydata().tolist() == [[1.0, 0.2], [2.0, 0.5], [3.0, 0.7], [4.0, 0.7]]
     assert axes.get_xlabel() == "million parameters"
+
+
+def test_what_the_updates_said_of_the_policy(tmp_path):
+    early = {"policy/entropy": 1.5, "policy/reward": 0.25, "policy/baseline": 0.125}
+    late = {"policy/entropy": 1.25, "policy/reward": 0.75, "policy/baseline": 0.5}
+    config = SearchConfig("s", **TABLE)
+
+    def policy_of(name, *statistics):
+        children = [dict(child, updated=said) for child, said in zip(done(0.5, 0.6), statistics)]
+        page = Page(write_report(write_folder(tmp_path / name, config, children)))
+        labels = [svg["aria-label"] for svg in page.all("svg")]
+        return page, [label for label in labels if label.startswith("The policy's updates")]
+
+    page, labels = policy_of("before", early, late)
+    assert labels == [
+        "The policy's updates, in nats per decision: entropy of the policy from 1.5000 to 1.2500.",
+        "The policy's updates, in reward: mean reward of a batch from 0.2500 to 0.7500 and baseline from 0.1250 to "
+        "0.5000.",
+    ]
+    assert "clip" not in page.text("policy")
+    more = {"policy/clipped": 0.125, "policy/kl": 0.03}
+    page, labels = policy_of("now", early | more, late | {"policy/clipped": 0.5, "policy/kl": float("nan")})
+    assert labels[2:] == [
+        "The policy's updates, in share of the decisions: clipped decisions from 0.1250 to 0.5000.",
+        "The policy's updates, in nats per decision: distance to the policy that proposed from 0.0300 to 0.0300.",
+    ]
+    assert "PPO's clip" in page.text("policy")
+    assert "policy" not in policy_of("evolution", {"population/mean": 0.5}, {})[0].texts
 
 
 def test_the_page_of_a_running_search_reloads(tmp_path, page):
