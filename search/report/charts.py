@@ -32,9 +32,15 @@ COLOURS = {
     "surface": ("#fdfefe", "#182026"),
     "search": (charts.BLUE, "#62b6f2"),
     "baseline": (charts.AMBER, "#f0a53c"),
+    "second": ("#9c2f86", "#e08fd0"),
+    "third": ("#2c7a4b", "#6fcf97"),
+    "fourth": ("#7a5a3a", "#c9a27c"),
     "failed": ("#b3261e", "#ff8f86"),
 }
-INK, MUTED, GRID, SURFACE, SEARCH, BASELINE, FAILED = (light for light, _ in COLOURS.values())
+INK, MUTED, GRID, SURFACE, SEARCH, FAILED = (
+    COLOURS[name][0] for name in ("ink", "muted", "grid", "surface", "search", "failed")
+)
+BASELINES = "baseline", "second", "third", "fourth"  # the colours of groups of other searches
 # What the ops of a family get, from first to last, by its tint in drawings of cells.
 FAMILIES = {
     SEPARABLE: (SEPARABLE, "#15568a"),
@@ -48,6 +54,7 @@ DASHED = (0, (4, 2))
 # depending on the screen's width.
 HALF, WIDE, NARROW = (440, 320), (928, 340), (400, 300)
 MANY_POINTS = 2000  # from here on a cloud of points is a picture of pixels, which is smaller
+BANDED = 3  # seeds from which on an interval is drawn: that of two is 25 standard errors wide, and hides the rest
 FEW_POINTS = 20  # up to here a line shows its points
 
 
@@ -133,13 +140,14 @@ def reward_chart(
     axes: Axes,
     points: np.ndarray,
     failed: Sequence[int],
-    baselines: Sequence[np.ndarray],
+    baselines: Sequence[tuple[np.ndarray, str]],
     window: int,
     limits: tuple[float, float],
 ) -> None:
-    """Rewards (place, reward) against the number of children finished: points, running means, the best so far."""
+    """Rewards (place, reward) against the number of children finished: points, running means, the best so far. Of
+    baselines, points and colour each, the lines alone."""
     _dots(axes, *points.T)
-    for (places, rewards), colour in [*((other.T, BASELINE) for other in baselines), (points.T, SEARCH)]:
+    for (places, rewards), colour in [*((other.T, colour) for other, colour in baselines), (points.T, SEARCH)]:
         if len(rewards) >= window:
             axes.plot(places[window - 1 :], running_mean(rewards, window), color=colour, lw=2)
         axes.step(places, np.maximum.accumulate(rewards), color=colour, lw=1.2, ls=DASHED, where="post")
@@ -147,7 +155,7 @@ def reward_chart(
         axes.plot(
             failed, np.full(len(failed), 0.02), "|", ms=8, mew=1.2, color=FAILED, transform=axes.get_xaxis_transform()
         )
-    last = max(place for each in (points[:, 0], failed, *(other[:, 0] for other in baselines)) for place in each)
+    last = max(place for each in (points[:, 0], failed, *(other[:, 0] for other, _ in baselines)) for place in each)
     room = max(0.5, 0.01 * last)
     axes.set(xlim=(1 - room, last + room), ylim=limits, xlabel="children finished", ylabel="reward")
     _count(axes.xaxis)
@@ -163,6 +171,23 @@ def _dots(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
 def _count(axis: Axis) -> None:
     """The axis counts something: no fractions."""
     axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+
+
+def seeds_chart(
+    axes: Axes,
+    groups: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]],
+    limits: tuple[float, float],
+) -> None:
+    """Learning curves: for each group of searches the numbers of children (points), each search's curve (searches,
+    points), the curves' mean, half of its interval's width, and a colour."""
+    for places, curves, mean, half, colour in groups:
+        if len(curves) > 1:
+            axes.plot(places, curves.T, color=colour, lw=0.8, alpha=0.5)
+        if len(curves) >= BANDED:
+            axes.fill_between(places, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+        axes.plot(places, mean, color=colour, lw=2.2)
+    axes.set(xlim=(1, None), ylim=limits, xlabel="children finished", ylabel="reward")
+    _count(axes.xaxis)
 
 
 def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, str]], limits: tuple[float, float]):

@@ -23,30 +23,50 @@ from ..history import History
 from ..records import Record
 from ..spaces.base import FixedSpace, Space
 from . import charts
-from .compare import LAST, Search, conditions, results, together
+from .compare import results
 from .costs import cost
+from .others import LAST, Group, Others, Search, conditions, grouped, hint
 from .policy import policy
 from .render import number, render
+from .seeds import over_seeds
 from .tried import tried
 
 TOP, DRAWN = 10, 6  # cells in the table, and how many of these are drawn
 RELOAD_SECONDS = 60  # the page of a running search; it is not written more often
 
 
-def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.PathLike[str]] = ()) -> Path:
+def write_report(
+    folder: str | os.PathLike[str],
+    baseline: Sequence[str | os.PathLike[str]] | None = None,
+    seeds: Sequence[str | os.PathLike[str]] | None = None,
+) -> Path:
     """Writes report.html into the run folder of a search, which may be running, and returns its path.
 
-    `baseline` names the run folders of another searcher, random as a rule, to compare it with: one per seed.
-    Raises JournalError or ConfigError if a folder holds no search that can be read.
+    Args:
+        folder: the run folder of the search.
+        baseline: run folders of other searchers, random as a rule, to compare it with; one for each seed.
+        seeds: run folders of the same search with other seeds.
+
+    What is None is what was named the last time: report.json in the run folder keeps it.
+
+    Raises:
+        JournalError: if a folder holds no search that can be read.
+        ConfigError: if a config.json cannot be read, or a folder in `seeds` holds a search by another searcher.
     """
     search = Search.read(folder)
-    others = [Search.read(other) for other in baseline]
     history, config = search.history, search.history.config
-    with_results = [other for other in others if len(other.points)]
+    others = Others.read(search, baseline, seeds)
+    groups = grouped(search, others)
     text = render(
         title=f"Search for cells: {config.space.name}, {search.name}",
-        overview=_overview(search, with_results),
-        reward={"results": results(search, with_results), "conditions": conditions(search, others)},
+        overview=_overview(search, groups[1:]),
+        reward={
+            "results": results(groups),
+            "seeds": over_seeds(groups),
+            "conditions": conditions(search, others),
+            "left_out": others.left_out,
+            "hint": hint(search, others),
+        },
         policy=policy(history),
         tried=tried(history),
         best=_best(history),
@@ -62,7 +82,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
     return path
 
 
-def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
+def _overview(search: Search, baselines: list[Group]) -> dict[str, Any]:
     """What was searched, and the main figures: what each one is, its value, and a note."""
     history, config = search.history, search.history.config
     finished = len(history.finished)
@@ -72,7 +92,8 @@ def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
     if len(search.points):
         place, reward = search.points[search.rewards.argmax()]
         tiles.append(("best reward", number(reward), f"child {history.finished[int(place) - 1].child}"))
-        beside = f"{together(others)} {number(np.mean([x.rewards[-LAST:].mean() for x in others]))}" if others else ""
+        means = [(g.name, np.mean([other.rewards[-LAST:].mean() for other in g.searches])) for g in baselines]
+        beside = ", ".join(f"{name} {number(mean)}" for name, mean in means)
         mean = number(search.rewards[-LAST:].mean())
         tiles.append((f"mean, last {min(LAST, len(search.points))}", mean, beside))
     per_hour = f"{3600 * finished / history.seconds:,.0f} children per hour" if history.seconds else ""

@@ -137,7 +137,7 @@ def test_the_front_of_a_search_without_results_has_a_head_alone(tmp_path, run):
 
 def test_options_that_do_not_go_together(tmp_path, run):
     for options, said in (
-        (("--pareto", "--csv"), "give --csv, --json, --pareto or --baseline"),
+        (("--pareto", "--csv"), "give --csv, --json or --pareto alone"),
         (("--costs", "parameters"), "--costs is for --pareto"),
         (("--pareto", "--costs", "what"), "'what'"),
     ):

@@ -77,7 +77,8 @@ def test_a_search_leaves_a_report_with_all_its_parts(page):
     pictures = [svg["aria-label"] for svg in page.all("svg")]
     assert any(label.startswith("The policy's updates") for label in pictures)
     pictures = [label for label in pictures if not label.startswith("The policy's updates")]
-    starts = ["Reward", "Reward", "Distribution", "Distribution"] + ["Normal cell", "Reduction cell"] * 2
+    starts = [start for start in ("Reward", "Learning curves", "Distribution") for _ in ("wide", "narrow")]
+    starts += ["Normal cell", "Reduction cell"] * 2
     starts += ["Drawing of the cells"] * 6 + ["Accuracy against multiply-adds", "Accuracy against parameters"]
     assert len(pictures) == len(starts) and all(map(str.startswith, pictures, starts))
     assert all(svg["role"] == "img" for svg in page.all("svg"))
@@ -224,7 +225,10 @@ def test_axes_that_count_have_no_fractions(children):
 def test_no_half_of_the_page_is_blank(tmp_path, page):
     """What has nothing beside it is as wide as the page, and narrow on a phone."""
     alone = Page(write_report(write_folder(tmp_path / "s", SearchConfig("s", **TABLE), done(*np.linspace(0, 1, 50)))))
-    for made, names in ((alone, ["reward", "distribution", "ops0", "cost"]), (page, ["reward", "distribution"])):
+    for made, names in (
+        (alone, ["reward", "distribution", "ops0", "cost"]),
+        (page, ["reward", "seeds", "distribution"]),
+    ):
         wide = [int(width) for width in re.findall(r'<div class="wide"><svg.*?max-width:(\d+)', made.source)]
         narrow = [int(width) for width in re.findall(r'<div class="narrow"><svg.*?max-width:(\d+)', made.source)]
         assert wide == [charts.WIDE[0]] * len(names) and narrow == [charts.NARROW[0]] * len(names)
