@@ -46,7 +46,10 @@ def distinct(folders: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def _is_path(name: object) -> bool:
-    return isinstance(name, str) and "\0" not in name
+    try:
+        return isinstance(name, str) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _name(folder: str | os.PathLike[str], other: Path) -> str:

@@ -57,7 +57,7 @@ def results(groups: list[Group]) -> dict[str, Any] | None:
         "distribution": charts.alone(distribution),
         "chances": [(group.name, beats(own.recent, group.rewards)) for group in baselines],
         "equal": equal,
-        "comparison": [_figures(other, equal) for group in groups for other in group.searches],
+        "comparison": [_figures(group.name, other, equal) for group in groups for other in group.searches],
     }
 
 
@@ -74,12 +74,12 @@ def legend(name: str, children: int, baselines: list[Group], window: int, failed
     return [(sign, text) for sign, text, there in entries if there]
 
 
-def _figures(search: Search, equal: int) -> dict[str, Any]:
+def _figures(name: str, search: Search, equal: int) -> dict[str, Any]:
     """The figures behind a curve: the mean reward, the mean of the last children, the best, and the best among the
     first children, as many as every search has."""
     x = search.rewards
     figures = [x.mean(), x[-LAST:].mean(), x.max(), x[:equal].max()]
-    return {"name": search.name, "children": len(x), "figures": figures, "folder": search.folder}
+    return {"name": name, "children": len(x), "figures": figures, "folder": search.folder}
 
 
 def beats(mine: np.ndarray, theirs: np.ndarray) -> float:

@@ -63,7 +63,8 @@ def _chart(curves: list[tuple[Group, np.ndarray, np.ndarray]], window: int) -> A
     lines = [(grid, each, *interval(each), group.light) for group, grid, each in curves]
     said = [f"{group.name} ends at {number(float(line[2][-1]))}" for (group, *_), line in zip(curves, lines)]
     alt = f"Learning curves, means of {window} children, of all seeds: the mean of {', that of '.join(said)}."
-    limits = charts.usual_range(np.concatenate([each.ravel() for _, _, each in curves]))
+    bands = [mean + sign * half for _, each, mean, half, _ in lines if len(each) >= charts.BANDED for sign in (-1, 1)]
+    limits = charts.usual_range(np.concatenate([*(each.ravel() for _, _, each in curves), *bands]))
     return charts.alone(charts.Plot("seeds", alt, partial(charts.seeds_chart, groups=lines, limits=limits)))
 
 

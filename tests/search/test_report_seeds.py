@@ -180,15 +180,29 @@ def test_what_was_named_before_and_has_gone_is_left_out(several):
         write_report(several / "ppo0", [several / "random0"])
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "null", '{"baseline": "../random0"}', '{"seeds": [3]}', '{"seeds": ["a\\u0000b"]}', "[" * 10**5],
-)
+DAMAGED = ["", "{", "[]", "null", "[" * 10**5, '{"baseline": "../random0"}', '{"seeds": [3]}']
+DAMAGED += [r'{"seeds": ["a\u0000b"]}', r'{"seeds": ["\ud800"]}']  # no path can have these names
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_list_is_ignored_and_written_anew(text, several):
     path = several / "ppo0" / "report.json"
     path.write_text(text)
     assert "PPO" in Page(write_report(several / "ppo0")).text("reward")
     assert json.loads(path.read_text()) == {"baseline": [], "seeds": []}
+
+
+def test_names_that_are_no_run_folder_of_another_search_are_left_out(several):
+    names = ["", "../" + "a" * 5000, "../../../../../../../dev/zero", "../random0"]
+    (several / "ppo0" / "report.json").write_text(json.dumps({"seeds": names}))
+    said = Page(write_report(several / "ppo0")).text("reward")
+    assert said.count("was named before with --seeds, and is left out: ") == 4 and "by random search, not by" in said
+
+
+def test_a_baseline_by_the_same_searcher_is_a_group_of_its_own(several):
+    said = Page(write_report(several / "ppo0", [several / "ppo1", several / "ppo2"])).text("reward")
+    assert "PPO 1 0.5500 0.5500 one seed 0.6000" in said and "PPO, baseline 2 0.7500 " in said
+    assert f"PPO, baseline 40 0.6500 0.6500 0.7000 0.7000 {several / 'ppo1'}" in said
 
 
 def test_a_list_of_a_later_version_is_read(several):
