@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 from scipy.stats import ecdf
 
-from nasnet_zoo.arch.draw.cells import IDENTITY, OTHER, POOLING, SEPARABLE, op_label
+from nasnet_zoo.arch.draw.cells import COMBINES, IDENTITY, OTHER, POOLING, SEPARABLE, op_label
 from nasnet_zoo.util import charts
 
 from ..fronts import pareto_front
@@ -272,8 +272,10 @@ def shares_chart(axes: Axes, groups: Sequence[Sequence[tuple[str, float, float, 
     axes.hlines(uniform, x - 0.45, x + 0.45, color=INK, lw=1.4)
     every = -(-len(choices) // 12)  # of numbers; more than that have no room
     shown = [place for place, name in enumerate(names) if not name.isdigit() or int(name) % every == 0]
-    axes.set_xticks(x[shown], [names[place] for place in shown])
-    axes.set(xlim=(x[0] - 0.7, x[-1] + 0.7), xlabel=label, ylabel="share")
+    short = [COMBINES.get(names[place], names[place]).replace(" + ", "\n+ ") for place in shown]
+    axes.set_xticks(x[shown], short, fontsize=10)
+    axes.set(xlim=(x[0] - 0.7, x[-1] + 0.7), ylabel="share")
+    axes.set_xlabel(label, labelpad=1)  # names of two lines leave little room
     axes.grid(visible=False, axis="x")
 
 

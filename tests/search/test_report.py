@@ -547,14 +547,14 @@ def test_which_states_are_read_and_how_they_are_combined(tmp_path):
 
 
 def test_bars_stand_in_groups():
-    groups = [[("0", 0.25, 0.5, 0.5), ("1", 0.75, 0.5, 0.5)], [("add", 1.0, 0.0, 1.0)]]
+    groups = [[("0", 0.25, 0.5, 0.5), ("1", 0.75, 0.5, 0.5)], [("add_layer_norm", 1.0, 0.0, 1.0)]]
     axes = drawn(charts.shares_chart, groups, "choice")
     assert [bar.get_height() for bar in axes.patches] == [0.25, 0.75, 1.0, 0.5, 0.5, 0.0]
     assert axes.get_xticks().tolist() == [0, 1, 3]
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "add"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "add\n+ LN"]
     many = drawn(charts.shares_chart, [[(str(n), 0.1, 0.1, 0.1) for n in range(30)], *groups[1:]], "choice")
     labels = [text.get_text() for text in many.get_xticklabels()]
-    assert labels == ["0", "3", "6", "9", "12", "15", "18", "21", "24", "27", "add"]
+    assert labels == ["0", "3", "6", "9", "12", "15", "18", "21", "24", "27", "add\n+ LN"]
 
 
 def test_each_op_has_its_colour():
