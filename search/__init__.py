@@ -9,6 +9,7 @@ Searching
                         ChildSettings, FleetSettings and FailureSettings
     read_search_config  a SearchConfig from a JSON file
     read_children       all children of a search, running or finished, as rows
+    pareto              the children that no other beats in accuracy and in every cost
     rerank              trains a search's best cells for longer; gives a Reranked
     transfer            an architecture as the config of a network whose size a Target gives
 
@@ -28,6 +29,7 @@ from .children.table import CHILDREN, ChildSettings
 from .config import FailureSettings, SearchConfig, read_search_config
 from .fleet.base import FleetSettings
 from .fleet.table import FLEETS
+from .fronts import pareto
 from .reranking import Reranked, rerank
 from .rewards import REWARDS
 from .rows import read_children
@@ -57,6 +59,7 @@ __all__ = [
     "SpaceSettings",
     "Target",
     "get_space",
+    "pareto",
     "read_children",
     "read_search_config",
     "rerank",

@@ -21,6 +21,7 @@ from .records import Record
 from .spaces.base import Space
 
 REPORT, EVENTS = "report.html", "tensorboard"
+BESIDE = "report.json"  # the searches that the report shows beside its own
 
 
 def read_config(folder: Path) -> SearchConfig:
@@ -133,8 +134,8 @@ def alone(folder: Path, begun: Callable[[], bool]) -> Iterator[None]:
             stack.enter_context(locked(folder / JOURNAL, timeout=1.0))
         except BusyError:
             raise JournalError(f"another process is running the search in {folder}: wait for it, or end it") from None
-        config = (folder / CONFIG).read_bytes() if (folder / CONFIG).is_file() else None
-        new = [path for path in (folder / name for name in (CONFIG, BEST, REPORT, EVENTS)) if not path.exists()]
+        before = {path: path.read_bytes() for path in (folder / CONFIG, folder / BESIDE) if path.is_file()}
+        new = [path for path in (folder / name for name in (CONFIG, BEST, REPORT, BESIDE, EVENTS)) if not path.exists()]
         if not (folder / JOURNAL).exists():  # else the files beside it may hold a part of it
             new += [folder / f"{JOURNAL}{end}" for end in ("", "-wal", "-shm")]
         try:
@@ -142,9 +143,9 @@ def alone(folder: Path, begun: Callable[[], bool]) -> Iterator[None]:
         except Exception:
             if not begun():
                 _remove(new)
-                if config is not None:
-                    with atomic_file(folder / CONFIG) as temporary:
-                        temporary.write_bytes(config)
+                for path, content in before.items():
+                    with atomic_file(path) as temporary:
+                        temporary.write_bytes(content)
                 after.callback(_remove, [*lock, *folders])  # Windows does not remove a lock that is held
             raise
 

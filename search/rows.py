@@ -17,6 +17,8 @@ from .history import read_history
 from .records import Record
 from .spaces.base import Space
 
+NETWORK_COSTS = "parameters", "multiply_adds"  # which a network has, whatever its child measures
+
 
 class ChildRow(TypedDict):
     """One child of a search; see read_children."""
@@ -74,7 +76,7 @@ def read_children(folder: str | Path) -> list[ChildRow]:
 
 
 def _row(config: SearchConfig, space: Space, record: Record) -> ChildRow:
-    cost, architecture = cost_of(config, space, record), space.decode(record.tokens)
+    costs, architecture = costs_of(config, space, record), space.decode(record.tokens)
     return ChildRow(
         child=record.child,
         seed=child_seed(config.seed, record.child),
@@ -82,8 +84,8 @@ def _row(config: SearchConfig, space: Space, record: Record) -> ChildRow:
         message=record.message or None,
         reward=record.reward,
         metrics=record.metrics,
-        parameters=record.metrics.get("parameters", cost and cost.parameters),
-        multiply_adds=record.metrics.get("multiply_adds", cost and cost.multiply_adds),
+        parameters=costs["parameters"],
+        multiply_adds=costs["multiply_adds"],
         seconds=record.seconds if record.finished else None,
         worker=record.worker or None,
         device=record.worker.split(":", 2)[-1] or None,
@@ -96,6 +98,13 @@ def _row(config: SearchConfig, space: Space, record: Record) -> ChildRow:
         tokens=list(record.tokens),
         architecture=space.to_json(architecture),
     )
+
+
+def costs_of(config: SearchConfig, space: Space, record: Record) -> dict[str, Any]:
+    """NETWORK_COSTS as the child returned them, or else of the network that it is, in milliseconds; or None."""
+    said = {name: record.metrics[name] for name in NETWORK_COSTS if name in record.metrics}
+    cost = cost_of(config, space, record) if len(said) < len(NETWORK_COSTS) else None
+    return {name: getattr(cost, name, None) for name in NETWORK_COSTS} | said
 
 
 def cost_of(config: SearchConfig, space: Space, record: Record) -> Cost | None:

@@ -42,7 +42,7 @@ def run(
     *,
     child: Child | None = None,
     fleet: Fleet | None = None,
-    baseline: Sequence[str | os.PathLike[str]] = (),
+    baseline: Sequence[str | os.PathLike[str]] | None = None,
     on_change: Callable[[Driver], None] = lambda driver: None,
 ) -> SearchResult:
     """Searches until `config.children` children are finished.
@@ -56,7 +56,8 @@ def run(
         config: the search.
         child: used instead of the config's child.
         fleet: used instead of the config's fleet.
-        baseline: the run folders of other searches, with which the report compares this one.
+        baseline: the run folders of other searches, with which the report compares this one; by default those that
+            were named before.
         on_change: called with the driver whenever something has happened.
 
     Returns:

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nasnet_zoo.errors import ZooError
 from nasnet_zoo.util.files import atomic_file
 
+from .beside import distinct, remember, remembered
 from .config import SearchConfig
 from .driver import Driver
 from .folder import BEST, EVENTS, REPORT, best_record
@@ -24,15 +26,23 @@ REPORT_SECONDS, REPORT_SHARE = 60.0, 0.01  # between two reports, and the share 
 
 
 class Reporter:
-    """Writes report.html from time to time, and at the end. A failure is a warning, and never ends a search."""
+    """Writes report.html from time to time, and at the end. A failure is a warning, and never ends a search.
 
-    def __init__(self, folder: Path, baseline: Sequence[str | os.PathLike[str]]) -> None:
+    The report compares the search with `baseline`, or with the searches that were named before if that is None.
+    """
+
+    def __init__(self, folder: Path, baseline: Sequence[str | os.PathLike[str]] | None) -> None:
         self.folder, self.baseline = folder, baseline
         self.due = time.monotonic() + REPORT_SECONDS
-        for other in baseline:
+        for other in baseline or ():
             read_history(other)  # a folder that cannot be read is an error at the start
 
     def __enter__(self) -> "Reporter":
+        if self.baseline is not None:
+            try:
+                remember(self.folder, remembered(self.folder) | {"baseline": distinct(self.baseline)})
+            except ZooError as error:
+                log.warning("the report will show no baseline: %s", error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error) -> None:
@@ -48,7 +58,7 @@ class Reporter:
         try:
             from .report.report import write_report
 
-            write_report(self.folder, self.baseline)
+            write_report(self.folder)
         except Exception as error:
             log.warning("%s could not be written: %s", self.folder / REPORT, error)
         end = time.monotonic()

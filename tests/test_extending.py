@@ -106,14 +106,17 @@ def test_a_task(capsys):
 
 
 def test_the_examples_of_the_search(capsys):
-    """A child of one's own first, then the reader of its search."""
-    reader, own = re.findall(r"```python\n(.*?)```", SEARCH, re.DOTALL)
+    """A child of one's own first, then the readers of its search."""
+    reader, front, own = re.findall(r"```python\n(.*?)```", SEARCH, re.DOTALL)
     exec(compile(own, "docs/search.md", "exec"), {"__name__": "example_search"})
     assert "Genotype" in capsys.readouterr().out
     Path("runs/cheapest").rename("runs/first")
     exec(compile(reader, "docs/search.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 20 and all(line.split()[1] == "done" for line in said)
+    exec(compile(front, "docs/search.md", "exec"), {})
+    rows = [list(map(float, line.split())) for line in capsys.readouterr().out.splitlines()]
+    assert rows and rows == sorted(rows, key=lambda row: row[1]) == sorted(rows, key=lambda row: row[2])
 
 
 def test_the_columns_of_read_children_are_documented():

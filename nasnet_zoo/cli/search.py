@@ -86,7 +86,7 @@ def search(
     start = _start(folder, preset, config)
     with resumable(lambda: f"`nasnet-zoo search {typed(folder)}`"), Progress() as progress:
         settings = changed(start, {**changes, "folder": str(folder)})
-        result = run(settings, baseline=[str(path) for path in baseline or ()], on_change=progress.changed)
+        result = run(settings, baseline=baseline or None, on_change=progress.changed)
     if as_json:
         print_json(read_json(folder / BEST, "best cell"))
         return
@@ -138,25 +138,40 @@ def _start(folder: Path, preset: str | None, config: Path | None):
 def report(
     folder: Annotated[Path, typer.Argument(help="The run folder of a search, running or finished.")],
     baseline: Annotated[
-        list[Path] | None, typer.Option(help="Run folders of random searches, to compare with.")
+        list[Path] | None, typer.Option(help="Run folders of random searches, to compare with; remembered.")
+    ] = None,
+    seeds: Annotated[
+        list[Path] | None, typer.Option(help="Run folders of the same search with other seeds; remembered.")
     ] = None,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print a row for each child instead of writing the report.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The same rows as JSON.")] = False,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Print the children that no other beats in accuracy and costs, as CSV.")
+    ] = False,
+    costs: Annotated[
+        str | None, typer.Option(help="What --pareto weighs: multiply_adds,parameters, or metrics by their names.")
+    ] = None,
 ) -> None:
-    """Write the report.html of a search again, or print all its children."""
+    """Write the report.html of a search again, or print its children."""
+    from nasnet_zoo.search import fronts
     from nasnet_zoo.search.report.report import write_report
     from nasnet_zoo.search.rows import read_children, strict, write_csv
 
-    if as_csv + as_json + bool(baseline) > 1:
-        raise ConfigError("report: give --csv, --json or --baseline; --baseline is for report.html")
-    if as_csv:
+    if as_csv + as_json + pareto + bool(baseline or seeds) > 1:
+        raise ConfigError("report: give --csv, --json or --pareto alone; --baseline and --seeds are for report.html")
+    if costs is not None and not pareto:
+        raise ConfigError("report: --costs is for --pareto: give both")
+    if pareto:
+        names = [name.strip() for name in costs.split(",")] if costs is not None else fronts.COSTS
+        fronts.write_front(fronts.pareto(folder, names), names, sys.stdout)
+    elif as_csv:
         write_csv(read_children(folder), sys.stdout)
     elif as_json:
         print_json(strict(read_children(folder)))
     else:
-        console.print(f"wrote {write_report(folder, baseline or ())}", soft_wrap=True)
+        console.print(f"wrote {write_report(folder, baseline or None, seeds or None)}", soft_wrap=True)
 
 
 @app.command()

@@ -18,8 +18,10 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 from scipy.stats import ecdf
 
-from nasnet_zoo.arch.draw.cells import IDENTITY, OTHER, POOLING, SEPARABLE, op_label
+from nasnet_zoo.arch.draw.cells import COMBINES, IDENTITY, OTHER, POOLING, SEPARABLE, op_label
 from nasnet_zoo.util import charts
+
+from ..fronts import pareto_front
 
 # Drawn in the light colours; in the page each becomes a variable of that name, which has a dark value too. The two
 # series' hues stay apart for colour-blind readers.
@@ -30,9 +32,15 @@ COLOURS = {
     "surface": ("#fdfefe", "#182026"),
     "search": (charts.BLUE, "#62b6f2"),
     "baseline": (charts.AMBER, "#f0a53c"),
+    "second": ("#9c2f86", "#e08fd0"),
+    "third": ("#2c7a4b", "#6fcf97"),
+    "fourth": ("#7a5a3a", "#c9a27c"),
     "failed": ("#b3261e", "#ff8f86"),
 }
-INK, MUTED, GRID, SURFACE, SEARCH, BASELINE, FAILED = (light for light, _ in COLOURS.values())
+INK, MUTED, GRID, SURFACE, SEARCH, FAILED = (
+    COLOURS[name][0] for name in ("ink", "muted", "grid", "surface", "search", "failed")
+)
+BASELINES = "baseline", "second", "third", "fourth"  # the colours of groups of other searches
 # What the ops of a family get, from first to last, by its tint in drawings of cells.
 FAMILIES = {
     SEPARABLE: (SEPARABLE, "#15568a"),
@@ -46,6 +54,7 @@ DASHED = (0, (4, 2))
 # depending on the screen's width.
 HALF, WIDE, NARROW = (440, 320), (928, 340), (400, 300)
 MANY_POINTS = 2000  # from here on a cloud of points is a picture of pixels, which is smaller
+BANDED = 3  # seeds from which on an interval is drawn: that of two is 25 standard errors wide, and hides the rest
 FEW_POINTS = 20  # up to here a line shows its points
 
 
@@ -131,13 +140,14 @@ def reward_chart(
     axes: Axes,
     points: np.ndarray,
     failed: Sequence[int],
-    baselines: Sequence[np.ndarray],
+    baselines: Sequence[tuple[np.ndarray, str]],
     window: int,
     limits: tuple[float, float],
 ) -> None:
-    """Rewards (place, reward) against the number of children finished: points, running means, the best so far."""
+    """Rewards (place, reward) against the number of children finished: points, running means, the best so far. Of
+    baselines, points and colour each, the lines alone."""
     _dots(axes, *points.T)
-    for (places, rewards), colour in [*((other.T, BASELINE) for other in baselines), (points.T, SEARCH)]:
+    for (places, rewards), colour in [*((other.T, colour) for other, colour in baselines), (points.T, SEARCH)]:
         if len(rewards) >= window:
             axes.plot(places[window - 1 :], running_mean(rewards, window), color=colour, lw=2)
         axes.step(places, np.maximum.accumulate(rewards), color=colour, lw=1.2, ls=DASHED, where="post")
@@ -145,7 +155,7 @@ def reward_chart(
         axes.plot(
             failed, np.full(len(failed), 0.02), "|", ms=8, mew=1.2, color=FAILED, transform=axes.get_xaxis_transform()
         )
-    last = max(place for each in (points[:, 0], failed, *(other[:, 0] for other in baselines)) for place in each)
+    last = max(place for each in (points[:, 0], failed, *(other[:, 0] for other, _ in baselines)) for place in each)
     room = max(0.5, 0.01 * last)
     axes.set(xlim=(1 - room, last + room), ylim=limits, xlabel="children finished", ylabel="reward")
     _count(axes.xaxis)
@@ -163,6 +173,23 @@ def _count(axis: Axis) -> None:
     axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
+def seeds_chart(
+    axes: Axes,
+    groups: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]],
+    limits: tuple[float, float],
+) -> None:
+    """Learning curves: for each group of searches the numbers of children (points), each search's curve (searches,
+    points), the curves' mean, half of its interval's width, and a colour."""
+    for places, curves, mean, half, colour in groups:
+        if len(curves) > 1:
+            axes.plot(places, curves.T, color=colour, lw=0.8, alpha=0.5)
+        if len(curves) >= BANDED:
+            axes.fill_between(places, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+        axes.plot(places, mean, color=colour, lw=2.2)
+    axes.set(xlim=(1, None), ylim=limits, xlabel="children finished", ylabel="reward")
+    _count(axes.xaxis)
+
+
 def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, str]], limits: tuple[float, float]):
     """Distribution functions: values, colour and line style of each."""
     for values, colour, style in curves:
@@ -172,11 +199,19 @@ def distribution_chart(axes: Axes, curves: Sequence[tuple[Sequence[float], str, 
     axes.set(xlim=limits, ylim=(0, 1), xlabel="reward", ylabel="share of children up to it")
 
 
-def entropy_chart(axes: Axes, children: Sequence[int], entropy: Sequence[float], uniform: float) -> None:
-    """The policy's entropy per decision, under the line of a policy that has no preference."""
-    axes.axhline(uniform, color=MUTED, lw=1, ls=DASHED)
-    axes.plot(children, entropy, color=SEARCH, lw=2, marker="o" if len(children) <= FEW_POINTS else "")
-    axes.set(ylim=(0, uniform * 1.06), xlabel="children finished", ylabel="nats per decision")
+def policy_chart(
+    axes: Axes,
+    lines: Sequence[tuple[Sequence[int], Sequence[float], str]],
+    label: str,
+    uniform: float | None = None,
+) -> None:
+    """Statistics of a policy, (children finished, values, colour) each, under that of one without preferences."""
+    for children, values, colour in lines:
+        axes.plot(children, values, color=colour, lw=2, marker="o" if len(children) <= FEW_POINTS else "", ms=4)
+    axes.set(xlabel="children finished", ylabel=label)
+    if uniform is not None:
+        axes.axhline(uniform, color=MUTED, lw=1, ls=DASHED)
+        axes.set(ylim=(0, uniform * 1.06))
     _count(axes.xaxis)
 
 
@@ -188,14 +223,15 @@ def cost_chart(axes: Axes, seconds: Sequence[float]) -> None:
     _count(axes.yaxis)
 
 
-def size_chart(axes: Axes, parameters: Sequence[int], accuracies: Sequence[float]) -> None:
-    """How accurate children are against how large; the best has a ring."""
-    unit, word = (1e6, "million") if max(parameters) >= 1e6 else (1e3, "thousand")
-    x = np.divide(parameters, unit)
-    _dots(axes, x, accuracies)
-    best = int(np.argmax(accuracies))
-    axes.plot(x[best], accuracies[best], "o", ms=11, mew=1.5, mfc="none", mec=SEARCH)
-    axes.set(ylim=usual_range(accuracies), xlabel=f"{word} parameters", ylabel="accuracy")
+def costs_chart(axes: Axes, costs: Sequence[float], accuracies: Sequence[float], label: str) -> None:
+    """How accurate children are against what they cost, and the Pareto front: the best that each cost allows."""
+    x, y = np.array(costs), np.array(accuracies)
+    _dots(axes, x, y)
+    front = pareto_front(np.column_stack([x, -y]))
+    front.sort(key=lambda index: x[index])
+    axes.step([*x[front], x.max()], [*y[front], y.max()], color=INK, lw=1.4, where="post")
+    axes.plot(x[front], y[front], "o", ms=4, mew=0, color=INK)
+    axes.set(ylim=usual_range(y), xlabel=label, ylabel="accuracy")
 
 
 def op_colours(ops: Sequence[str]) -> dict[str, str]:
@@ -224,6 +260,23 @@ def ops_chart(axes: Axes, x: Sequence[float], shares: dict[str, Sequence[float]]
     for op, share, middle, at in zip(shares, last, middles, apart(middles, 0.062)):
         line = {"arrowstyle": "-", "color": colours[op], "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0}
         axes.annotate(f"{label(op)} {share:.0%}", (1, middle), (beside, at), arrowprops=line, **style)
+
+
+def shares_chart(axes: Axes, groups: Sequence[Sequence[tuple[str, float, float, float]]], label: str) -> None:
+    """Groups of choices: (name, share at the start, share at the end, share of uniform decisions) each."""
+    choices = [(gap, *choice) for gap, group in enumerate(groups) for choice in group]
+    gaps, names, first, last, uniform = zip(*choices)
+    x, width = np.arange(len(choices)) + gaps, 0.38
+    axes.bar(x - width / 2, first, width, color=MUTED, lw=0)
+    axes.bar(x + width / 2, last, width, color=SEARCH, lw=0)
+    axes.hlines(uniform, x - 0.45, x + 0.45, color=INK, lw=1.4)
+    every = -(-len(choices) // 12)  # of numbers; more than that have no room
+    shown = [place for place, name in enumerate(names) if not name.isdigit() or int(name) % every == 0]
+    short = [COMBINES.get(names[place], names[place]).replace(" + ", "\n+ ") for place in shown]
+    axes.set_xticks(x[shown], short, fontsize=10)
+    axes.set(xlim=(x[0] - 0.7, x[-1] + 0.7), ylabel="share")
+    axes.set_xlabel(label, labelpad=1)  # names of two lines leave little room
+    axes.grid(visible=False, axis="x")
 
 
 def label(op: str) -> str:

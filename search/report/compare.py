@@ -1,99 +1,72 @@
-"""A search's rewards beside those of its baselines, as plain data. Imports no torch."""
+"""A search's rewards beside those of other searches, as plain data. Imports no torch."""
 
-import os
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from ..history import History, read_history
-from ..searchers.table import SEARCHERS, searcher_sections
-from ..spaces.base import FixedSpace
 from . import charts
+from .others import LAST, Group, Search
 from .render import number
 
-LAST = 100  # children that represent what the searcher has learned
 
-
-@dataclass(frozen=True)
-class Search:
-    """A history, and the `points` (place among the finished, reward) of its children that have metrics."""
-
-    folder: str
-    history: History
-    points: np.ndarray
-
-    @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> "Search":
-        history = read_history(folder)
-        finished = enumerate(history.finished, 1)
-        points = [(place, r.reward) for place, r in finished if r.status == "done" and np.isfinite(r.reward)]
-        return cls(os.fspath(folder), history, np.array(points, dtype=float).reshape(-1, 2))
-
-    @property
-    def name(self) -> str:
-        return SEARCHERS.row(self.history.config.searcher).name
-
-    @property
-    def rewards(self) -> np.ndarray:
-        return self.points[:, 1]
-
-
-def results(search: Search, others: list[Search]) -> dict[str, Any] | None:
+def results(groups: list[Group]) -> dict[str, Any] | None:
     """Rewards over time and their distributions, with the baselines' beside them."""
+    own, *baselines = groups
+    search = own.searches[0]
     if not len(search.points):
         return None
     name, rewards = search.name, search.rewards
-    recent, versus = rewards[-LAST:], together(others)
-    pooled = np.concatenate([other.rewards for other in others]) if others else np.empty(0)
-    limits = charts.usual_range(np.concatenate([rewards, pooled]))
+    recent = rewards[-LAST:]
+    limits = charts.usual_range(np.concatenate([group.rewards for group in groups]))
 
     failed = [place for place, record in enumerate(search.history.finished, 1) if record.status != "done"]
     place, best = search.points[rewards.argmax()]
     alt = (
         f"Reward against children finished. The first {LAST} have a mean of {number(rewards[:LAST].mean())}, the last "
-        f"{LAST} one of {number(rewards[-LAST:].mean())}; the best, {number(best)}, came as number {place:.0f}."
+        f"{LAST} one of {number(recent.mean())}; the best, {number(best)}, came as number {place:.0f}."
     )
     window = charts.window(len(rewards))
-    baselines = [other.points for other in others]
-    paint = partial(charts.reward_chart, points=search.points, failed=failed, baselines=baselines)
+    beside = [(other.points, group.light) for group in baselines for other in group.searches]
+    paint = partial(charts.reward_chart, points=search.points, failed=failed, baselines=beside)
     over_time = charts.Plot("reward", alt, partial(paint, window=window, limits=limits))
 
     curves = [(rewards, charts.SEARCH, "-")]
     curves += [(recent, charts.SEARCH, charts.DASHED)] if len(rewards) > LAST else []  # else the same line again
-    curves += [(other.rewards, charts.BASELINE, "-") for other in others]
-    medians = f"Distribution of rewards. The median is {number(np.median(rewards))} for {name}" + (
-        f" and {number(np.median(pooled))} for {versus}." if others else "."
-    )
+    curves += [(other.rewards, group.light, "-") for group in baselines for other in group.searches]
+    medians = [f"{number(np.median(group.rewards))} for {group.name}" for group in baselines]
+    medians = " and ".join([f"The median is {number(np.median(rewards))} for {name}", *medians])
     distribution = charts.Plot(
-        "distribution", medians, partial(charts.distribution_chart, curves=curves, limits=limits)
+        "distribution",
+        f"Distribution of rewards. {medians}.",
+        partial(charts.distribution_chart, curves=curves, limits=limits),
     )
-    entropy = _entropy(search.history)
-    drawn, *rest = charts.row(distribution, *([entropy] if entropy else []))
+    equal = min(len(other.points) for group in groups for other in group.searches)
     return {
         "name": name,
-        "versus": versus,
+        "whose": f"each seed of {name}" if len(own.searches) > 1 else name,
+        "baselines": baselines,
         "window": window,
         "children": len(rewards),
         "recent": len(recent),
         "last": LAST,
-        "failed": len(failed),
         "below": int((rewards < limits[0]).sum()),
         "over_time": charts.alone(over_time),
-        "legend": legend(name, len(rewards), versus, [len(other) for other in baselines], window, len(failed)),
-        "distribution": drawn,
-        "chance": beats(recent, pooled) if others else None,
-        "entropy": rest[0] if rest else None,
-    } | _comparison(search, others)
+        "legend": legend(name, len(rewards), baselines, window, len(failed)),
+        "distribution": charts.alone(distribution),
+        "chances": [(group.name, beats(own.recent, group.rewards)) for group in baselines],
+        "equal": equal,
+        "comparison": [_figures(group.name, other, equal) for group in groups for other in group.searches],
+    }
 
 
-def legend(name: str, children: int, versus: str, others: list[int], window: int, failed: int) -> list[tuple[str, str]]:
+def legend(name: str, children: int, baselines: list[Group], window: int, failed: int) -> list[tuple[str, str]]:
     """The signs in the picture of rewards over time and what they mean; of lines, those that are long enough to see.
-    `children` and `others` are how many children with rewards the search and each of its baselines have."""
+    `children` and `failed` are how many children of the search have rewards, and none."""
     entries = [("dot search", f"a child of {name}", True)]
-    lines = [("search", "", children), ("baseline", f"{versus}, ", max(others, default=0))]
+    lines = [("search", "", children)]
+    lines += [(g.colour, f"{g.name}, ", max(len(other.points) for other in g.searches)) for g in baselines]
     for whose, prefix, length in lines:
         entries.append((f"line {whose}", f"{prefix}mean of {window}", length > window))
         entries.append((f"dash {whose}", f"{prefix}best so far", length > 1))
@@ -101,46 +74,12 @@ def legend(name: str, children: int, versus: str, others: list[int], window: int
     return [(sign, text) for sign, text, there in entries if there]
 
 
-def together(others: list[Search]) -> str:
-    """What the baselines are called together; nothing if there are none."""
-    names = {other.name for other in others}
-    return names.pop() if len(names) == 1 else "the baselines" if names else ""
-
-
-def _entropy(history: History) -> charts.Plot | None:
-    points = [(place, values["policy/entropy"]) for place, values in history.updates if "policy/entropy" in values]
-    if not points or not isinstance(history.space, FixedSpace):
-        return None
-    children, entropy = zip(*points)
-    uniform = float(np.mean([np.log(decision.outcomes) for decision in history.space.decisions]))
-    alt = f"The policy's entropy goes from {number(entropy[0])} to {number(entropy[-1])} nats per decision."
-    paint = partial(charts.entropy_chart, children=children, entropy=entropy, uniform=uniform)
-    return charts.Plot("entropy", alt, paint)
-
-
-def _comparison(search: Search, others: list[Search]) -> dict[str, Any]:
-    """The figures behind the curves, for each search: the mean reward, the mean of the last children, the best, and the
-    best among the first children, as many as every search has."""
-    equal = min(len(one.points) for one in (search, *others))
-    rows = []
-    for one in (search, *others):
-        x = one.rewards
-        figures = [x.mean(), x[-LAST:].mean(), x.max(), x[:equal].max()]
-        rows.append({"name": one.name, "children": len(x), "figures": figures, "folder": one.folder})
-    return {"equal": equal, "comparison": rows}
-
-
-def conditions(search: Search, others: list[Search]) -> list[str]:
-    """The settings that differ between a baseline's children and the search's."""
-    mine, notes = search.history.config.identity(), []
-    own = {"searcher", "seed", *searcher_sections()}
-    for other in others:
-        theirs = other.history.config.identity()
-        keys = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
-        keys = [key for key in keys if key.split(".")[0] not in own]
-        said = "; ".join(f"{key} is {theirs.get(key)!r} there, {mine.get(key)!r} here" for key in keys)
-        notes += [f"{other.folder}: {said}"] if keys else []
-    return notes
+def _figures(name: str, search: Search, equal: int) -> dict[str, Any]:
+    """The figures behind a curve: the mean reward, the mean of the last children, the best, and the best among the
+    first children, as many as every search has."""
+    x = search.rewards
+    figures = [x.mean(), x[-LAST:].mean(), x.max(), x[:equal].max()]
+    return {"name": name, "children": len(x), "figures": figures, "folder": search.folder}
 
 
 def beats(mine: np.ndarray, theirs: np.ndarray) -> float:

@@ -9,12 +9,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.util.files import atomic_file
@@ -23,35 +21,56 @@ from nasnet_zoo.util.progress import duration
 from ..folder import REPORT
 from ..history import History
 from ..records import Record
-from ..rows import cost_of
 from ..spaces.base import FixedSpace, Space
 from . import charts
-from .compare import LAST, Search, conditions, results, together
+from .compare import results
+from .costs import cost
+from .others import LAST, Group, Others, Search, conditions, grouped, hint
+from .policy import policy
 from .render import number, render
+from .seeds import over_seeds
+from .tried import tried
 
-WINDOWS, LEAST = 40, 20  # for the shares of ops: at most 40 windows, of at least 20 children each
 TOP, DRAWN = 10, 6  # cells in the table, and how many of these are drawn
-SIZED = 200  # children whose parameters are counted for the chart of sizes
 RELOAD_SECONDS = 60  # the page of a running search; it is not written more often
 
 
-def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.PathLike[str]] = ()) -> Path:
+def write_report(
+    folder: str | os.PathLike[str],
+    baseline: Sequence[str | os.PathLike[str]] | None = None,
+    seeds: Sequence[str | os.PathLike[str]] | None = None,
+) -> Path:
     """Writes report.html into the run folder of a search, which may be running, and returns its path.
 
-    `baseline` names the run folders of another searcher, random as a rule, to compare it with: one per seed.
-    Raises JournalError or ConfigError if a folder holds no search that can be read.
+    Args:
+        folder: the run folder of the search.
+        baseline: run folders of other searchers, random as a rule, to compare it with; one for each seed.
+        seeds: run folders of the same search with other seeds.
+
+    What is None is what was named the last time: report.json in the run folder keeps it.
+
+    Raises:
+        JournalError: if a folder holds no search that can be read.
+        ConfigError: if a config.json cannot be read, or a folder in `seeds` holds a search by another searcher.
     """
     search = Search.read(folder)
-    others = [Search.read(other) for other in baseline]
     history, config = search.history, search.history.config
-    with_results = [other for other in others if len(other.points)]
+    others = Others.read(search, baseline, seeds)
+    groups = grouped(search, others)
     text = render(
         title=f"Search for cells: {config.space.name}, {search.name}",
-        overview=_overview(search, with_results),
-        reward={"results": results(search, with_results), "conditions": conditions(search, others)},
-        tried=_tried(history),
+        overview=_overview(search, groups[1:]),
+        reward={
+            "results": results(groups),
+            "seeds": over_seeds(groups),
+            "conditions": conditions(search, others),
+            "left_out": others.left_out,
+            "hint": hint(search, others),
+        },
+        policy=policy(history),
+        tried=tried(history),
         best=_best(history),
-        cost=_cost(history),
+        cost=cost(folder, history),
         failures=_failures(history),
         settings=json.dumps(config.to_json(), indent=1),
         reload=None if len(history.finished) >= config.children else RELOAD_SECONDS,
@@ -63,7 +82,7 @@ def write_report(folder: str | os.PathLike[str], baseline: Sequence[str | os.Pat
     return path
 
 
-def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
+def _overview(search: Search, baselines: list[Group]) -> dict[str, Any]:
     """What was searched, and the main figures: what each one is, its value, and a note."""
     history, config = search.history, search.history.config
     finished = len(history.finished)
@@ -73,7 +92,8 @@ def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
     if len(search.points):
         place, reward = search.points[search.rewards.argmax()]
         tiles.append(("best reward", number(reward), f"child {history.finished[int(place) - 1].child}"))
-        beside = f"{together(others)} {number(np.mean([x.rewards[-LAST:].mean() for x in others]))}" if others else ""
+        means = [(g.name, np.mean([other.rewards[-LAST:].mean() for other in g.searches])) for g in baselines]
+        beside = ", ".join(f"{name} {number(mean)}" for name, mean in means)
         mean = number(search.rewards[-LAST:].mean())
         tiles.append((f"mean, last {min(LAST, len(search.points))}", mean, beside))
     per_hour = f"{3600 * finished / history.seconds:,.0f} children per hour" if history.seconds else ""
@@ -97,49 +117,6 @@ def _overview(search: Search, others: list[Search]) -> dict[str, Any]:
         "reward": config.reward,
         "tiles": tiles,
     }
-
-
-def _tried(history: History) -> dict[str, Any] | None:
-    """The shares of the ops over time, for each kind of cell."""
-    space = history.space
-    places = op_places(space) if isinstance(space, FixedSpace) and hasattr(space, "ops") else {}
-    windows = min(WINDOWS, len(history.records) // LEAST)
-    if not places or windows < 2:
-        return None
-    tokens = np.array([record.tokens for record in history.records])
-    edges = np.linspace(0, len(tokens), windows + 1).astype(int)
-    families = list(charts.FAMILIES)
-    order = sorted(range(len(space.ops)), key=lambda op: families.index(charts.op_label(space.ops[op])[1]))
-    plots, rows = {}, []
-    for index, (cell, decisions) in enumerate(places.items()):
-        counted = op_shares(tokens[:, decisions], edges, len(space.ops))
-        shares = {space.ops[op]: counted[:, op] for op in order}
-        commonest = sorted(shares, key=lambda op: -shares[op][-1])
-        top = ", ".join(f"{op} {shares[op][-1]:.0%}" for op in commonest[:3])
-        alt = f"{cell}: at the end the commonest ops are {top}; the table below has all of them."
-        paint = partial(charts.ops_chart, x=(edges[1:] + edges[:-1]) / 2, shares=shares)
-        plots[cell] = charts.Plot(f"ops{index}", alt, paint, right=130)
-        rows += [(cell, op, shares[op][0], shares[op][-1]) for op in commonest]
-    pictures = dict(zip(plots, charts.row(*plots.values())))
-    return {"window": len(tokens) // windows, "charts": pictures, "shares": rows}
-
-
-def op_places(space: FixedSpace) -> dict[str, list[int]]:
-    """Which decisions choose an op, for each kind of cell of a space."""
-    places: dict[str, list[int]] = {}
-    for index, decision in enumerate(space.decisions):
-        cell, _, rest = decision.name.partition(".")
-        if rest.endswith(".op"):
-            places.setdefault(f"{cell.capitalize()} cell", []).append(index)
-        elif not rest:  # an edge of NAS-Bench-201
-            places.setdefault("Cell", []).append(index)
-    return places
-
-
-def op_shares(tokens: np.ndarray, edges: Sequence[int], ops: int) -> np.ndarray:
-    """Each op's part of the tokens (children, decisions) between one edge and the next: (windows, ops)."""
-    counts = [np.bincount(tokens[start:end].ravel(), minlength=ops) for start, end in zip(edges, edges[1:])]
-    return np.array([count / count.sum() for count in counts])
 
 
 def _best(history: History) -> dict[str, Any] | None:
@@ -185,51 +162,6 @@ def _drawing(space: Space, record: Record, place: int) -> dict[str, Any]:
         "hash": record.hash,
         "json": json.dumps(space.to_json(architecture), indent=1),
     }
-
-
-def _cost(history: History) -> dict[str, Any] | None:
-    """How long children took, as a sentence and a chart if it was long enough to tell, and how large they are."""
-    seconds = [r.seconds for r in history.finished if r.status == "done" and r.served is None]
-    if not seconds:
-        return None
-    text, plots = "No child took more than 0.1 s.", []
-    if max(seconds) >= 0.1:
-        middle, most = np.quantile(seconds, [0.5, 0.95])
-        text = f"Half of the children with metrics took up to {duration(middle)}, 95 % up to {duration(most)}."
-        again = sum(max(record.attempts - 1, 0) for record in history.records)
-        text += f" {again:,} further attempts were lost or failed." if again else ""
-        plots.append(charts.Plot("cost", text, partial(charts.cost_chart, seconds=seconds)))
-    size = _size(history)
-    pictures = charts.row(*plots, *([size] if size else []))
-    return {"text": text, "chart": pictures[0] if plots else None, "size": (size.alt, pictures[-1]) if size else None}
-
-
-def _size(history: History) -> charts.Plot | None:
-    """Accuracies against parameters. If these must be counted, which takes milliseconds each, of the last children."""
-    done = [record for record in history.finished if record.status == "done"]
-    shown = done if all("parameters" in record.metrics for record in done) else done[-SIZED:]
-    pairs = [(_parameters(history, record), record.metrics.get("accuracy")) for record in shown]
-    pairs = [(size, accuracy) for size, accuracy in pairs if _finite(size) and _finite(accuracy)]
-    if len({size for size, _ in pairs}) < 2:
-        return None
-    parameters, accuracies = zip(*pairs)
-    paint = partial(charts.size_chart, parameters=parameters, accuracies=accuracies)
-    which = "the last " if len(shown) < len(done) else ""
-    text = f"Accuracy against parameters of {which}{len(pairs):,} children; the ring is the best."
-    if len(set(accuracies)) > 1:
-        text += f" Spearman's rank correlation is {spearmanr(parameters, accuracies).statistic:.2f}."
-    return charts.Plot("size", text, paint)
-
-
-def _parameters(history: History, record: Record) -> Any:
-    if "parameters" in record.metrics:
-        return record.metrics["parameters"]
-    cost = cost_of(history.config, history.space, record)
-    return cost and cost.parameters
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e300  # nan and infinite are not; nor are endless integers
 
 
 def _failures(history: History) -> list[dict[str, Any]] | None:

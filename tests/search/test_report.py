@@ -5,19 +5,17 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from report_page import Page, drawn, legends
+from run_folders import TABLE, done, small, write_folder
 
 from nasnet_zoo.arch.kinds import KINDS
 from nasnet_zoo.errors import ConfigError, JournalError, SearchError
 from nasnet_zoo.search import (
     ChildSettings,
-    ControllerSettings,
     FailureSettings,
     SearchConfig,
     SpaceSettings,
@@ -32,48 +30,12 @@ from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.report import charts, render, report
 from nasnet_zoo.search.report.compare import beats
-from nasnet_zoo.search.report.report import op_places, op_shares, write_report
+from nasnet_zoo.search.report.report import write_report
+from nasnet_zoo.search.report.tried import places, shares
 from nasnet_zoo.search.spaces.base import Choice, FixedSpace
 from nasnet_zoo.util.progress import duration
 
-VOID = {"meta", "br", "img", "link", "input"}
 HOSTILE = """</code><script>alert("x")</script>&'"><img src=http://evil.example/x onerror=alert(1)>"""
-TABLE = dict(space=SpaceSettings("nasbench201"), child=ChildSettings("nasbench201", "none.csv"))
-
-
-class Page(HTMLParser):
-    """A page's elements as (tag, attributes), and its text by the id of the section that it stands in."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.section, self.texts = "", {"": ""}
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.open += [] if tag in VOID else [tag]
-        if tag == "section":
-            self.section = dict(attributes)["id"]
-            self.texts[self.section] = ""
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.texts[self.section] += f"{data} "
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def text(self, section: str = "") -> str:
-        return " ".join(self.texts[section].split())
 
 
 class OpsChild:
@@ -90,34 +52,6 @@ class OpsChild:
         return {"accuracy": 0.5 + 0.4 * share + seed % 7 / 1000, "parameters": 1000 + seed % 10, "losses": [1.0]}
 
 
-def small(folder: Path, **changes) -> SearchConfig:
-    return SearchConfig(str(folder), controller=ControllerSettings(hidden=8), **{"children": 60} | changes)
-
-
-def write_folder(folder: Path, config: SearchConfig, children: list[dict], sessions: int = 1) -> Path:
-    """A run folder with the events of children that were proposed and, if there is a status, finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config.to_json()))
-    space = config.space.space()
-    with closing(Journal.create(folder / "journal.sqlite", {"identity": config.identity()})) as opened:
-        with opened.transaction():
-            for _ in range(sessions):
-                opened.add("session")
-            for number, child in enumerate(children):
-                tokens = child.get("tokens", tuple(number % decision.choices for decision in space.decisions))
-                digest = child.get("hash", space.hash(space.decode(tokens)))
-                opened.add("proposed", number, tokens=list(tokens), hash=digest, notes={}, place=0, of=1)
-                opened.add("started", number, attempt=1)
-                if "status" in child:
-                    defaults = {"metrics": {"accuracy": child["reward"]}, "seconds": 1.0, "worker": "host:1:cpu"}
-                    opened.add("finished", number, **defaults | child)
-    return folder
-
-
-def done(*rewards: float) -> list[dict]:
-    return [{"status": "done", "reward": reward} for reward in rewards]
-
-
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """The run folder of a search by PPO, with two random searches beside it."""
@@ -130,32 +64,23 @@ def searched(tmp_path_factory):
     return folder / "ppo"
 
 
-def legends(page: Page) -> list[str]:
-    """The signs of the legends, in order."""
-    return [a["class"] for a in page.all("i")]
-
-
-def drawn(paint, *arguments, **options):
-    """The axes into which a chart was painted."""
-    axes = Figure().add_axes((0, 0, 1, 1))
-    paint(axes, *arguments, **options)
-    return axes
-
-
 @pytest.fixture(scope="module")
 def page(searched):
     return Page(searched / "report.html")
 
 
 def test_a_search_leaves_a_report_with_all_its_parts(page):
-    headings = ["Reward", "What was tried", "Best cells", "Cost", "Failures", "Settings"]
+    headings = ["Reward", "Policy", "What was tried", "Best cells", "Cost", "Failures", "Settings"]
     assert [a["id"] for a in page.all("section")] == [heading.lower().replace(" ", "-") for heading in headings]
     assert all(heading in page.text(heading.lower().replace(" ", "-")) for heading in headings)
     assert not page.open
     pictures = [svg["aria-label"] for svg in page.all("svg")]
-    starts = ["Reward", "Reward", "Distribution", "The policy's entropy", "Normal cell", "Reduction cell"]
-    starts += ["Drawing of the cells"] * 6 + ["Accuracy against parameters"] * 2
-    assert [start for start, label in zip(starts, pictures) if label.startswith(start)] == starts
+    assert any(label.startswith("The policy's updates") for label in pictures)
+    pictures = [label for label in pictures if not label.startswith("The policy's updates")]
+    starts = [start for start in ("Reward", "Learning curves", "Distribution") for _ in ("wide", "narrow")]
+    starts += ["Normal cell", "Reduction cell"] * 2
+    starts += ["Drawing of the cells"] * 6 + ["Accuracy against multiply-adds", "Accuracy against parameters"]
+    assert len(pictures) == len(starts) and all(map(str.startswith, pictures, starts))
     assert all(svg["role"] == "img" for svg in page.all("svg"))
     assert "60 of 60; 60 distinct" in page.text()
     assert "random search" in page.text("reward")
@@ -279,7 +204,7 @@ def test_a_few_children_are_seen(tmp_path):
 
     sizes = [size(children) for children in (1, 3, 45, 320, 3000)]
     assert sizes[0] == sizes[1] >= 6 and sizes == sorted(sizes, reverse=True) and sizes[-1] >= 2
-    (line,) = (line for line in drawn(charts.entropy_chart, [20], [1.0], 1.6).lines if line.get_xdata()[0] == 20)
+    (line,) = drawn(charts.policy_chart, [([20], [1.0], charts.SEARCH)], "nats").lines
     assert line.get_marker() == "o"
 
 
@@ -289,7 +214,7 @@ def test_axes_that_count_have_no_fractions(children):
     painted = [
         (charts.reward_chart, (points, [], [], 20, (0, 1)), "xaxis"),
         (charts.cost_chart, ([1.0, 2.0, 3.0][:children],), "yaxis"),
-        (charts.entropy_chart, ([children, children + 1], [1.0, 1.0], 1.6), "xaxis"),
+        (charts.policy_chart, ([([children, children + 1], [1.0, 1.0], charts.SEARCH)], "nats"), "xaxis"),
         (charts.ops_chart, ([0, children], {"identity": [1.0, 1.0]}), "xaxis"),
     ]
     for paint, arguments, name in painted:
@@ -300,7 +225,10 @@ def test_axes_that_count_have_no_fractions(children):
 def test_no_half_of_the_page_is_blank(tmp_path, page):
     """What has nothing beside it is as wide as the page, and narrow on a phone."""
     alone = Page(write_report(write_folder(tmp_path / "s", SearchConfig("s", **TABLE), done(*np.linspace(0, 1, 50)))))
-    for made, names in ((alone, ["reward", "distribution", "ops0", "cost"]), (page, ["reward", "size"])):
+    for made, names in (
+        (alone, ["reward", "distribution", "ops0", "cost"]),
+        (page, ["reward", "seeds", "distribution"]),
+    ):
         wide = [int(width) for width in re.findall(r'<div class="wide"><svg.*?max-width:(\d+)', made.source)]
         narrow = [int(width) for width in re.findall(r'<div class="narrow"><svg.*?max-width:(\d+)', made.source)]
         assert wide == [charts.WIDE[0]] * len(names) and narrow == [charts.NARROW[0]] * len(names)
@@ -322,22 +250,73 @@ def test_the_best_cells_are_drawn_small_instead_of_tokens_and_hashes(page, tmp_p
     assert "tokens 0 0 0" in undrawn.text("best-cells")
 
 
-def test_accuracy_against_parameters(tmp_path):
+def test_accuracy_against_costs(tmp_path):
     space = SearchConfig("s").space.space()
     rng = random.Random(0)
     children = [dict(child, tokens=space.sample(rng)) for child in done(*np.linspace(0.1, 0.9, 9))]
-    counted = Page(write_report(write_folder(tmp_path / "counted", SearchConfig("s"), children)))
-    assert "Accuracy against parameters of 9 children; the ring is the best. Spearman's" in counted.text("cost")
+    folder = write_folder(tmp_path / "counted", SearchConfig("s"), children)
+    counted = Page(write_report(folder)).text("cost")
+    assert "Accuracy against multiply-adds of 9 children. Spearman's rank" in counted
+    assert "Accuracy against parameters of 9 children. Spearman's rank" in counted
+    assert f"nasnet-zoo report {folder} --pareto" in counted and "latency" not in counted
     for place, child in enumerate(children):
-        child["metrics"] = {"accuracy": child["reward"], "parameters": 10 - place}
+        costs = {"parameters": 10 - place, "multiply_adds": 10**9 * (place + 1), "latency_ms": place % 2}
+        child["metrics"] = {"accuracy": child["reward"], **costs}
     said = Page(write_report(write_folder(tmp_path / "said", SearchConfig("s"), children)))
-    assert "Spearman's rank correlation is -1.00." in said.text("cost")
+    assert "parameters of 9 children. Spearman's rank correlation is -1.00. " in said.text("cost")
+    assert "multiply-adds of 9 children. Spearman's rank correlation is 1.00. " in said.text("cost")
+    assert "latency_ms of 9 children. Spearman's rank correlation is 0.00. " in said.text("cost")
+    labels = [label for label in ("billion multiply-adds", ">parameters<", ">latency_ms<") if label in said.source]
+    assert len(labels) == 3
     children[0]["metrics"], children[1]["metrics"] = {"accuracy": "no", "parameters": "many"}, {}
     children[2]["metrics"] = {"accuracy": 0.5, "parameters": 10**400}
     odd = Page(write_report(write_folder(tmp_path / "odd", SearchConfig("s"), children)))
-    assert "parameters of 6 children" in odd.text("cost")
+    assert "parameters of 6 children" in odd.text("cost") and "multiply-adds of 7 children" in odd.text("cost")
     looked_up = Page(write_report(write_folder(tmp_path / "table", SearchConfig("s", **TABLE), done(0.1, 0.2))))
-    assert "parameters" not in looked_up.text("cost")
+    assert "parameters" not in looked_up.text("cost") and "--pareto" not in looked_up.text("cost")
+
+
+def test_a_reward_that_is_not_the_accuracy_has_a_correlation_of_its_own(tmp_path):
+    children = done(0.5, 0.6, 0.9)
+    for child, accuracy, parameters in zip(children, (0.7, 0.6, 0.5), (10, 20, 30)):
+        child["metrics"] = {"accuracy": accuracy, "parameters": parameters}
+    page = Page(write_report(write_folder(tmp_path, SearchConfig("s", **TABLE), children)))
+    assert "Spearman's rank correlation is -1.00, with the reward 1.00." in page.text("cost")
+
+
+def test_the_front_is_drawn_through_the_best_for_their_cost():
+    axes = drawn(charts.costs_chart, [3.0, 1.0, 2.0, 4.0, 1.5], [0.7, 0.2, 0.5, 0.6, 0.1], "million parameters")
+    (line,) = (line for line in axes.lines if line.get_drawstyle() == "steps-post")
+    assert line.get_xydata().tolist() == [[1.0, 0.2], [2.0, 0.5], [3.0, 0.7], [4.0, 0.7]]
+    assert axes.get_xlabel() == "million parameters"
+
+
+def test_what_the_updates_said_of_the_policy(tmp_path):
+    early = {"policy/entropy": 1.5, "policy/reward": 0.25, "policy/baseline": 0.125}
+    late = {"policy/entropy": 1.25, "policy/reward": 0.75, "policy/baseline": 0.5}
+    config = SearchConfig("s", **TABLE)
+
+    def policy_of(name, *statistics):
+        children = [dict(child, updated=said) for child, said in zip(done(0.5, 0.6), statistics)]
+        page = Page(write_report(write_folder(tmp_path / name, config, children)))
+        labels = [svg["aria-label"] for svg in page.all("svg")]
+        return page, [label for label in labels if label.startswith("The policy's updates")]
+
+    page, labels = policy_of("before", early, late)
+    assert labels == [
+        "The policy's updates, in nats per decision: entropy of the policy from 1.5000 to 1.2500.",
+        "The policy's updates, in reward: mean reward of a batch from 0.2500 to 0.7500 and baseline from 0.1250 to "
+        "0.5000.",
+    ]
+    assert "clip" not in page.text("policy")
+    more = {"policy/clipped": 0.125, "policy/kl": 0.03}
+    page, labels = policy_of("now", early | more, late | {"policy/clipped": 0.5, "policy/kl": float("nan")})
+    assert labels[2:] == [
+        "The policy's updates, in share of the decisions: clipped decisions from 0.1250 to 0.5000.",
+        "The policy's updates, in nats per decision: distance to the policy that proposed from 0.0300 to 0.0300.",
+    ]
+    assert "PPO's clip" in page.text("policy")
+    assert "policy" not in policy_of("evolution", {"population/mean": 0.5}, {})[0].texts
 
 
 def test_the_page_of_a_running_search_reloads(tmp_path, page):
@@ -534,15 +513,48 @@ def test_labels_keep_apart(wishes):
 @pytest.mark.parametrize("name", ["nasnet", "nasnet-b", "nds-darts", "nasbench201"])
 def test_op_shares(name):
     space = get_space(name)
-    places = op_places(space)
-    assert list(places) == (["Cell"] if name == "nasbench201" else ["Normal cell", "Reduction cell"])
+    found = places(space, "op")
+    assert list(found) == (["Cell"] if name == "nasbench201" else ["Normal cell", "Reduction cell"])
     tokens = np.zeros((4, len(space.decisions)), int)
     tokens[2:] = [[d.choices - 1 for d in space.decisions]] * 2
-    for columns in places.values():
+    for columns in found.values():
         assert all(space.decisions[column].choices == len(space.ops) for column in columns)
-        shares = op_shares(tokens[:, columns], [0, 2, 4], len(space.ops))
-        assert shares[0].tolist() == [1] + [0] * (len(space.ops) - 1) and shares[1][-1] == 1
-    assert sum(map(len, places.values())) == (6 if name == "nasbench201" else 4 * space.blocks)
+        counted = shares(tokens[:, columns], [0, 2, 4], len(space.ops))
+        assert counted[0].tolist() == [1] + [0] * (len(space.ops) - 1) and counted[1][-1] == 1
+    assert sum(map(len, found.values())) == (6 if name == "nasbench201" else 4 * space.blocks)
+
+
+def test_which_states_are_read_and_how_they_are_combined(tmp_path):
+    """The first 20 children read state 0 and combine by the first way, the last 20 the last of each."""
+    config = SearchConfig("s", SpaceSettings("nasnet", blocks=2))
+    space = config.space.space()
+    last = tuple(decision.choices - 1 for decision in space.decisions)
+    children = [dict(child, tokens=(0,) * len(last)) for child in done(*[0.5] * 20)]
+    children += [dict(child, tokens=last) for child in done(*[0.5] * 20)]
+    page = Page(write_report(write_folder(tmp_path / "nasnet", config, children)))
+    said = page.text("what-was-tried")
+    # Block 0 can read two states and block 1 three, each of them twice.
+    for row in ("0 100.0% 0.0% 41.7%", "1 0.0% 50.0% 41.7%", "2 0.0% 50.0% 16.7%"):
+        assert f"Normal cell state read {row}" in said and f"Reduction cell state read {row}" in said
+    for row in (f"{space.combines[0]} 100.0% 0.0% 50.0%", f"{space.combines[-1]} 0.0% 100.0% 50.0%"):
+        assert f"Normal cell combination {row}" in said
+    assert f"Normal cell op {space.ops[-1]} 0.0% 100.0% {1 / len(space.ops):.1%}" in said
+    names = [svg["aria-label"] for svg in page.all("svg") if "states and combinations" in svg["aria-label"]]
+    assert len(names) == 2 and "0 100% and 0%; 1 0% and 50%; 2 0% and 50%; add" in names[0]
+    without = write_folder(tmp_path / "darts", SearchConfig("s", SpaceSettings("nds-darts")), done(*[0.5] * 40))
+    text = Page(write_report(without)).text("what-was-tried")
+    assert "state read" in text and "combination" not in text
+
+
+def test_bars_stand_in_groups():
+    groups = [[("0", 0.25, 0.5, 0.5), ("1", 0.75, 0.5, 0.5)], [("add_layer_norm", 1.0, 0.0, 1.0)]]
+    axes = drawn(charts.shares_chart, groups, "choice")
+    assert [bar.get_height() for bar in axes.patches] == [0.25, 0.75, 1.0, 0.5, 0.5, 0.0]
+    assert axes.get_xticks().tolist() == [0, 1, 3]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "add\n+ LN"]
+    many = drawn(charts.shares_chart, [[(str(n), 0.1, 0.1, 0.1) for n in range(30)], *groups[1:]], "choice")
+    labels = [text.get_text() for text in many.get_xticklabels()]
+    assert labels == ["0", "3", "6", "9", "12", "15", "18", "21", "24", "27", "add\n+ LN"]
 
 
 def test_each_op_has_its_colour():

@@ -121,7 +121,7 @@ def test_csv_and_json_on_the_command_line(folder, run):
 def test_options_that_do_not_go_together(folder, run):
     for options in (("--csv", "--json"), ("--csv", "--baseline", folder)):
         code, _, said = run("report", folder, *options)
-        assert code == 2 and "give --csv, --json or --baseline" in said
+        assert code == 2 and "give --csv, --json or --pareto alone" in said
     code, _, said = run("report", folder / "nowhere", "--csv")
     assert code == 2 and "there is no journal" in said
 
