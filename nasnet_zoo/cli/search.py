@@ -203,7 +203,7 @@ def transfer(
         source = _rerank(Path(source), rerank, epochs, data, device, fits)
         found = find_architecture(source)
     rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
-    best = best_of(rungs, target)
+    best = best_of(rungs, target, stem)
     if out is not None:
         from ..networks.build import build
         from ..weights.checkpoint import save

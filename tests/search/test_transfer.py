@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,16 +26,38 @@ def measured(config) -> Variant:
     return Variant(config, config.scale.stages[0], config.scale.filters)
 
 
-@pytest.mark.parametrize("given", [dict(multiply_adds=564e6), dict(parameters=5.3e6), dict(cells=4, penultimate=1056)])
-def test_nasnet_a_mobile_is_what_its_own_cost_gives(given):
-    mobile = nasnet_zoo.info("nasnet-a-mobile").config
-    assert transfer(NASNET_A, Target(**given)) == mobile
+@pytest.mark.parametrize(
+    "name, cells, penultimate",
+    [("nasnet-a-mobile", 4, 1056), ("nasnet-a-large", 6, 4032), ("nasnet-a-7@1920", 7, 1920)],
+)
+def test_the_papers_networks_follow_from_n_and_p(name, cells, penultimate):
+    config = nasnet_zoo.info(name).config
+    assert transfer(NASNET_A, Target(cells=cells, penultimate=penultimate), size=config.preprocess.size[0]) == config
 
 
-def test_the_published_wide_rows_follow_from_n_and_p():
-    for name, cells, penultimate, size in (("nasnet-a-large", 6, 4032, 331), ("nasnet-a-7@1920", 7, 1920, 299)):
-        config = transfer(NASNET_A, Target(cells=cells, penultimate=penultimate), size=size)
-        assert config == nasnet_zoo.info(name).config
+@pytest.mark.parametrize(
+    "name, targets",
+    {
+        "nasnet-a-mobile": [dict(multiply_adds=564e6), dict(parameters=5.3e6)],
+        "nasnet-a-5@1536": [dict(multiply_adds=2.7e9), dict(parameters=12.3e6)],
+        "nasnet-a-7@1920": [dict(multiply_adds=5.4e9), dict(parameters=24.7e6)],
+        "nasnet-a-large": [dict(multiply_adds=23.8e9), dict(parameters=88.9e6)],
+        "nasnet-a-cifar": [dict(multiply_adds=545e6), dict(parameters=3.35e6)],
+        "nasnet-a-cifar-7@2304": [dict(multiply_adds=5.2e9), dict(parameters=32.7e6)],
+    }.items(),
+)
+def test_the_papers_networks_of_nasnet_a_follow_from_their_costs(name, targets):
+    config = nasnet_zoo.info(name).config
+    stem = "cifar" if config.scale.stem == "cifar" else "imagenet"
+    for target in targets:
+        assert transfer(NASNET_A, Target(**target), stem=stem, size=config.preprocess.size[0]) == config
+
+
+def test_beyond_the_papers_networks_proportions_stay_as_theirs():
+    small = measured(transfer(NASNET_A, Target(parameters=1.5e6), stem="cifar"))
+    large = measured(transfer(NASNET_A, Target(parameters=400e6), size=331))
+    assert small.filters / small.cells == pytest.approx(32 / 6, abs=1)
+    assert large.filters / large.cells == pytest.approx(28, abs=2)
 
 
 @pytest.mark.parametrize("name", CELL_SPACES)
@@ -50,6 +73,16 @@ def test_random_cells_come_out_just_below_the_target(name):
         assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
     assert network.num_features == measured(small).penultimate
     assert sum(p.numel() for p in network.parameters()) == measured(small).cost.parameters
+
+
+def test_the_table_in_the_docs_is_what_the_benchmark_measured():
+    root = Path(__file__).parents[2]
+    record = json.loads((root / "benchmarks" / "results" / "search_transfer.json").read_text())
+    docs = (root / "docs" / "search.md").read_text(encoding="utf-8")
+    assert record["spaces"].keys() == set(CELL_SPACES)
+    for name, found in record["spaces"].items():
+        networks = ", ".join(found["networks"][:4])
+        assert f"| {name} | {found['least']:.1%} to {found['most']:.1%} | {networks}, ... |" in docs
 
 
 def test_every_rung_is_the_widest_that_fits():
