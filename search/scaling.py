@@ -98,7 +98,8 @@ def transfer(
 
     Returns:
         The config of the variant at most 5 % below the target, if there is one; of several the one whose ratio of width
-        to depth is closest to that of the paper's networks of its size (PROPORTIONS).
+        to depth is closest to that of the paper's networks of its size (PROPORTIONS). It has the auxiliary head that
+        the paper trains such networks with, where its pictures are large enough; no cost here includes it.
 
     Raises:
         SearchError: if no variant fits.
@@ -167,7 +168,7 @@ def _variants(
     sized = get_kind(kind or kind_of(architecture)).sized
 
     def variant(cells: int, filters: int) -> Variant:
-        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", *scale)
+        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", *scale, auxiliary=True)
         return Variant(sized(architecture, sizing), cells, filters)
 
     narrowest = _narrowest(variant)

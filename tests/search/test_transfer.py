@@ -11,9 +11,11 @@ from toy_search import toy_run
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.errors import ConfigError, SearchError
 from nasnet_zoo.search.children.base import ChildFailure
+from nasnet_zoo.search.children.settings import CifarChildSettings
 from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK, distinct_best, rerank
 from nasnet_zoo.search.scaling import MAX_CELLS, Target, Variant, ladder, transfer
 from nasnet_zoo.search.spaces.table import SPACES, get_space
@@ -22,8 +24,17 @@ NASNET_A = GENOTYPES["NASNet-A"]
 CELL_SPACES = [name for name in SPACES if get_space(name).kind == "cell"]
 
 
+HEADS = {32: (16, 16), 224: (14, 14), 299: (19, 19), 331: (21, 21)}  # TF-slim's auxiliary heads, by the picture's side
+
+
 def measured(config) -> Variant:
     return Variant(config, config.scale.stages[0], config.scale.filters)
+
+
+def published(name):
+    """The zoo's config, with the auxiliary head that the paper trained the network with."""
+    config = nasnet_zoo.info(name).config
+    return replace(config, scale=replace(config.scale, aux_size=HEADS[config.preprocess.size[0]]))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +42,7 @@ def measured(config) -> Variant:
     [("nasnet-a-mobile", 4, 1056), ("nasnet-a-large", 6, 4032), ("nasnet-a-7@1920", 7, 1920)],
 )
 def test_the_papers_networks_follow_from_n_and_p(name, cells, penultimate):
-    config = nasnet_zoo.info(name).config
+    config = published(name)
     assert transfer(NASNET_A, Target(cells=cells, penultimate=penultimate), size=config.preprocess.size[0]) == config
 
 
@@ -47,7 +58,7 @@ def test_the_papers_networks_follow_from_n_and_p(name, cells, penultimate):
     }.items(),
 )
 def test_the_papers_networks_of_nasnet_a_follow_from_their_costs(name, targets):
-    config = nasnet_zoo.info(name).config
+    config = published(name)
     stem = "cifar" if config.scale.stem == "cifar" else "imagenet"
     for target in targets:
         assert transfer(NASNET_A, Target(**target), stem=stem, size=config.preprocess.size[0]) == config
@@ -83,6 +94,31 @@ def test_the_table_in_the_docs_is_what_the_benchmark_measured():
     for name, found in record["spaces"].items():
         networks = ", ".join(found["networks"][:4])
         assert f"| {name} | {found['least']:.1%} to {found['most']:.1%} | {networks}, ... |" in docs
+
+
+@pytest.mark.parametrize("genotype", ["NASNet-A", "DARTS-V2"])
+@pytest.mark.parametrize(("stem", "size"), [("imagenet", 96), ("imagenet", 131), ("cifar", 32), ("cifar", 17)])
+def test_the_auxiliary_head_fits_the_maps_and_costs_nothing_but_training(genotype, stem, size):
+    config = transfer(GENOTYPES[genotype], Target(multiply_adds=20e6, cells=1), stem=stem, size=size, num_classes=7)
+    torch.manual_seed(0)
+    network, heard = nasnet_zoo.create(config), []
+    network.aux.pool.register_forward_hook(lambda module, inputs, output: heard.append(tuple(inputs[0].shape[2:])))
+    logits, auxiliary = network(torch.randn(2, 3, size, size))
+    assert logits.shape == auxiliary.shape == (2, 7)
+    assert heard == [config.scale.aux_size]
+    network.eval()(torch.randn(1, 3, size, size))
+    assert len(heard) == 1
+    counted = sum(value.numel() for name, value in network.named_parameters() if not name.startswith("aux."))
+    assert network_cost(config).parameters == counted
+
+
+@pytest.mark.parametrize(("stem", "size"), [("imagenet", 64), ("imagenet", 1024), ("cifar", 8), ("cifar", 66)])
+def test_maps_that_are_too_small_or_too_large_for_an_auxiliary_head(stem, size):
+    assert transfer(NASNET_A, Target(cells=1, penultimate=240), stem=stem, size=size).scale.aux_size is None
+
+
+def test_the_children_of_a_search_have_no_auxiliary_head():
+    assert CifarChildSettings(filters=8, cells=1).network(NASNET_A, None).scale.aux_size is None
 
 
 def test_every_rung_is_the_widest_that_fits():
