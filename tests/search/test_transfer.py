@@ -17,6 +17,7 @@ from nasnet_zoo.errors import ConfigError, SearchError
 from nasnet_zoo.search.children.base import ChildFailure
 from nasnet_zoo.search.children.settings import CifarChildSettings
 from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK, distinct_best, rerank
+from nasnet_zoo.search.rows import read_children
 from nasnet_zoo.search.scaling import MAX_CELLS, Target, Variant, ladder, transfer
 from nasnet_zoo.search.spaces.table import SPACES, get_space
 
@@ -200,6 +201,46 @@ def test_rerank_trains_the_best_and_says_how_well_they_were_ranked(tmp_path, sig
     assert rerank(tmp_path / "run", 2, epochs=9, child=again).epochs == 9 and again.calls == 3
     assert rerank(tmp_path / "run", 5, epochs=3, child=again).children and again.calls == 3  # nothing was forgotten
     assert json.loads((tmp_path / "run" / RERANK.format(3)).read_text())["epochs"] == 3
+
+
+class Seeds(Longer):
+    """A child that remembers the seeds that it was trained with."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.seeds = []
+
+    def __call__(self, architecture, seed):
+        self.seeds.append(seed)
+        return super().__call__(architecture, seed)
+
+
+def test_rerank_trains_with_fresh_seeds_that_are_the_same_again(tmp_path):
+    toy_run(tmp_path / "run", 40, keep_distinct=True)
+    in_search = {row["child"]: row["seed"] for row in read_children(tmp_path / "run")}
+    child, again, longer = Seeds(), Seeds(), Seeds()
+    found = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert {entry["seed"] for entry in found.children} == {*child.seeds} and len({*child.seeds}) == 4
+    assert {*in_search.values()}.isdisjoint(child.seeds)
+    (tmp_path / "run" / RERANK.format(3)).unlink()
+    rerank(tmp_path / "run", 4, epochs=3, child=again)
+    rerank(tmp_path / "run", 4, epochs=9, child=longer)
+    assert again.seeds == child.seeds and {*longer.seeds}.isdisjoint(child.seeds)
+
+
+def test_results_of_before_seeds_were_kept_are_taken_as_they_are(tmp_path):
+    toy_run(tmp_path / "run", 40, keep_distinct=True)
+    before = rerank(tmp_path / "run", 3, epochs=3, child=Longer(1))
+    path = tmp_path / "run" / RERANK.format(3)
+    value = json.loads(path.read_text())
+    for entry in value["children"]:
+        del entry["seed"]
+    path.write_text(json.dumps(value))
+    child = Longer(1)
+    after = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert child.calls == 1
+    accuracies = {entry["child"]: entry["accuracy"] for entry in after.children}
+    assert all(accuracies[entry["child"]] == entry["accuracy"] for entry in before.children)
 
 
 def test_a_child_that_fails_in_the_longer_training_is_named_and_the_others_ranked(tmp_path):
