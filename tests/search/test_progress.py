@@ -16,8 +16,12 @@ class Search:
     def __init__(self, children: int, monkeypatch) -> None:
         self.config = SimpleNamespace(children=children)
         self.records, self.finished, self.running = [], [], set()
-        self.best, self.statistics, self.now = None, {}, 1000.0
+        self.best, self.statistics, self.now, self.rejected = None, {}, 1000.0, 0
         monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+
+    @property
+    def evaluated(self) -> int:
+        return len(self.finished) - self.rejected
 
     def finish(self, status: str, reward: float = 0.0, served: int | None = None) -> None:
         record = Record(len(self.records), (0,), "h", status=status, reward=reward, served=served)

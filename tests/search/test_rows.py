@@ -54,7 +54,7 @@ def test_rows_say_all_about_each_child(folder):
     assert [row["status"] for row in rows] == ["done", "nan", "done", "done", "started", *["proposed"] * 3]
     assert [row["child"] for row in rows] == list(range(8))
     assert [row["seed"] for row in rows] == [child_seed(3, child) for child in range(8)]
-    assert rows[1]["message"] == 'the loss of epoch 1 is nan;\n"at once"' and rows[1]["reward"] == 0.0
+    assert rows[1]["message"] == 'the loss of epoch 1 is nan;\n"at once"' and rows[1]["reward"] == rows[0]["reward"]
     first, last = rows[0], rows[-1]
     assert first["reward"] == first["metrics"]["accuracy"] and first["message"] is None
     assert first["device"] == "cpu" and first["worker"].endswith(":cpu") and first["seconds"] >= 0

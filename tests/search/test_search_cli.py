@@ -78,7 +78,7 @@ def test_settings_from_the_command_line(tmp_path, table):
         (["--preset", "quik"], r"there are nasnet, .*; did you mean quick\?"),
         (["--set", "child"], "write a setting's name"),
         (["--set", "child.cells=many"], "child.cells"),
-        (["--workers", "0"], "at least one"),
+        (["--workers", "-1"], "-1 workers per device"),
         (["--space", "moon"], "no space 'moon'"),
         (["--searcher", "luck"], "searcher"),
         (["--preset", "tabular"], "needs a table"),
@@ -184,9 +184,11 @@ def test_presets_are_whole_configs(name):
 
 
 def test_the_papers_values():
-    """NASNet paper, appendix A: the search's figures."""
-    config = preset("nasnet")
+    """NASNet paper, appendix A: the search's figures. The preset nasnet differs in how the controller learns alone."""
+    config = preset("nasnet-paper")
     controller, child = config.controller, config.child
+    assert replace(preset("nasnet"), controller=controller) == config
+    assert (controller.baseline, controller.ratio) == ("reward-average", "decision")
     assert (config.children, config.searcher, controller.batch) == (20_000, "ppo", 20)
     assert (controller.hidden, controller.learning_rate, controller.entropy_weight) == (100, 3.5e-4, 1e-5)
     assert controller.baseline_decay == 0.95 and controller.initial == 0.1

@@ -79,7 +79,7 @@ def test_a_search_begun_before_a_setting_existed_goes_on(begun):
 def test_what_may_change_when_a_search_is_resumed_is_told(begun):
     folder, end = begun
     child = replace(read_search_config(folder / "config.json").child, seconds=60.0, data="elsewhere")
-    changes = dict(failures=FailureSettings(nan="skip", stop=30), repeats="serve", child=child)
+    changes = dict(failures=FailureSettings(nan="skip", stop=30, floor=0.0), repeats="serve", child=child)
     gone_on_with(folder, **changes, fleet=FleetSettings(devices=("cpu",), per_device=1), children=110)
     assert sessions(folder)[-1]["changed"] == {
         "child.data": [None, "elsewhere"],
