@@ -32,9 +32,11 @@ POLL_SECONDS = 0.5
 FLOOR_OF = 100  # the last children, the worst of which is the floor
 
 
-def child_seed(seed: int, child: int) -> int:
-    """A child's seed: the same for child i of any two searches with the same seed, whatever they propose."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{child}".encode()).digest()[:7], "little")
+def child_seed(seed: int, child: int, *again: int) -> int:
+    """A child's seed: the same for child i of any two searches with the same seed, whatever they propose; and another
+    one for each number that a later training of the child is told by."""
+    text = "/".join(map(str, (seed, child, *again)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
 
 
 class Driver:

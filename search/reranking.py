@@ -48,6 +48,9 @@ def rerank(
 ) -> Reranked:
     """Trains the best distinct architectures of a finished or running search for longer.
 
+    Each is trained with a seed of its own, which depends on the search's seed, the child's number and `epochs`, and is
+    not the one of the search: its luck there is not carried over. It is measured on the same held-out pictures.
+
     The results are kept in the run folder's rerank-EPOCHS.json after each child. The best child is written to
     reranked-best.json, in the form of best.json. After an interruption, or with a larger `count`, the next call trains
     only the children that have no result yet.
@@ -99,13 +102,15 @@ def rerank(
                 done[record.hash] |= best_record(history.config, history.space, record)  # whatever the file says
                 continue
             architecture = history.space.decode(record.tokens)
-            task = Task(record.child, architecture, child_seed(history.config.seed, record.child))
+            # With the search's seed, first weights and order would be those that were good luck there.
+            task = Task(record.child, architecture, child_seed(history.config.seed, record.child, epochs))
             result = run_task(child, task, device)
             if result.status != "done":
                 failed[record.child] = f"{result.status}: {(result.message or 'no more is known').splitlines()[-1]}"
                 continue
             entry = best_record(history.config, history.space, record)
-            done[record.hash] = {**entry, "accuracy": result.metrics["accuracy"], "longer": result.metrics}
+            longer_training = {"seed": task.seed, "accuracy": result.metrics["accuracy"], "longer": result.metrics}
+            done[record.hash] = entry | longer_training
             _write(path, {"epochs": epochs, "children": list(done.values())})
         on_child(len(best), len(best))
         chosen = {record.hash for record in best} & done.keys()

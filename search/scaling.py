@@ -1,10 +1,13 @@
 """`transfer`: from a found architecture to a network of a given size (NASNet paper, section 3, table 2)."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
+
+import numpy as np
 
 from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.arch.config import NetworkConfig
@@ -16,7 +19,12 @@ from nasnet_zoo.util.arguments import checked
 MAX_CELLS = 12  # N; the published networks have 2 to 7
 MAX_FILTERS = 2048  # F; the published networks have 32 to 216
 CLOSE = 0.05  # how far below the target still counts as on it
-PROPORTION = 11  # F / N of NASNet-A mobile, 4 @ 1056; of variants with the same cost the one closest to it is chosen
+# F / N of the paper's networks of NASNet-A, by their parameters: 4 @ 1056, 5 @ 1536, 7 @ 1920 and 6 @ 4032 for
+# ImageNet, 6 @ 768 and 7 @ 2304 for CIFAR.
+PROPORTIONS = {
+    "imagenet": {5.3e6: 44 / 4, 12.3e6: 64 / 5, 24.6e6: 80 / 7, 88.8e6: 168 / 6},
+    "cifar": {3.3e6: 32 / 6, 32.6e6: 96 / 7},
+}
 FIRST_GUESS = 64  # of F
 
 
@@ -90,22 +98,28 @@ def transfer(
 
     Returns:
         The config of the variant at most 5 % below the target, if there is one; of several the one whose ratio of width
-        to depth is closest to NASNet-A mobile's.
+        to depth is closest to that of the paper's networks of its size (PROPORTIONS). It has the auxiliary head that
+        the paper trains such networks with, where its pictures are large enough; no cost here includes it.
 
     Raises:
         SearchError: if no variant fits.
     """
-    return best_of(
-        ladder(architecture, target, kind=kind, stem=stem, size=size, num_classes=num_classes), target
-    ).config
+    rungs = ladder(architecture, target, kind=kind, stem=stem, size=size, num_classes=num_classes)
+    return best_of(rungs, target, stem).config
 
 
-def best_of(rungs: list[Variant], target: Target) -> Variant:
+def best_of(rungs: list[Variant], target: Target, stem: Literal["imagenet", "cifar"]) -> Variant:
     """The rung that `transfer` chooses."""
     used = [max(_shares(rung.cost, target)) for rung in rungs]
     least = min(1 - CLOSE, max(used))
     close = [rung for rung, share in zip(rungs, used) if share >= least]
-    return min(close, key=lambda rung: abs(rung.filters / rung.cells - PROPORTION))
+    return min(close, key=lambda rung: abs(rung.filters / rung.cells - _proportion(rung.cost.parameters, stem)))
+
+
+def _proportion(parameters: int, stem: Literal["imagenet", "cifar"]) -> float:
+    """F / N of the paper's networks of that size: linear in its logarithm between two of them, constant beyond."""
+    sizes, proportions = zip(*PROPORTIONS[stem].items())
+    return float(np.interp(math.log(parameters), np.log(sizes), proportions))
 
 
 def ladder(
@@ -154,7 +168,7 @@ def _variants(
     sized = get_kind(kind or kind_of(architecture)).sized
 
     def variant(cells: int, filters: int) -> Variant:
-        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", *scale)
+        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", *scale, auxiliary=True)
         return Variant(sized(architecture, sizing), cells, filters)
 
     narrowest = _narrowest(variant)

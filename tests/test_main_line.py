@@ -44,7 +44,7 @@ def test_the_main_line(tmp_path, monkeypatch, run):
 
     done("search", "found", "--config", "small.json")
     done("transfer", "found", "--stem", "cifar", "-n", 1, "-p", 48, "-o", "net")
-    done("train", "-m", "net", "-o", "run")
+    done("train", "-m", "net", "-o", "run", "--epochs", 2)
     measured = done("eval", "-m", "run", "--data", "cifar10")
     done("export", "run", "-o", "graph")
     graph, network = Session("graph"), nasnet_zoo.load("run")

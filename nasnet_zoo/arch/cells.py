@@ -7,6 +7,7 @@ this file, and so are the functions that make a whole config from a genotype.
 import dataclasses
 import reprlib
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from ..errors import ConfigError
@@ -22,6 +23,9 @@ from .preprocess import CIFAR10, INCEPTION, TORCH_IMAGENET
 MAX_CELLS = 1000
 MAX_STEPS = 1 << 13  # the published networks have hundreds; these take ten seconds to build
 WIDE = 64  # published networks of this F or more have the wide stem and skip the reduction's input
+# Of the map that an auxiliary head reads: its pool takes 5 pixels, and for 64 its second convolution would have 39
+# million parameters. Published ones have 14 to 21.
+AUXILIARY_SIDES = range(5, 33)
 
 
 @dataclass(frozen=True)
@@ -86,16 +90,30 @@ def imagenet(genotype: Genotype, scale: CellScale, size: int = 224, classes: int
 
 def sized(genotype: Genotype, sizing: Sizing) -> NetworkConfig:
     """The config of a given size: N normal cells per stage, F filters (NASNet paper, section 3, table 2)."""
-    filters, stages = sizing.width, (sizing.depth,) * 3
+    filters, stages, wide = sizing.width, (sizing.depth,) * 3, sizing.width >= WIDE
     if sizing.data == "cifar10":
         stem = max(round(filters * sizing.stem), 2)
-        return cifar(genotype, filters, stages, stem, sizing.size or 32, sizing.classes or 10)
-    if genotype.style == "nds":
+        config = cifar(genotype, filters, stages, stem, sizing.size or 32, sizing.classes or 10)
+    elif genotype.style == "nds":
         scale = CellScale("imagenet-nds", filters, filters, stages)
+        config = imagenet(genotype, scale, sizing.size or 224, sizing.classes or 1000)
     else:
-        wide = filters >= WIDE
         scale = CellScale("imagenet", 96 if wide else 32, filters, stages, skip_reduction_input=wide)
-    return imagenet(genotype, scale, sizing.size or 224, sizing.classes or 1000)
+        config = imagenet(genotype, scale, sizing.size or 224, sizing.classes or 1000)
+    return _with_auxiliary(config) if sizing.auxiliary else config
+
+
+def _with_auxiliary(config: NetworkConfig) -> NetworkConfig:
+    """The network with TF-slim's auxiliary head, made for the map before its last reduction; as it is if that map is
+    none for a head."""
+    scale, size = config.scale, config.preprocess.size
+    for layer in chain.from_iterable(_stem(scale, config.in_channels)):
+        size = layer.size_after(size)
+    halved = 2 ** (2 * (scale.stem == "imagenet") + len(scale.stages) - 2)
+    height, width = (-(-side // halved) for side in size)
+    if height not in AUXILIARY_SIDES or width not in AUXILIARY_SIDES:
+        return config
+    return dataclasses.replace(config, scale=dataclasses.replace(scale, aux_size=(height, width)))
 
 
 def make_plan(genotype: Genotype, scale: CellScale, in_channels: int) -> Plan:

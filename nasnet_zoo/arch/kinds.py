@@ -20,7 +20,8 @@ class Sizing:
 
     `depth` is N and `width` is F. `data` says which pictures the network is for; `size`, in pixels a side, and
     `classes` are those of the data if they are None. `stem` times the width is the width of a CIFAR network's stem, for
-    kinds that have one.
+    kinds that have one. With `auxiliary` a network has the auxiliary head that those of its kind are trained with, if
+    they have one at that size.
     """
 
     depth: int
@@ -29,6 +30,7 @@ class Sizing:
     size: int | None = None
     classes: int | None = None
     stem: float = 3.0
+    auxiliary: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         check_fields(self, "preprocess")
+        for name in ("size", "mean", "std"):  # lists would make it another preprocessing, and one without a hash
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if min(self.size) < 1 or max(self.size) > 1 << 14:
             raise ConfigError(f"preprocess: size {self.size} is not between 1 and {1 << 14} pixels")
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:

@@ -94,8 +94,7 @@ def search(
     console.print(f"best of {result.children:,} children: child {best.child}, reward {best.reward:.4f}", soft_wrap=True)
     console.print(f"see {folder / 'report.html'}", soft_wrap=True)
     if settings.space.space().kind is not None:  # the cells of a table cannot be built
-        whole = folder.resolve() if folder.name in ("", "..") else folder  # . and .. have no name to add to
-        command = f"nasnet-zoo transfer {typed(folder)} --max-madds 600M -o {typed(f'{whole}-600M')}"
+        command = f"nasnet-zoo transfer {typed(folder)} --max-madds 600M -o {typed(f'{_whole(folder)}-600M')}"
         console.print(f"next: {command}", soft_wrap=True)
 
 
@@ -218,7 +217,7 @@ def transfer(
         source = _rerank(Path(source), rerank, epochs, data, device, fits)
         found = find_architecture(source)
     rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
-    best = best_of(rungs, target)
+    best = best_of(rungs, target, stem)
     if out is not None:
         from ..networks.build import build
         from ..weights.checkpoint import save
@@ -239,6 +238,22 @@ def transfer(
     console.print(f"{best.cells} @ {best.penultimate}: {cost} at {best.config.preprocess.size[0]} px", soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
+        console.print(f"next: {_training(out, best.config.labels, best.cost.multiply_adds)}", soft_wrap=True)
+
+
+def _training(out: Path, labels: str | tuple[str, ...] | None, multiply_adds: int) -> str:
+    """The command that trains what was written to `out`."""
+    from ..lookup import typed
+    from ..training.recipes import imagenet_recipe
+
+    data = "" if labels == "cifar10" else " --data DIR"
+    recipe = f" --recipe {imagenet_recipe(multiply_adds)}" if labels == "imagenet-1k" else ""
+    return f"nasnet-zoo train -m {typed(out)}{data}{recipe} -o {typed(f'{_whole(out)}-trained')}"
+
+
+def _whole(folder: Path) -> Path:
+    """A folder with a name that can be added to, which . and .. have not."""
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def _check_search(source: str) -> None:

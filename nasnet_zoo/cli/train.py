@@ -26,7 +26,7 @@ RecipeOption = Annotated[
     str | None,
     typer.Option(
         help="A recipe below, or a JSON file; by default finetune for trained weights, and for fresh ones cifar-quick "
-        "or, for a folder of pictures, scratch."
+        "(cifar10 with an auxiliary head, as transfer makes them) or, for a folder of pictures, scratch."
     ),
 ]
 EpochsOption = Annotated[

@@ -25,7 +25,7 @@ class AuxiliaryHead(nn.Module):
         if state.relu.shape[2] < self.least[0] or state.relu.shape[3] < self.least[1]:
             raise ConfigError(
                 f"the auxiliary head was made for maps of {self.size} and gets {tuple(state.relu.shape[2:])}: train on "
-                f"larger pictures, or set aux_size to the size of the maps"
+                f"larger pictures, by a recipe without `sizes`, or set aux_size to the size of the maps"
             )
         x = self.reduce(State(self.project(State(self.pool(state.relu)))))
         return self.classifier(x.mean((2, 3)))

@@ -244,9 +244,10 @@ class State:
 
 def drop_path(x: Tensor, keep: Tensor) -> Tensor:
     """Drops the whole of x for each example with probability 1 - keep, and scales what stays (Larsson et al. 2016)."""
-    # Drawn in float32: in bfloat16 numbers close to 1 become 1, and would double what stays.
-    mask = torch.floor(keep + torch.rand(x.shape[0], 1, 1, 1, device=x.device))
-    return x / keep.to(x.dtype) * mask.to(x.dtype)
+    # The floor of the sum, as TF-slim has it, is 2 and doubles a path where the sum is rounded up to 2: often in half
+    # precision, and for the largest number that can be drawn in float32 too.
+    kept = keep + torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=torch.float32) >= 1
+    return x / keep.to(x.dtype) * kept.to(x.dtype)
 
 
 class Chain(nn.Sequential):

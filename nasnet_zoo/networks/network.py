@@ -169,10 +169,11 @@ class ImageNetwork(Network):
         first = next(self.parameters())  # not the old classifier's, which may be anything by now
         for head in (self, self.aux):
             if head is not None:
-                options = dict(device=first.device, dtype=first.dtype)
-                head.classifier = nn.Linear(head.num_features, self.config.num_classes, **options)
-                head.classifier.train(head.training)
-                initialize(head.classifier)
+                # Drawn in float32, so that a seed gives the same classifier in every precision.
+                drawn = torch.promote_types(first.dtype, torch.float32)
+                classifier = nn.Linear(head.num_features, self.config.num_classes, device=first.device, dtype=drawn)
+                initialize(classifier)
+                head.classifier = classifier.to(first.dtype).train(head.training)
 
     def heads(self) -> list[nn.Module]:
         return [head.classifier for head in (self, self.aux) if head is not None]

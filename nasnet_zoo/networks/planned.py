@@ -86,8 +86,9 @@ class PlannedNetwork(ImageNetwork):
         return {name: places[cell] for name, cell in cells.items()}
 
     def keep_probability(self, share: float) -> Tensor:
-        """The probability that a step keeps its path, from its share of drop path and the training's progress."""
-        return 1 - self.progress.clamp(max=1) * (share * (1 - self.drop_path_keep))
+        """The probability that a step keeps its path, from its share of drop path and the training's progress, in
+        float32: in a network of half precision it would go in steps."""
+        return 1 - self.progress.float().clamp(max=1) * (share * (1 - self.drop_path_keep))
 
     def maps(self, x: Tensor) -> Iterator[tuple[int, State]]:
         """Every step and its map, in order. A map is let go after the last step that reads it, unless whoever iterates

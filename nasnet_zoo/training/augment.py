@@ -1,6 +1,7 @@
 """Batches of pictures that lie on the device, augmented there."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +14,28 @@ from .distributed import share
 from .recipe import Recipe
 
 ERASED = (0.02, 1 / 3), (0.3, 10 / 3)  # random erasing's shares of the area and aspects (Zhong et al. 2017)
+LOG_ASPECTS = torch.tensor(ERASED[1]).log().tolist()
 
 
 def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
     """uint8 (n, 3 or 1, h, w) to float32, as Preprocess says."""
-    mean, std = (
-        torch.tensor(values, device=images.device).view(1, -1, 1, 1)
-        for values in statistics(preprocess, images.shape[1])
-    )
+    mean, std = _statistics(preprocess, images.shape[1], images.device)
     images = (images / 255).sub_(mean).div_(std)  # in place: batches are large
     if preprocess.per_image:
         deviation, mean = torch.std_mean(images, (1, 2, 3), correction=0, keepdim=True)
         images.sub_(mean).div_(deviation.clamp(min=images[0].numel() ** -0.5))
     return images
+
+
+@cache
+def _statistics(preprocess: Preprocess, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`statistics` as float32 (1, channels or 1, 1, 1) on a device: copied for each batch, a GPU would be waited for
+    twice."""
+    with torch.inference_mode(False):  # whoever asks first may be evaluating, and others train
+        mean, std = (
+            torch.tensor(values, device=device).view(1, -1, 1, 1) for values in statistics(preprocess, channels)
+        )
+    return mean, std
 
 
 class Draws:
@@ -74,9 +84,9 @@ def blanked(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
         side = torch.full_like(top, recipe.cutout)
         images = images.masked_fill(_inside(images, top, left, side, side), 0.0)
     if recipe.erase:
-        (least, most), (flat, high) = ERASED
+        least, most = ERASED[0]
         area = draws.uniform(least, most) * height * width
-        aspect = draws.uniform(torch.log(torch.tensor(flat)).item(), torch.log(torch.tensor(high)).item()).exp()
+        aspect = draws.uniform(*LOG_ASPECTS).exp()
         tall = (area * aspect).sqrt().round().clamp(1, height).long()
         wide = (area / aspect).sqrt().round().clamp(1, width).long()
         top = (draws.uniform() * (height - tall + 1)).long()

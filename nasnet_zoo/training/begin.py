@@ -255,9 +255,17 @@ def _recipe(
 ) -> tuple[str, Recipe]:
     """The recipe's name and the recipe, of what was asked, of the training before, or the default for such data."""
     if request.recipe is not None or not before:
-        default = "finetune" if finetune or start.trained else "cifar-quick" if is_cifar10(data_name) else "scratch"
-        name = request.recipe or default
+        name = request.recipe or _default_recipe(start, data_name, finetune)
         return name, find_recipe(name, request.changes)
     record = dict(before["recipe"])
     name = str(record.pop("name", ""))
     return name, find_recipe(find_recipe("cifar-quick", record), request.changes)
+
+
+def _default_recipe(start: _Start, data_name: str, finetune: bool) -> str:
+    if finetune or start.trained:
+        return "finetune"
+    if not is_cifar10(data_name):
+        return "scratch"
+    # An auxiliary head was made for pictures of full size, and cifar-quick trains on smaller ones until its last epoch.
+    return "cifar-quick" if start.network.aux is None else "cifar10"

@@ -14,6 +14,8 @@ from ..errors import ConfigError
 from ..util.tables import Table, nearest
 from .recipe import Recipe
 
+MOBILE = 600e6  # multiply-adds: the papers' limit for mobile networks, which are trained without drop path
+
 
 class Named(NamedTuple):
     title: str
@@ -61,7 +63,7 @@ RECIPES = Table(
         ),
         # TF-slim: 600 epochs, batch 32, rate 0.025, one cosine, clip 5, weight decay 5e-4, drop path 0.6, decay 0.9.
         # The paper's A.6: momentum 0.9; its table 1: with cutout. The auxiliary loss counts where the config has a head
-        # (aux_size 16 x 16), which the zoo's nasnet-a-cifar has not.
+        # (aux_size 16 x 16), as `transfer` makes it and the zoo's nasnet-a-cifar has not.
         "cifar10-paper": Named("CIFAR-10 as the NASNet paper and TF-slim have it: 600 epochs", _CIFAR10_PAPER),
         # TF-slim: 50 replicas of 32 pictures, each at a rate of 0.04.
         "imagenet-mobile": Named("ImageNet as TF-slim has it for mobile networks: RMSProp, 1,600 at a time", _IMAGENET),
@@ -121,6 +123,11 @@ RECIPES = Table(
         "nasnet-cifar": Named("the former cifar10-paper, in Nesterov's form", replace(_CIFAR10_PAPER, nesterov=True)),
     },
 )
+
+
+def imagenet_recipe(multiply_adds: float) -> str:
+    """The name of the recipe with which the paper trained networks of that size on ImageNet."""
+    return "imagenet-mobile" if multiply_adds <= MOBILE else "imagenet-large"
 
 
 def find_recipe(what: str | Path | Recipe, changes: Mapping[str, Any] | None = None) -> Recipe:

@@ -19,6 +19,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from ..errors import BusyError, ZooError
+from .environment import cache_root
 
 STALE_SECONDS = 24 * 3600  # no writer leaves its temporary untouched for a day
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what looking into a folder leaves there
@@ -188,6 +189,31 @@ def md5_file(path: str | os.PathLike[str]) -> str:
     """The MD5 of a file in hex, read in pieces: for publishers that give no better hash. Raises OSError likewise."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def read_checked(path: str | os.PathLike[str], md5: str) -> bytes:
+    """A file's bytes, whose MD5 (hex) has to be this one.
+
+    That it was is remembered in the cache, by an empty file whose name stands for the path, size, inode and times, so
+    that no other process has to compute it until the file changes. Raises OSError if the file cannot be read, and
+    ValueError if its MD5 is another one.
+    """
+    path = Path(path).absolute()
+    with open(path, "rb") as file:
+        status, data = os.fstat(file.fileno()), file.read()
+    state = (path, md5, status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    mark = None
+    with suppress(OSError, ZooError):  # without a cache it is computed each time
+        mark = cache_root() / "checked" / hashlib.sha256(repr(state).encode()).hexdigest()
+        if mark.is_file():
+            return data
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+        raise ValueError(f"the MD5 of {path.name} is not {md5}")
+    with suppress(OSError):
+        if mark is not None:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    return data
 
 
 @contextmanager

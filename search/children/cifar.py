@@ -36,12 +36,8 @@ class CifarChild:
         settings = self.settings
         pictures = cifar10_pictures(settings.data, train=True)
         order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(settings.split_seed))
-        if settings.side != pictures.images.shape[2]:
-            side = (settings.side, settings.side)
-            images = torch.nn.functional.interpolate(pictures.images, side, mode="bilinear", antialias=True)
-            pictures = Pictures(images, pictures.labels)
-        self.training = pictures.subset(order[: settings.pictures]).to(device)
-        self.validation = pictures.subset(order[-settings.validation :]).to(device)
+        self.training = _resized(pictures.subset(order[: settings.pictures]), settings.side).to(device)
+        self.validation = _resized(pictures.subset(order[-settings.validation :]), settings.side).to(device)
         self.device = device
 
     def __call__(self, architecture: Any, seed: int) -> dict[str, Any]:
@@ -64,3 +60,10 @@ class CifarChild:
         parameters = sum(parameter.numel() for parameter in network.parameters())
         losses = [round(epoch.loss, 5) for epoch in history]
         return {"accuracy": measured["top1"], "top5": measured["top5"], "losses": losses, "parameters": parameters}
+
+
+def _resized(pictures: Pictures, side: int) -> Pictures:
+    if side == pictures.images.shape[2]:
+        return pictures
+    images = torch.nn.functional.interpolate(pictures.images, (side, side), mode="bilinear", antialias=True)
+    return Pictures(images, pictures.labels)

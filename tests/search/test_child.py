@@ -176,6 +176,23 @@ def test_the_pictures_are_split_once_and_for_all(real):
     assert other.training is before
 
 
+@pytest.mark.parametrize("side", [8, 12, 20, 32])
+def test_only_the_pictures_that_are_taken_are_resized_and_to_the_same_bytes(monkeypatch, side):
+    pictures = four_colours(300, side=12)
+    monkeypatch.setattr("nasnet_zoo.search.children.cifar.cifar10_pictures", lambda *arguments, **options: pictures)
+    plain, resized = F.interpolate, []
+    whole = plain(pictures.images, (side, side), mode="bilinear", antialias=True)
+    monkeypatch.setattr(
+        F, "interpolate", lambda images, *size, **how: resized.append(len(images)) or plain(images, *size, **how)
+    )
+    made = CifarChild(replace(SETTINGS, side=side, pictures=40, validation=20), "cell")
+    made.prepare("cpu")
+    assert resized == ([] if side == 12 else [40, 20])
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    for part, places in ((made.training, order[:40]), (made.validation, order[-20:])):
+        assert torch.equal(part.images, whole[places]) and torch.equal(part.labels, pictures.labels[places])
+
+
 def test_pictures_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match="cifar-10-python.tar.gz"):
         CifarChild(replace(SETTINGS, data=str(tmp_path)), "slim").prepare("cpu")

@@ -407,6 +407,7 @@ def test_a_full_disk_stops_a_search_and_loses_nothing(tmp_path):
 
 def test_seeds_of_children():
     assert child_seed(0, 0) == child_seed(0, 0) == 60700446022636373  # for ever: journals depend on it
+    assert len({child_seed(0, 0), child_seed(0, 0, 3), child_seed(0, 0, 40), child_seed(0, 1, 40)}) == 4
     seeds = {child_seed(seed, child) for seed in range(30) for child in range(30)}
     assert len(seeds) == 900 and all(0 <= seed < 2**56 for seed in seeds)
 

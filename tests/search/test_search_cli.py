@@ -126,6 +126,21 @@ def test_transfer_of_a_published_cell():
             call("transfer", "NASNet-A", *options)
 
 
+@pytest.mark.parametrize(
+    "options, said",
+    {
+        ("--max-madds", "564M"): "--data DIR --recipe imagenet-mobile ",
+        ("--max-madds", "800M"): "--data DIR --recipe imagenet-large ",
+        ("--params", "300k", "--classes", "7"): "--data DIR ",
+        ("--params", "300k", "--stem", "cifar"): "",
+    }.items(),
+)
+def test_transfer_says_how_its_network_is_trained(tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    last = call("transfer", "NASNet-A", "-o", "my net", *options).splitlines()[-1]
+    assert last == f"next: nasnet-zoo train -m 'my net' {said}-o 'my net-trained'"
+
+
 def test_transfer_knows_two_stems():
     result = CliRunner().invoke(app, ["transfer", "NASNet-A", "--params", "1M", "--stem", "x"])
     assert result.exit_code == 2 and "'x' is not one of 'imagenet', 'cifar'" in result.stderr

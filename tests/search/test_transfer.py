@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,13 @@ from toy_search import toy_run
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.errors import ConfigError, SearchError
 from nasnet_zoo.search.children.base import ChildFailure
+from nasnet_zoo.search.children.settings import CifarChildSettings
 from nasnet_zoo.search.reranking import BEST_RERANKED, RERANK, distinct_best, rerank
+from nasnet_zoo.search.rows import read_children
 from nasnet_zoo.search.scaling import MAX_CELLS, Target, Variant, ladder, transfer
 from nasnet_zoo.search.spaces.table import SPACES, get_space
 
@@ -21,20 +25,51 @@ NASNET_A = GENOTYPES["NASNet-A"]
 CELL_SPACES = [name for name in SPACES if get_space(name).kind == "cell"]
 
 
+HEADS = {32: (16, 16), 224: (14, 14), 299: (19, 19), 331: (21, 21)}  # TF-slim's auxiliary heads, by the picture's side
+
+
 def measured(config) -> Variant:
     return Variant(config, config.scale.stages[0], config.scale.filters)
 
 
-@pytest.mark.parametrize("given", [dict(multiply_adds=564e6), dict(parameters=5.3e6), dict(cells=4, penultimate=1056)])
-def test_nasnet_a_mobile_is_what_its_own_cost_gives(given):
-    mobile = nasnet_zoo.info("nasnet-a-mobile").config
-    assert transfer(NASNET_A, Target(**given)) == mobile
+def published(name):
+    """The zoo's config, with the auxiliary head that the paper trained the network with."""
+    config = nasnet_zoo.info(name).config
+    return replace(config, scale=replace(config.scale, aux_size=HEADS[config.preprocess.size[0]]))
 
 
-def test_the_published_wide_rows_follow_from_n_and_p():
-    for name, cells, penultimate, size in (("nasnet-a-large", 6, 4032, 331), ("nasnet-a-7@1920", 7, 1920, 299)):
-        config = transfer(NASNET_A, Target(cells=cells, penultimate=penultimate), size=size)
-        assert config == nasnet_zoo.info(name).config
+@pytest.mark.parametrize(
+    "name, cells, penultimate",
+    [("nasnet-a-mobile", 4, 1056), ("nasnet-a-large", 6, 4032), ("nasnet-a-7@1920", 7, 1920)],
+)
+def test_the_papers_networks_follow_from_n_and_p(name, cells, penultimate):
+    config = published(name)
+    assert transfer(NASNET_A, Target(cells=cells, penultimate=penultimate), size=config.preprocess.size[0]) == config
+
+
+@pytest.mark.parametrize(
+    "name, targets",
+    {
+        "nasnet-a-mobile": [dict(multiply_adds=564e6), dict(parameters=5.3e6)],
+        "nasnet-a-5@1536": [dict(multiply_adds=2.7e9), dict(parameters=12.3e6)],
+        "nasnet-a-7@1920": [dict(multiply_adds=5.4e9), dict(parameters=24.7e6)],
+        "nasnet-a-large": [dict(multiply_adds=23.8e9), dict(parameters=88.9e6)],
+        "nasnet-a-cifar": [dict(multiply_adds=545e6), dict(parameters=3.35e6)],
+        "nasnet-a-cifar-7@2304": [dict(multiply_adds=5.2e9), dict(parameters=32.7e6)],
+    }.items(),
+)
+def test_the_papers_networks_of_nasnet_a_follow_from_their_costs(name, targets):
+    config = published(name)
+    stem = "cifar" if config.scale.stem == "cifar" else "imagenet"
+    for target in targets:
+        assert transfer(NASNET_A, Target(**target), stem=stem, size=config.preprocess.size[0]) == config
+
+
+def test_beyond_the_papers_networks_proportions_stay_as_theirs():
+    small = measured(transfer(NASNET_A, Target(parameters=1.5e6), stem="cifar"))
+    large = measured(transfer(NASNET_A, Target(parameters=400e6), size=331))
+    assert small.filters / small.cells == pytest.approx(32 / 6, abs=1)
+    assert large.filters / large.cells == pytest.approx(28, abs=2)
 
 
 @pytest.mark.parametrize("name", CELL_SPACES)
@@ -50,6 +85,41 @@ def test_random_cells_come_out_just_below_the_target(name):
         assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
     assert network.num_features == measured(small).penultimate
     assert sum(p.numel() for p in network.parameters()) == measured(small).cost.parameters
+
+
+def test_the_table_in_the_docs_is_what_the_benchmark_measured():
+    root = Path(__file__).parents[2]
+    record = json.loads((root / "benchmarks" / "results" / "search_transfer.json").read_text())
+    docs = (root / "docs" / "search.md").read_text(encoding="utf-8")
+    assert record["spaces"].keys() == set(CELL_SPACES)
+    for name, found in record["spaces"].items():
+        networks = ", ".join(found["networks"][:4])
+        assert f"| {name} | {found['least']:.1%} to {found['most']:.1%} | {networks}, ... |" in docs
+
+
+@pytest.mark.parametrize("genotype", ["NASNet-A", "DARTS-V2"])
+@pytest.mark.parametrize(("stem", "size"), [("imagenet", 96), ("imagenet", 131), ("cifar", 32), ("cifar", 17)])
+def test_the_auxiliary_head_fits_the_maps_and_costs_nothing_but_training(genotype, stem, size):
+    config = transfer(GENOTYPES[genotype], Target(multiply_adds=20e6, cells=1), stem=stem, size=size, num_classes=7)
+    torch.manual_seed(0)
+    network, heard = nasnet_zoo.create(config), []
+    network.aux.pool.register_forward_hook(lambda module, inputs, output: heard.append(tuple(inputs[0].shape[2:])))
+    logits, auxiliary = network(torch.randn(2, 3, size, size))
+    assert logits.shape == auxiliary.shape == (2, 7)
+    assert heard == [config.scale.aux_size]
+    network.eval()(torch.randn(1, 3, size, size))
+    assert len(heard) == 1
+    counted = sum(value.numel() for name, value in network.named_parameters() if not name.startswith("aux."))
+    assert network_cost(config).parameters == counted
+
+
+@pytest.mark.parametrize(("stem", "size"), [("imagenet", 64), ("imagenet", 1024), ("cifar", 8), ("cifar", 66)])
+def test_maps_that_are_too_small_or_too_large_for_an_auxiliary_head(stem, size):
+    assert transfer(NASNET_A, Target(cells=1, penultimate=240), stem=stem, size=size).scale.aux_size is None
+
+
+def test_the_children_of_a_search_have_no_auxiliary_head():
+    assert CifarChildSettings(filters=8, cells=1).network(NASNET_A, None).scale.aux_size is None
 
 
 def test_every_rung_is_the_widest_that_fits():
@@ -131,6 +201,46 @@ def test_rerank_trains_the_best_and_says_how_well_they_were_ranked(tmp_path, sig
     assert rerank(tmp_path / "run", 2, epochs=9, child=again).epochs == 9 and again.calls == 3
     assert rerank(tmp_path / "run", 5, epochs=3, child=again).children and again.calls == 3  # nothing was forgotten
     assert json.loads((tmp_path / "run" / RERANK.format(3)).read_text())["epochs"] == 3
+
+
+class Seeds(Longer):
+    """A child that remembers the seeds that it was trained with."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.seeds = []
+
+    def __call__(self, architecture, seed):
+        self.seeds.append(seed)
+        return super().__call__(architecture, seed)
+
+
+def test_rerank_trains_with_fresh_seeds_that_are_the_same_again(tmp_path):
+    toy_run(tmp_path / "run", 40, keep_distinct=True)
+    in_search = {row["child"]: row["seed"] for row in read_children(tmp_path / "run")}
+    child, again, longer = Seeds(), Seeds(), Seeds()
+    found = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert {entry["seed"] for entry in found.children} == {*child.seeds} and len({*child.seeds}) == 4
+    assert {*in_search.values()}.isdisjoint(child.seeds)
+    (tmp_path / "run" / RERANK.format(3)).unlink()
+    rerank(tmp_path / "run", 4, epochs=3, child=again)
+    rerank(tmp_path / "run", 4, epochs=9, child=longer)
+    assert again.seeds == child.seeds and {*longer.seeds}.isdisjoint(child.seeds)
+
+
+def test_results_of_before_seeds_were_kept_are_taken_as_they_are(tmp_path):
+    toy_run(tmp_path / "run", 40, keep_distinct=True)
+    before = rerank(tmp_path / "run", 3, epochs=3, child=Longer(1))
+    path = tmp_path / "run" / RERANK.format(3)
+    value = json.loads(path.read_text())
+    for entry in value["children"]:
+        del entry["seed"]
+    path.write_text(json.dumps(value))
+    child = Longer(1)
+    after = rerank(tmp_path / "run", 4, epochs=3, child=child)
+    assert child.calls == 1
+    accuracies = {entry["child"]: entry["accuracy"] for entry in after.children}
+    assert all(accuracies[entry["child"]] == entry["accuracy"] for entry in before.children)
 
 
 def test_a_child_that_fails_in_the_longer_training_is_named_and_the_others_ranked(tmp_path):

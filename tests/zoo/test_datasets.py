@@ -1,15 +1,18 @@
 """Labelled pictures: tables as spreadsheets write them, and a download that is there whole or not at all."""
 
+import hashlib
+import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 
 import nasnet_zoo
-from nasnet_zoo.data import sets
-from nasnet_zoo.data.cifar import CIFAR_FOLDER, Pictures, cifar10_folder, in_classes_of
+from nasnet_zoo.data import cifar, sets
+from nasnet_zoo.data.cifar import CIFAR_FOLDER, Pictures, cifar10_folder, in_classes_of, load_cifar10
 from nasnet_zoo.data.folders import labelled_folder, pictures_in
 from nasnet_zoo.data.labels import example_pictures, label_set, wnids
 from nasnet_zoo.data.sets import find_data
@@ -146,6 +149,49 @@ def downloads(monkeypatch, tmp_path):
     monkeypatch.setenv("NASNET_ZOO_DATA", str(tmp_path / "none"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     return fails
+
+
+def batch(place, count):
+    """A file as CIFAR-10's are, of pictures whose first value is their number."""
+    data = np.zeros((count, 3 * 32 * 32), dtype=np.uint8)
+    data[:, 0], data[:, 1024], data[:, 2 * 1024 + 33] = np.arange(count) + 10 * place, 7, 9
+    return pickle.dumps({"data": data, "labels": [(place + index) % 10 for index in range(count)]})
+
+
+def test_cifar10_is_read_in_order_and_only_if_it_is_the_official_one(monkeypatch, tmp_path):
+    folder = tmp_path / CIFAR_FOLDER
+    folder.mkdir()
+    official = {f"data_batch_{place}": batch(place, 3) for place in (1, 2)} | {"test_batch": batch(5, 2)}
+    digests = {name: hashlib.md5(content).hexdigest() for name, content in official.items()}
+    test = {"test_batch": digests.pop("test_batch")}
+    monkeypatch.setattr(cifar, "FILES", {True: digests, False: test})
+    monkeypatch.setenv("NASNET_ZOO_CACHE", str(tmp_path / "cache"))
+    for name, content in official.items():
+        (folder / name).write_bytes(content)
+    found = load_cifar10(tmp_path, train=True)
+    assert found.images.shape == (6, 3, 32, 32) and found.images.dtype == torch.uint8 and found.images.is_contiguous()
+    assert found.images[:, 0, 0, 0].tolist() == [10, 11, 12, 20, 21, 22] and found.labels.tolist() == [1, 2, 3, 2, 3, 4]
+    assert {*found.images[:, 1, 0, 0].tolist()} == {7} and {*found.images[:, 2, 1, 1].tolist()} == {9}
+    assert load_cifar10(tmp_path, train=False).labels.tolist() == [5, 6]
+
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("a file that is not the official one was unpickled",))
+
+    (folder / "data_batch_2").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(DataError, match=r"does not hold the official CIFAR-10 \(the MD5 of data_batch_2 is not"):
+        load_cifar10(tmp_path, train=True)
+    (folder / "data_batch_2").unlink()
+    with pytest.raises(DataError, match="does not hold the official CIFAR-10"):
+        load_cifar10(tmp_path, train=True)
+    assert len(load_cifar10(tmp_path, train=False)) == 2  # which needs no other file
+
+
+def test_cifar10s_digests_are_torchvisions():
+    from torchvision.datasets import CIFAR10
+
+    assert {True: dict(CIFAR10.train_list), False: dict(CIFAR10.test_list)} == cifar.FILES
+    assert CIFAR10.base_folder == CIFAR_FOLDER
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("cut off")])

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from nasnet_zoo.errors import ZooError
 from nasnet_zoo.util import files
 from nasnet_zoo.util.environment import cache_root
-from nasnet_zoo.util.files import atomic_file, atomic_folder, locked, md5_file, sha256_file
+from nasnet_zoo.util.files import atomic_file, atomic_folder, locked, md5_file, read_checked, sha256_file
 
 
 def raiser(error):
@@ -289,6 +289,57 @@ def test_who_waits_for_a_lock_that_is_removed_gets_the_next_one(tmp_path, monkey
 def test_a_folder_in_the_way_is_told_before_the_work(tmp_path):
     with pytest.raises(ZooError, match="something else has this name"), atomic_file(tmp_path):
         pytest.fail("it began")
+
+
+@pytest.fixture
+def hashed(monkeypatch, tmp_path):
+    """The data whose MD5 was computed by `read_checked`; it has a cache of its own."""
+    plain, seen = hashlib.md5, []
+    monkeypatch.setattr(files.hashlib, "md5", lambda data, **options: seen.append(bytes(data)) or plain(data))
+    monkeypatch.setenv("NASNET_ZOO_CACHE", str(tmp_path / "cache"))
+    return seen
+
+
+MD5 = hashlib.md5(b"data").hexdigest()
+
+
+def test_a_file_is_checked_once(tmp_path, hashed):
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"data")
+    other.write_bytes(b"data")
+    assert read_checked(path, MD5) == read_checked(path, MD5) == b"data" and hashed == [b"data"]
+    assert read_checked(other, MD5) == b"data" and len(hashed) == 2
+    with pytest.raises(ValueError, match="the MD5 of a is not 0000"):
+        read_checked(path, "0" * 32)  # it was another MD5 that was checked
+
+
+def test_a_file_that_has_changed_is_checked_again(tmp_path, hashed):
+    path = tmp_path / "a"
+    path.write_bytes(b"data")
+    read_checked(path, MD5)
+    times = path.stat()
+    path.write_bytes(b"Data")  # of the same size
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"the MD5 of a is not {MD5}"):
+            read_checked(path, MD5)
+    assert hashed == [b"data", b"Data", b"Data"]
+    path.write_bytes(b"data")
+    assert read_checked(path, MD5) == b"data" and len(hashed) == 4
+
+
+@pytest.mark.parametrize("blocked", ["cache", "cache/checked", "home"])
+def test_a_cache_that_cannot_be_written_disturbs_no_check(tmp_path, hashed, monkeypatch, blocked):
+    (tmp_path / "a").write_bytes(b"data")
+    if blocked == "home":
+        monkeypatch.setattr(files, "cache_root", raiser(ZooError("The home folder is unknown.")))
+    else:
+        (tmp_path / blocked).parent.mkdir(exist_ok=True)
+        (tmp_path / blocked).write_text("in the way")
+    assert read_checked(tmp_path / "a", MD5) == read_checked(tmp_path / "a", MD5) == b"data" and len(hashed) == 2
+    (tmp_path / "a").write_bytes(b"other")
+    with pytest.raises(ValueError, match="MD5"):
+        read_checked(tmp_path / "a", MD5)
 
 
 def test_digests(tmp_path):

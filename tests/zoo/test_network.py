@@ -368,6 +368,44 @@ def test_drop_path_drops_whole_examples_and_keeps_the_expectation():
     assert y.mean() == pytest.approx(float(x.mean()), rel=0.02)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("keep", [1.0, 0.999, 0.7, 0.3])
+def test_a_path_is_dropped_or_scaled_by_one_over_keep_in_every_precision(dtype, keep):
+    torch.manual_seed(0)
+    scale = (torch.ones((), dtype=dtype) / torch.tensor(keep, dtype=dtype)).item()
+    found = drop_path(torch.ones(50_000, 1, 1, 1, dtype=dtype), torch.tensor(keep)).float().unique(return_counts=True)
+    counts = dict(zip(found[0].tolist(), found[1].tolist()))
+    assert counts.keys() == ({scale} if keep == 1 else {0.0, scale})
+    assert scale == pytest.approx(1 / keep, rel=torch.finfo(dtype).eps)
+    deviation = (keep * (1 - keep) / 50_000) ** 0.5
+    assert counts.get(0.0, 0) / 50_000 == pytest.approx(1 - keep, abs=4 * deviation)
+
+
+def test_the_largest_number_that_can_be_drawn_doubles_no_path(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: torch.full(size, 1 - 2.0**-24))
+    for keep in (1.0, 1 - 2.0**-24):
+        assert drop_path(torch.ones(1, 1, 1, 1), torch.tensor(keep)).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_drop_path_draws_what_tf_slims_formula_draws():
+    x = torch.randn(1000, 2, 1, 1)
+    for keep in torch.tensor([0.05, 0.3, 0.6, 0.95]):
+        torch.manual_seed(1)
+        expected = x / keep * torch.floor(keep + torch.rand(1000, 1, 1, 1))
+        torch.manual_seed(1)
+        assert torch.equal(drop_path(x, keep), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_drop_path_is_scheduled_as_finely_in_half_precision(dtype):
+    network = build(config()).train().to(dtype)
+    network.regularize(drop_path_keep=0.99, dropout=0.0)
+    network.progress.fill_(0.25)
+    expected = [drop_path_v3(index, 5, 0.25, 0.99) for index in range(5)]
+    shares = dict.fromkeys(step.drop_path for step in network.plan.steps if step.drop_path)
+    assert [float(network.keep_probability(share)) for share in shares] == pytest.approx(expected, abs=1e-6)
+
+
 def with_drop_path(genotype=NASNET_A, keep=0.5, **options):
     network = randomized(build(config(genotype, **options))).train()
     network.drop_path_keep = keep
@@ -509,6 +547,16 @@ def test_reset_classifier():
     with pytest.raises(ConfigError, match="num_classes"):
         network.reset_classifier(0)
     assert network.classifier.out_features == network.config.num_classes == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_new_classifier_in_half_precision_is_the_rounded_one_of_float32(dtype):
+    classifiers = []
+    for network in (build(config()), build(config()).to(dtype)):
+        torch.manual_seed(5)
+        network.reset_classifier(4)
+        classifiers.append(network.classifier.weight)
+    assert classifiers[1].dtype == dtype and torch.equal(classifiers[1], classifiers[0].to(dtype))
 
 
 @every_scale

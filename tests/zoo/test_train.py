@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import nasnet_zoo
 from nasnet_zoo.arch.preprocess import Preprocess
 from nasnet_zoo.data.cifar import Pictures, load_cifar10
 from nasnet_zoo.errors import CheckpointError, ConfigError, DataError, ZooError
-from nasnet_zoo.training import state
+from nasnet_zoo.training import loop, state
 from nasnet_zoo.training.augment import Draws, augmented, blanked, epoch_batches, normalized
 from nasnet_zoo.training.begin import Request, begin
 from nasnet_zoo.training.evaluate import evaluate
@@ -197,7 +198,44 @@ def test_an_epoch_shows_every_picture_at_most_once():
 def test_normalized():
     prepared = Preprocess((1, 1), mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
-    assert normalized(white, prepared).flatten().tolist() == [1.0, 3.0, 1.0]
+    for _ in range(2):
+        assert normalized(white, prepared).flatten().tolist() == [1.0, 3.0, 1.0]
+    with_lists = Preprocess([1, 1], mean=[0.0, 0.25, 0.5], std=[0.5, 0.25, 1.0])
+    assert normalized(white, with_lists).flatten().tolist() == [2.0, 3.0, 0.5]
+    assert normalized(white[:, :1], prepared).item() == pytest.approx((1 - 0.25) / (1.75 / 3))
+
+
+def test_pictures_that_are_first_normalised_in_an_evaluation_can_be_learned_from():
+    prepared, image = Preprocess((1, 1), mean=(0.125,) * 3), torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    with torch.inference_mode():
+        normalized(image, prepared)
+    weight = torch.ones(3, requires_grad=True)
+    (normalized(image, prepared).flatten() * weight).sum().backward()
+    assert weight.grad.tolist() == [-0.25] * 3
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a GPU would have to be waited for: tensors of numbers from Python, and numbers read from tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        self.count += operation in (torch.ops.aten.lift_fresh.default, torch.ops.aten._local_scalar_dense.default)
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+def test_no_step_waits_for_the_device(monkeypatch, optimizer):
+    monkeypatch.setattr(loop, "LOOK_SECONDS", float("inf"))
+    more = dict(cutout=4, erase=0.5, enlarge=True, label_smoothing=0.1, ema_decay=0.9)
+    recipe = dataclasses.replace(RECIPE, epochs=2, optimizer=optimizer, **more)
+    counts = {0: [], 1: []}
+    with Waits() as waits:
+        train(tiny(), four_colours(), recipe, on_step=lambda epoch, *_: counts[epoch].append(waits.count))
+    assert waits.count > 0  # of the first normalisation, and between the epochs
+    assert all(len(each) == 6 and len({*each}) == 1 for each in counts.values()), counts
 
 
 def test_evaluate_counts_top1_and_top5():

@@ -141,12 +141,30 @@ def test_what_transfer_makes_is_adapted_to_the_data(here, run):
     adapted, made = start("fresh", data="fruit"), nasnet_zoo.load("fresh")
     assert adapted.labels == tuple(COLOURS)
     for key, value in made.state_dict().items():
-        assert key.startswith("classifier") or torch.equal(value, adapted.state_dict()[key]), key
+        assert "classifier" in key or torch.equal(value, adapted.state_dict()[key]), key
     out = trained(run, "train", "-m", "fresh", "--data", "fruit", "-o", "run", "--epochs", 1)
     assert "the classifier is new: 3 classes in place of 7\n" in out
     assert record("run")["recipe"]["name"] == "scratch"
     fresh = "fresh has a fresh classifier: if all its weights are fresh, `nasnet-zoo train` suits them better\n"
     assert fresh in trained(run, "finetune", "fruit", "-m", "fresh", "--epochs", 1)
+
+
+def test_what_transfer_makes_is_trained_with_its_auxiliary_head(here, run):
+    assert run("transfer", "NASNet-A", "-n", 1, "-p", 24, "--stem", "cifar", "--size", 16, "-o", "fresh")[0] == 0
+    trained(run, "train", "-m", "fresh", "-o", "run", "--epochs", 2)
+    recipe = record("run")["recipe"]
+    assert (recipe["name"], recipe["drop_path_keep"], recipe["aux_weight"]) == ("cifar10", 0.8, 0.4)
+    before, after = nasnet_zoo.load("fresh").state_dict(), nasnet_zoo.load("run").state_dict()
+    head = [key for key in after if key.startswith("aux.")]
+    assert len(head) == 12 and not any(torch.equal(before[key], after[key]) for key in head)
+
+
+def test_a_recipe_of_smaller_pictures_is_refused_for_an_auxiliary_head(here, run):
+    assert run("transfer", "NASNet-A", "-n", 1, "-p", 24, "--stem", "cifar", "-o", "fresh")[0] == 0
+    said = refused(run, "train", "-m", "fresh", "-o", "run", "--recipe", "cifar-quick", "--epochs", 1)
+    assert "made for maps of (16, 16) and gets (8, 8)" in said and "a recipe without `sizes`" in said
+    quick = ("--recipe", "cifar-quick", "--set", "sizes=[]")
+    trained(run, "train", "-m", "fresh", "-o", "run", "--epochs", 1, *quick)
 
 
 @pytest.mark.parametrize("what", ["found", "found/best.json"])
