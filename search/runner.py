@@ -71,7 +71,9 @@ def run(
     """
     folder = Path(config.folder)
     space = config.space.space()
-    child = child or make_child(config.child, space)
+    if child is None:
+        config = replace(config, child=config.child.completed())
+        child = make_child(config.child, space)
     fleet = fleet or make_fleet(replace(config.fleet, threads=config.child.threads), child)
     reporter = Reporter(folder, baseline)
     context = context_of(child)

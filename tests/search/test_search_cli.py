@@ -78,7 +78,7 @@ def test_settings_from_the_command_line(tmp_path, table):
         (["--preset", "quik"], r"there are nasnet, .*; did you mean quick\?"),
         (["--set", "child"], "write a setting's name"),
         (["--set", "child.cells=many"], "child.cells"),
-        (["--workers", "0"], "at least one"),
+        (["--workers", "-1"], "-1 workers per device"),
         (["--space", "moon"], "no space 'moon'"),
         (["--searcher", "luck"], "searcher"),
         (["--preset", "tabular"], "needs a table"),
