@@ -6,7 +6,7 @@
 Searching
     run                 runs a search, or resumes one; gives a SearchResult
     SearchConfig        a whole search; its parts are SpaceSettings, ControllerSettings, EvolutionSettings,
-                        ChildSettings, FleetSettings and FailureSettings
+                        ChildSettings, CostSettings, FleetSettings and FailureSettings
     read_search_config  a SearchConfig from a JSON file
     read_children       all children of a search, running or finished, as rows
     pareto              the children that no other beats in accuracy and in every cost
@@ -27,6 +27,7 @@ from nasnet_zoo.util.names import listed
 
 from .children.table import CHILDREN, ChildSettings
 from .config import FailureSettings, SearchConfig, read_search_config
+from .costs import CostSettings
 from .fleet.base import FleetSettings
 from .fleet.table import FLEETS
 from .fronts import pareto
@@ -50,6 +51,7 @@ __all__ = [
     "SPACES",
     "ChildSettings",
     "ControllerSettings",
+    "CostSettings",
     "EvolutionSettings",
     "FailureSettings",
     "FleetSettings",

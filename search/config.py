@@ -17,6 +17,7 @@ from nasnet_zoo.errors import ConfigError
 from .children.base import BaseChildSettings
 from .children.settings import CifarChildSettings
 from .children.table import CHILDREN, own_settings
+from .costs import CostSettings
 from .fleet.base import FleetSettings
 from .fleet.table import FLEETS
 from .rewards import REWARDS
@@ -34,8 +35,9 @@ Repeats = Literal["serve", "train"]
 class FailureSettings:
     """How a failed child is treated, by the kind of failure. "floor" gives it the `floor` reward; "retry" trains it
     again, up to `attempts` times in all, and then gives it that reward; "skip" hides it from the searcher. It counts as
-    an evaluation in any case. A child is "lost" when its worker or the driver dies. After `stop` failures in a row the
-    search stops, because then the cause is not a single child; nor is it if `stop` workers fail.
+    an evaluation in any case. A child is "lost" when its worker or the driver dies; it is "rejected", and is no
+    evaluation, if it costs more than a limit. After `stop` failures in a row the search stops, because then the cause
+    is not a single child; nor is it if `stop` workers fail.
 
     The `floor` is a reward, or "worst": the lowest of the last hundred. A reward far outside what children have would
     teach the searcher little else."""
@@ -45,6 +47,7 @@ class FailureSettings:
     timeout: Action = "floor"
     error: Action = "floor"
     lost: Action = "retry"
+    rejected: Action = "floor"
     floor: float | Literal["worst"] = "worst"
     attempts: int = 3
     stop: int = 20
@@ -57,7 +60,8 @@ class FailureSettings:
 
 @dataclass(frozen=True, init=False)
 class SearchConfig:
-    """A whole search. `children` is how many evaluations it has, repeats and failures included.
+    """A whole search. `children` is how many evaluations it has, repeats and failures included; children that a limit
+    of `cost` rejects are none. `enqueue` are the tokens of architectures that are tried first.
 
     `space`, `searcher`, `child`, `fleet` and `reward` are rows of their tables. The settings of searchers are arguments
     and attributes with the names of their sections (`controller`, `evolution`); the settings of searchers that are not
@@ -71,9 +75,11 @@ class SearchConfig:
     child: BaseChildSettings
     children: int
     reward: str
+    cost: CostSettings
     repeats: Repeats
     failures: FailureSettings
     fleet: FleetSettings
+    enqueue: tuple[tuple[int, ...], ...]
     seed: int
     format_version: int
     sections: Mapping[str, Any] = field(hash=False)  # of searchers, unless they are the defaults
@@ -87,9 +93,11 @@ class SearchConfig:
         child: BaseChildSettings = CifarChildSettings(),  # noqa: B008
         children: int = 20_000,
         reward: str = "accuracy",
+        cost: CostSettings = CostSettings(),  # noqa: B008
         repeats: Repeats = "train",
         failures: FailureSettings = FailureSettings(),
         fleet: FleetSettings = FleetSettings(),  # noqa: B008
+        enqueue: tuple[tuple[int, ...], ...] = (),
         seed: int = 0,
         format_version: int = FORMAT_VERSION,
         sections: Mapping[str, Any] | None = None,

@@ -18,6 +18,7 @@ from nasnet_zoo.errors import JournalError, SearchError
 from .bodies import check_event
 from .children.base import BrokenDevice, Result, Task
 from .config import SearchConfig
+from .costs import child_cost
 from .fleet.base import Fleet
 from .health import Health, Verdict
 from .journal import Event, Journal
@@ -29,6 +30,7 @@ from .spaces.base import Space
 log = logging.getLogger("nasnet_zoo")
 
 POLL_SECONDS = 0.5
+MAX_REJECTED = 10_000  # in a row; then the limits leave too little of the space
 FLOOR_OF = 100  # the last children, the worst of which is the floor
 
 
@@ -66,6 +68,7 @@ class Driver:
         self.leaders: dict[str, int] = {}  # by hash: the unfinished child that repeats wait for
         self.followers: dict[int, list[int]] = {}
         self.best: Record | None = None
+        self.rejected = self.rejected_in_row = 0
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
         self.recent: deque[float] = deque(maxlen=FLOOR_OF)  # rewards
@@ -75,12 +78,17 @@ class Driver:
         self.proposed = Proposed(space, getattr(searcher, "numbers", ()))
         self._resume(session)
 
+    @property
+    def evaluated(self) -> int:
+        """How many children are finished that count: those that were rejected do not."""
+        return len(self.finished) - self.rejected
+
     def run(self, fleet: Fleet) -> None:
         """Runs until all children are finished. After an interruption, a new driver continues from the journal."""
         try:
-            while len(self.finished) < self.config.children:
+            while self.evaluated < self.config.children:
                 self._fill(fleet)
-                if len(self.finished) < self.config.children and (results := fleet.next_done(POLL_SECONDS)):
+                if self.evaluated < self.config.children and (results := fleet.next_done(POLL_SECONDS)):
                     self._record(results, fleet)
                 elif not self.running:
                     self._settle(self.health.rest())
@@ -96,10 +104,12 @@ class Driver:
     def _fill(self, fleet: Fleet) -> None:
         """Submits as many children as the fleet can take. Repeats that the journal can answer need no worker."""
         tasks: list[Task] = []
-        while len(self.running) < fleet.capacity and (self.waiting or len(self.records) < self.config.children):
+        while len(self.running) < fleet.capacity and (self.waiting or self._missing):
             if not self.waiting:
                 self._propose()
             record = self.records[self.waiting.popleft()]
+            if self._costs_too_much(record):
+                continue
             if self.config.repeats == "serve":
                 if record.hash in self.known:
                     self._serve([record], self.records[self.known[record.hash]])
@@ -119,9 +129,30 @@ class Driver:
             for task in tasks:
                 fleet.submit(task)
 
+    @property
+    def _missing(self) -> int:
+        """How many children are still to be proposed, if none more is rejected."""
+        return self.config.children - (len(self.records) - self.rejected)
+
+    def _costs_too_much(self, record: Record) -> bool:
+        """Rejects a child that costs more than a limit. The searcher sees it, to learn what is asked for."""
+        if not self.config.cost.limits:
+            return False
+        cost = child_cost(self.config, self.space, self.space.decode(record.tokens))
+        excess = self.config.cost.excess(cost) if cost is not None else None
+        if excess is None:
+            return False
+        self._close([(record, Result(record.child, "rejected", message=excess))])
+        if self.rejected_in_row >= MAX_REJECTED:
+            raise SearchError(
+                f"the last {self.rejected_in_row:,} proposals cost too much (the last: {excess}): raise the limits of "
+                f"cost, or make the children smaller"
+            )
+        return True
+
     def _propose(self) -> None:
         batch, known = self.searcher.batch, len(self.records)
-        n = min(batch - known % batch, self.config.children - known)  # completes a batch that a shorter search began
+        n = min(batch - known % batch, self._missing)  # completes a batch that a shorter search began
         proposals = self.searcher.propose(n)
         with self.journal.transaction() as journal:
             for position, proposal in enumerate(proposals):
@@ -140,6 +171,9 @@ class Driver:
             again = self._is_tried_again(self.records[result.child], result.status)
             if again:
                 self._try_again([result.child])
+            if result.status == "rejected":  # which says nothing about the worker
+                final.append(result)
+                continue
             verdict = self.health.judge(result, again, fleet.places)
             final += verdict.final
             self._follow(verdict, result, fleet)
@@ -242,7 +276,7 @@ class Driver:
         """The reward, or None if the searcher must not see it."""
         if result.status == "done":
             try:
-                return float(REWARDS[self.config.reward].of(result.metrics))
+                return float(REWARDS[self.config.reward].of(result.metrics) * self.config.cost.factor(result.metrics))
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 why = f"needs the metric {error}" if isinstance(error, KeyError) else f"cannot be made ({error})"
                 raise SearchError(
@@ -261,6 +295,11 @@ class Driver:
         self.finished.append(record.child)
         if record.reward is not None:
             self.unobserved.append(record.child)
+        if record.status == "rejected":
+            self.rejected += 1
+            self.rejected_in_row += 1
+            return
+        self.rejected_in_row = 0
         if record.status == "done":
             self.failures_in_row = 0
             self.recent.append(body["reward"])

@@ -34,6 +34,11 @@ class History:
     seconds: float = 0.0
     device_seconds: float = 0.0
 
+    @property
+    def evaluated(self) -> int:
+        """How many children are finished that count: those that were rejected do not."""
+        return sum(record.status != "rejected" for record in self.finished)
+
 
 def read_history(folder: str | Path) -> History:
     """The history of the search in a run folder, which may be running; raises JournalError or ConfigError."""

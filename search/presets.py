@@ -33,6 +33,7 @@ _QUICK_CHILD = CifarChildSettings(
     calibration=256,
     recipe=RECIPES["quick-child"].recipe,
 )
+_RULE: dict[str, Any] = {"epochs": 2, "normalise": True, "baseline": "batch-mean"}
 
 
 class Preset(NamedTuple):
@@ -45,6 +46,12 @@ PRESETS = Table(
     {
         "nasnet": Preset(
             "the NASNet paper's search: PPO, 20,000 children of N = 2, F = 32 and 20 epochs",
+            # Learning rate, epochs and baseline chosen on planted rewards, with nothing and with 450 children in flight
+            # (benchmarks/search_planted.py --choose).
+            SearchConfig("", controller=ControllerSettings(learning_rate=1.5e-3, **_RULE), child=_NASNET_CHILD),
+        ),
+        "nasnet-paper": Preset(
+            "the same with the paper's learning rate, and its moving average as the baseline",
             SearchConfig("", child=_NASNET_CHILD),
         ),
         "amoebanet": Preset(
@@ -53,11 +60,11 @@ PRESETS = Table(
         ),
         "quick": Preset(
             "320 children of a few seconds each, for two CPU cores and half an hour: cells of three blocks at 16 px",
-            # Chosen on simulated rewards: additive over decisions, with the spread and noise of such children.
+            # The learning rate was chosen on planted rewards with the spread and noise of such children.
             SearchConfig(
                 "",
                 SpaceSettings("nasnet", blocks=3),
-                controller=ControllerSettings(learning_rate=0.01, normalise=True),
+                controller=ControllerSettings(learning_rate=0.02, **_RULE),
                 evolution=EvolutionSettings(population=20, sample=10),
                 child=_QUICK_CHILD,
                 children=320,

@@ -39,11 +39,11 @@ class Progress:
 
     def changed(self, driver: Driver) -> None:
         """Shows the search's present state, unless that was done a moment ago."""
-        if not self.pace.due("done" if len(driver.finished) >= driver.config.children else "running"):
+        if not self.pace.due("done" if driver.evaluated >= driver.config.children else "running"):
             return
         now = time.monotonic()
         if self.first is None:
-            self.first = now, len(driver.finished)
+            self.first = now, driver.evaluated
         rows = self._rows(driver, now)
         if self.live is None:
             self.console.print(", ".join(f"{name} {value}" for name, value in rows), soft_wrap=True, highlight=False)
@@ -51,15 +51,17 @@ class Progress:
             self.live.update(self._table(driver, rows), refresh=True)
 
     def _rows(self, driver: Driver, now: float) -> list[tuple[str, str]]:
-        finished, children = len(driver.finished), driver.config.children
+        finished, children = driver.evaluated, driver.config.children
         for child in driver.finished[self.counted :]:
             record = driver.records[child]
-            self.failed.update([record.status] if record.status != "done" else [])
+            self.failed.update([record.status] if record.status not in ("done", "rejected") else [])
             self.served += record.served is not None
-        self.counted = finished
+        self.counted = len(driver.finished)
         rows = [("children", f"{finished:,} of {children:,}"), ("running", f"{len(driver.running):,}")]
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.failed.most_common())
         rows.append(("failed", f"{self.failed.total():,}" + (f" ({kinds})" if kinds else "")))
+        if driver.rejected:
+            rows.append(("rejected", f"{driver.rejected:,}"))
         if self.served:
             rows.append(("from the journal", f"{self.served:,}"))
         if rewards := _last_rewards(driver):
@@ -80,7 +82,7 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
-        table.add_row("search", ProgressBar(driver.config.children, len(driver.finished), width=40))
+        table.add_row("search", ProgressBar(driver.config.children, driver.evaluated, width=40))
         for row in rows:
             table.add_row(*row)
         return table

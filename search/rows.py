@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
-from nasnet_zoo.arch.cost import network_cost
-from nasnet_zoo.arch.layers import Cost
-from nasnet_zoo.errors import ConfigError
-
 from .config import SearchConfig
+from .costs import child_cost
 from .driver import child_seed
 from .history import read_history
 from .records import Record
@@ -103,17 +100,8 @@ def _row(config: SearchConfig, space: Space, record: Record) -> ChildRow:
 def costs_of(config: SearchConfig, space: Space, record: Record) -> dict[str, Any]:
     """NETWORK_COSTS as the child returned them, or else of the network that it is, in milliseconds; or None."""
     said = {name: record.metrics[name] for name in NETWORK_COSTS if name in record.metrics}
-    cost = cost_of(config, space, record) if len(said) < len(NETWORK_COSTS) else None
+    cost = child_cost(config, space, space.decode(record.tokens)) if len(said) < len(NETWORK_COSTS) else None
     return {name: getattr(cost, name, None) for name in NETWORK_COSTS} | said
-
-
-def cost_of(config: SearchConfig, space: Space, record: Record) -> Cost | None:
-    """The cost of the network that a child of the config is; None if it is none, or cannot be built."""
-    try:
-        network = config.child.network(space.decode(record.tokens), space.kind)
-    except ConfigError:
-        return None
-    return None if network is None else network_cost(network)
 
 
 def write_csv(rows: Sequence[ChildRow], file: TextIO) -> None:

@@ -14,10 +14,11 @@ from nasnet_zoo.errors import SearchError
 from .children.base import Child, context_of
 from .children.table import make_child
 from .config import SearchConfig
+from .costs import check_reachable
 from .driver import Driver
 from .fleet.base import Fleet
 from .fleet.table import make_fleet
-from .folder import REPORT, alone, open_journal, refuse_newer, write_config
+from .folder import JOURNAL, REPORT, alone, open_journal, refuse_newer, write_config
 from .records import Record
 from .searchers.table import make_searcher
 from .watch import EventLog, Reporter, Watcher
@@ -74,6 +75,10 @@ def run(
     if child is None:
         config = replace(config, child=config.child.completed())
         child = make_child(config.child, space)
+    if not (folder / JOURNAL).is_file():
+        check_reachable(config, space)
+        for tokens in config.enqueue:
+            space.check(tokens)
     fleet = fleet or make_fleet(replace(config.fleet, threads=config.child.threads), child)
     reporter = Reporter(folder, baseline)
     context = context_of(child)
@@ -89,15 +94,15 @@ def run(
                 write_config(config)
                 with reporter:
                     watcher.changed(driver)
-                    if len(driver.finished) < config.children:
+                    if driver.evaluated < config.children:
                         with _terminable(), fleet:
                             driver.run(fleet)
         finally:
             journal.close()
     if driver.best is None:
-        count = len(driver.finished)
+        count = driver.evaluated
         raise SearchError(f"none of the {count} children in {folder} has a result: see {folder / REPORT}")
-    return SearchResult(folder, driver.best, space.decode(driver.best.tokens), len(driver.finished))
+    return SearchResult(folder, driver.best, space.decode(driver.best.tokens), driver.evaluated)
 
 
 @contextmanager

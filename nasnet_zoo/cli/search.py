@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,6 +66,14 @@ def search(
     device: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda:0, ...; by default all GPUs (inline: the first).")
     ] = None,
+    enqueue: Annotated[
+        str | None, typer.Option(help="Cells to try first: --enqueue NASNet-A,runs/first/best.json.")
+    ] = None,
+    target_madds: Annotated[
+        str | None, typer.Option(help="The multiply-adds of a child that its reward is measured by: 5M.")
+    ] = None,
+    max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds of a child; more are rejected.")] = None,
+    max_params: Annotated[str | None, typer.Option(help="The most parameters of a child; more are rejected.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: --set controller.learning_rate=0.001.")
     ] = None,
@@ -82,6 +91,10 @@ def search(
     given = {"data": data, "searcher": searcher, "space.name": space, "children": children, "seed": seed}
     given |= {"fleet.kind": fleet, "fleet.per_device": workers, "fleet.devices": device or None}
     given["child.data"] = given.pop("data")
+    given |= {"cost.target": _amount(target_madds, "--target-madds")}
+    given |= {"cost.measure": "multiply_adds" if target_madds else None}
+    given |= {"cost.max_multiply_adds": _amount(max_madds, "--max-madds")}
+    given |= {"cost.max_parameters": _amount(max_params, "--max-params")}
     changes = {key: value for key, value in given.items() if value is not None}
     for text in setting or ():
         key, equals, value = text.partition("=")
@@ -96,6 +109,8 @@ def search(
         print(f"nasnet-zoo: {note}", file=sys.stderr)
     with resumable(lambda: f"`nasnet-zoo search {typed(folder)}`"), Progress() as progress:
         settings = changed(start, {**changes, "folder": str(folder)})
+        if enqueue is not None:
+            settings = replace(settings, enqueue=_enqueued(enqueue, settings.space.space()))
         result = run(settings, baseline=baseline or None, on_change=progress.changed)
     if as_json:
         print_json(read_json(folder / BEST, "best cell"))
@@ -106,6 +121,28 @@ def search(
     if settings.space.space().kind is not None:  # the cells of a table cannot be built
         command = f"nasnet-zoo transfer {typed(folder)} --max-madds 600M -o {typed(f'{_whole(folder)}-600M')}"
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _enqueued(names: str, space) -> tuple[tuple[int, ...], ...]:
+    """The tokens of the named cells; says how those that are not in the space are changed."""
+    from ..lookup import find_architecture
+
+    found = []
+    for name in filter(None, names.split(",")):
+        architecture = find_architecture(name)
+        if architecture.kind != space.kind:
+            raise ConfigError(
+                f"--enqueue {name}: it is of the kind {architecture.kind}, and the space {space.name} is of the kind "
+                f"{space.kind}: choose another space"
+            )
+        try:
+            tokens, notes = space.project(architecture.architecture)
+        except ConfigError as error:
+            raise ConfigError(f"--enqueue {name}: {error}") from error
+        for note in notes:
+            console.print(f"{name}: {note}", soft_wrap=True)
+        found.append(tokens)
+    return tuple(found)
 
 
 def _check_folder(folder: Path) -> None:

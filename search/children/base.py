@@ -14,7 +14,7 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SearchError, ZooError, out_of_memory
 
 MAX_THREADS = 1024
-FAILURES = ("nan", "oom", "timeout", "error", "lost")
+FAILURES = ("nan", "oom", "timeout", "error", "lost", "rejected")
 
 
 class ChildFailure(Exception):

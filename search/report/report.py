@@ -73,7 +73,7 @@ def write_report(
         cost=cost(folder, history),
         failures=_failures(history),
         settings=json.dumps(config.to_json(), indent=1),
-        reload=None if len(history.finished) >= config.children else RELOAD_SECONDS,
+        reload=None if history.evaluated >= config.children else RELOAD_SECONDS,
         written=time.strftime("%Y-%m-%d at %H:%M %Z"),
     )
     path = Path(folder) / REPORT
@@ -85,7 +85,7 @@ def write_report(
 def _overview(search: Search, baselines: list[Group]) -> dict[str, Any]:
     """What was searched, and the main figures: what each one is, its value, and a note."""
     history, config = search.history, search.history.config
-    finished = len(history.finished)
+    finished = history.evaluated
     distinct, served = len({r.hash for r in history.finished}), sum(r.served is not None for r in history.finished)
     note = f"of {config.children:,}; {distinct:,} distinct" + (f", {served:,} from the journal" if served else "")
     tiles = [("children", f"{finished:,}", note)]

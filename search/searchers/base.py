@@ -6,10 +6,13 @@ rewards, in whatever order results come. Its whole state, random numbers include
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..spaces.base import Tokens
+from nasnet_zoo.errors import ConfigError
+
+from ..spaces.base import Space, Tokens
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Searcher(Protocol):
         """The next `n` proposals. They do not depend on how many are asked for at a time, so that searches that differ
         in the number of children alone begin with the same ones."""
 
+    def proposal(self, tokens: Tokens) -> Proposal:
+        """A proposal of tokens that somebody else has chosen; raises ConfigError if they are not of the space."""
+
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
         """Learns; returns statistics for the log."""
 
@@ -53,6 +59,16 @@ class Searcher(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned. A state may come from a damaged file: raises an exception of any type
         for one with which it could not go on."""
+
+
+def chosen_elsewhere(space: Space, tokens: Tokens) -> Proposal:
+    """A proposal of tokens that need no other notes than that of the first stage at which they are complete."""
+    space.check(tokens)
+    for stage in range(space.stages):
+        with suppress(ConfigError):
+            space.along(tokens, stage)
+            return Proposal(tokens, stage_note(stage))
+    raise AssertionError("space.check has found a stage")
 
 
 def stage_note(stage: int) -> dict[str, int]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..spaces.base import Space
-from .base import Observation, Proposal, checked_count, stage_note
+from ..spaces.base import Space, Tokens
+from .base import Observation, Proposal, checked_count, chosen_elsewhere, stage_note
 from .policy import Score, make_policy, padded
 from .settings import ControllerSettings
 
@@ -33,8 +33,11 @@ def _one_thread() -> Iterator[None]:
 class Controller:
     """The policy as a searcher. Runs on the CPU: it is tiny.
 
-    The proposal keeps its log-probability under the policy that proposed it: when the result arrives, the policy has
-    changed, and PPO's ratio is to the policy that acted.
+    The proposal keeps its log-probabilities under the policy that proposed it. When its result arrives, the policy has
+    changed, with hundreds of children in flight by more than PPO's clip. So the ratio of each decision is to the policy
+    as it is when an update begins, and the clip limits what one update may do: around the policy that acted it would
+    leave most of the late children without a gradient. Where nothing is in flight, the two are the same. (The ratio of
+    a whole "sequence", which the first version clipped, is to the policy that acted.)
     """
 
     def __init__(self, space: Space, settings: ControllerSettings, seed: int, ppo: bool = True) -> None:
@@ -62,6 +65,14 @@ class Controller:
         taken, self.left = self.left[:n], self.left[n:]
         return taken
 
+    @_one_thread()
+    @torch.no_grad()
+    def proposal(self, tokens: Tokens) -> Proposal:
+        given = chosen_elsewhere(self.space, tokens)
+        taken, _ = self.policy.scorer([tokens], [given.stage])()
+        self._pad_moments()
+        return Proposal(tokens, self._note(taken.squeeze(1).tolist()) | given.notes)
+
     def _note(self, taken: Sequence[float]) -> dict[str, Any]:
         """What `observe` has to know of the policy that made the decisions: their log-probabilities, or the sum."""
         if self.settings.ratio == "sequence":
@@ -82,14 +93,16 @@ class Controller:
         # would dominate Adam's moments for thousands of steps.
         if settings.normalise and len(rewards) > 1 and rewards.std() > LEAST_DEVIATION:
             advantages = advantages / (rewards.std() + 1e-8)
+        anchor = behaviour if settings.ratio == "sequence" else None
         for _ in range(settings.epochs if self.ppo else 1):
             taken, entropy = self._scored(score)
+            if anchor is None:
+                anchor = taken.detach()
+            ratio = (taken - anchor).exp()
             if self.ppo:
-                ratio = (taken - behaviour).exp()
                 clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
                 gain = torch.minimum(ratio * advantages, clipped * advantages)
             else:
-                ratio = (taken.detach() - behaviour).exp()
                 gain = taken * advantages
             loss = -(gain.sum(0) + settings.entropy_weight * entropy).mean()
             self.optimizer.zero_grad()
@@ -97,12 +110,12 @@ class Controller:
             self.optimizer.step()
         made = sum(map(len, sequences))
         drift = taken.detach() - behaviour
-        far = (drift.exp() < 1 - settings.clip) | (drift.exp() > 1 + settings.clip)
+        far = (ratio < 1 - settings.clip) | (ratio > 1 + settings.clip)
         return {
             "policy/entropy": entropy.sum().item() / made,  # nats per decision, of the sequences observed
             "policy/baseline": self.baseline,
             "policy/reward": rewards.mean().item(),
-            "policy/ratio": ratio.mean().item(),
+            "policy/ratio": (drift.exp().sum() / (made if settings.ratio == "decision" else len(sequences))).item(),
             "policy/clipped": far.sum().item() / (made if settings.ratio == "decision" else len(sequences)),
             "policy/kl": (drift.exp() - 1 - drift).sum().item() / made,  # nats per decision, from those that acted
         }

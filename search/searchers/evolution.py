@@ -9,7 +9,7 @@ from typing import Any
 from nasnet_zoo.errors import ConfigError
 
 from ..spaces.base import Choice, Decision, Space, Tokens
-from .base import Observation, Proposal, checked_count, rng_state, set_rng_state, stage_note
+from .base import Observation, Proposal, checked_count, chosen_elsewhere, rng_state, set_rng_state, stage_note
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class Evolution:
         if isinstance(decision, Choice):
             return self.rng.choice([other for other in range(decision.choices) if other != token])
         return token ^ 1 << self.rng.randrange(decision.choices)
+
+    def proposal(self, tokens: Tokens) -> Proposal:
+        return chosen_elsewhere(self.space, tokens)
 
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
         self.population = [*self.population, *observations][-self.settings.population :]

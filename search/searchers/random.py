@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from ..spaces.base import Space
-from .base import Observation, Proposal, checked_count, rng_state, set_rng_state
+from ..spaces.base import Space, Tokens
+from .base import Observation, Proposal, checked_count, chosen_elsewhere, rng_state, set_rng_state
 
 
 class RandomSearch:
@@ -24,6 +24,9 @@ class RandomSearch:
         stage = self.space.stage(self.proposed)
         self.proposed += 1
         return Proposal(self.space.sample(self.rng, stage))
+
+    def proposal(self, tokens: Tokens) -> Proposal:
+        return chosen_elsewhere(self.space, tokens)
 
     def observe(self, observations: Sequence[Observation]) -> dict[str, float]:
         return {}

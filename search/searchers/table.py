@@ -1,12 +1,13 @@
 """The table of searchers: one row each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from nasnet_zoo.util.tables import Table
 
-from ..spaces.base import Space
+from ..spaces.base import Space, Tokens
 from .base import Searcher
+from .enqueued import Enqueued
 from .evolution import Evolution, EvolutionSettings
 from .random import RandomSearch
 from .settings import ControllerSettings
@@ -20,6 +21,9 @@ class Configured(Protocol):
 
     @property
     def settings(self) -> Any: ...
+
+    @property
+    def enqueue(self) -> Sequence[Tokens]: ...
 
     @property
     def seed(self) -> int: ...
@@ -39,7 +43,8 @@ class SearcherEntry(NamedTuple):
 
 def make_searcher(config: Configured, space: Space) -> Searcher:
     """The searcher of a config, freshly seeded."""
-    return SEARCHERS.row(config.searcher).make(space, config.settings, config.seed)
+    searcher = SEARCHERS.row(config.searcher).make(space, config.settings, config.seed)
+    return Enqueued(searcher, config.enqueue) if config.enqueue else searcher
 
 
 def searcher_sections() -> dict[str, type]:

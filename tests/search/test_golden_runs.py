@@ -11,6 +11,7 @@ from golden_child import GoldenChild
 from nasnet_zoo.search import (
     ChildSettings,
     EvolutionSettings,
+    FailureSettings,
     FleetSettings,
     SearchConfig,
     SpaceSettings,
@@ -21,7 +22,7 @@ from nasnet_zoo.search.presets import preset
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 SEARCHES = json.loads((GOLDEN / "searches.json").read_text())
-FIRST_RULE = {"learning_rate": 0.01, "normalise": True, "baseline": "batch-average", "ratio": "sequence"}
+FIRST_RULE = {"epochs": 5, "learning_rate": 0.01, "normalise": True, "baseline": "batch-average", "ratio": "sequence"}
 BLOCKS = {"nasnet": 3, "nasnet-b": 4, "nds-darts": 2, "nasbench201": None}
 
 
@@ -57,6 +58,7 @@ def test_a_seed_gives_the_search_it_always_gave(tmp_path, name):
         space=SpaceSettings(space, blocks=BLOCKS[space], outputs="unread" if space == "nasnet" else None),
         controller=replace(preset("quick").controller, **FIRST_RULE),
         fleet=FleetSettings(),
+        failures=FailureSettings(floor=0.0),
         searcher=searcher,
         evolution=EvolutionSettings(20, 5),
         child=ChildSettings("nasbench201") if looked_up else preset("quick").child,
