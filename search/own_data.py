@@ -1,5 +1,6 @@
 """A config that was meant for CIFAR-10, as it is for a user's own pictures. Imports no torch."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,34 @@ def for_own_data(config: SearchConfig, changes: dict[str, Any]) -> tuple[dict[st
     """
     data = changes.get("child.data", config.child.data)
     task = changes.get("child.task", config.child.task)
-    notes = []
     if task == "cifar10" and "child.task" not in changes and "child.data" in changes and _is_other(data):
         task = "folders"
-        notes.append(f"{data} is no CIFAR-10: the task is folders, on its class folders")
-    if task != "folders" or config.child.task == "folders":
-        return changes, notes
+    if task != "folders" or config.child.task == "folders" or not isinstance(data, str):
+        return changes, []
     found = OwnPictures(data)
-    asked = {part: getattr(config.child, part, 0) for part in PARTS}
-    fitted = dict(zip(PARTS, found.fitted(*(changes.get(f"child.{part}", asked[part]) for part in PARTS))))
-    fewer = {part: fitted[part] for part in PARTS if f"child.{part}" not in changes and fitted[part] != asked[part]}
+    notes = [f"{data} has pictures in {len(found.labels)} class folders: the task is folders"]
+    had = {part: getattr(config.child, part, 0) for part in PARTS}
+    given = {part: changes[f"child.{part}"] for part in PARTS if f"child.{part}" in changes}
+    fewer = {part: number for part, number in _fitted(found, had, given).items() if number != had[part]}
     if fewer:
-        said = " and ".join(f"{part} {number:,} in place of {asked[part]:,}" for part, number in fewer.items())
+        said = " and ".join(f"{part} {number:,} in place of {had[part]:,}" for part, number in fewer.items())
         notes.append(f"{data} has fewer pictures than were asked for: {said}")
     return changes | {"child.task": task} | {f"child.{part}": number for part, number in fewer.items()}, notes
 
 
-def _is_other(data: str) -> bool:
+def _fitted(found: OwnPictures, had: dict[str, int], given: dict[str, Any]) -> dict[str, int]:
+    """The numbers that were not given, as far as there are pictures beside those that were."""
+    if not given or found.val is not None:
+        fitted = dict(zip(PARTS, found.fitted(**had)))
+    else:  # both come from the same pictures
+        rest = len(found.train) - sum(number for number in given.values() if type(number) is int)
+        fitted = {part: max(1, min(number, rest)) for part, number in had.items() if number}
+    return {part: number for part, number in fitted.items() if part not in given}
+
+
+def _is_other(data: Any) -> bool:
     """Whether a user's data are a folder that has nothing of CIFAR-10."""
+    if not isinstance(data, str) or not os.path.isdir(data):  # False, unlike Path's, for a name that is too long
+        return False
     folder = Path(data)
-    return folder.is_dir() and not folder.resolve().name.startswith("cifar-10") and not any(folder.glob("cifar-10*"))
+    return not folder.resolve().name.startswith("cifar-10") and not any(folder.glob("cifar-10*"))

@@ -14,6 +14,7 @@ from .children.base import Child, Task, context_of, run_task
 from .children.settings import TrainedChildSettings
 from .children.table import make_child
 from .driver import child_seed
+from .fleet.base import limit_threads
 from .folder import best_record, check_context
 from .history import read_history
 from .records import Record
@@ -93,6 +94,8 @@ def rerank(
         check(history.space.decode(record.tokens))
     child = child or make_child(longer.completed(), history.space)
     check_context(folder, history.context, context_of(child))
+    if settings.threads:  # those of the search: rewards may depend on them, and a busy machine is far slower with more
+        limit_threads(settings.threads)
     child.prepare(device)
     path, failed = folder / RERANK.format(epochs), {}
     with locked(path, timeout=1.0):

@@ -72,7 +72,7 @@ def read_pictures(pictures: Labelled, preprocess: Preprocess) -> Pictures:
                 if len(broken) > max(BROKEN_LEAST, BROKEN_SHARE * len(pictures)):
                     raise DataError(f"{len(broken)} of {len(pictures):,} pictures cannot be used; the last: {found}")
                 continue
-            images[len(labels)] = torch.from_numpy(found).permute(2, 0, 1)
+            images[len(labels)] = torch.from_numpy(np.array(found)).permute(2, 0, 1)
             labels.append(label)
             if pace.due():
                 print(f"read {len(labels):,} of {len(pictures):,} pictures", file=sys.stderr, flush=True)
