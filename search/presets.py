@@ -33,7 +33,7 @@ _QUICK_CHILD = CifarChildSettings(
     calibration=256,
     recipe=RECIPES["quick-child"].recipe,
 )
-_RULE: dict[str, Any] = {"epochs": 2, "normalise": True, "baseline": "batch-mean"}
+_RULE: dict[str, Any] = {"normalise": True, "baseline": "batch-mean"}
 
 
 class Preset(NamedTuple):
@@ -48,7 +48,9 @@ PRESETS = Table(
             "the NASNet paper's search: PPO, 20,000 children of N = 2, F = 32 and 20 epochs",
             # Learning rate, epochs and baseline chosen on planted rewards, with nothing and with 450 children in flight
             # (benchmarks/search_planted.py --choose).
-            SearchConfig("", controller=ControllerSettings(learning_rate=1.5e-3, **_RULE), child=_NASNET_CHILD),
+            SearchConfig(
+                "", controller=ControllerSettings(learning_rate=1.5e-3, epochs=2, **_RULE), child=_NASNET_CHILD
+            ),
         ),
         "nasnet-paper": Preset(
             "the same with the paper's learning rate, and its moving average as the baseline",
@@ -64,7 +66,7 @@ PRESETS = Table(
             SearchConfig(
                 "",
                 SpaceSettings("nasnet", blocks=3),
-                controller=ControllerSettings(learning_rate=0.02, **_RULE),
+                controller=ControllerSettings(learning_rate=0.015, epochs=3, clip=0.3, **_RULE),
                 evolution=EvolutionSettings(population=20, sample=10),
                 child=_QUICK_CHILD,
                 children=320,
@@ -73,11 +75,11 @@ PRESETS = Table(
         ),
         "tabular": Preset(
             "500 look-ups in a NAS-Bench-201 table (--data FILE.csv)",
-            # Learning rate and epochs chosen on the table's CIFAR-100 columns (benchmarks/search_tabular.py --choose).
+            # Learning rate and entropy chosen on the CIFAR-100 columns (benchmarks/search_tabular.py --choose).
             SearchConfig(
                 "",
                 SpaceSettings("nasbench201"),
-                controller=ControllerSettings(learning_rate=3e-3, epochs=3),
+                controller=ControllerSettings(learning_rate=0.01, entropy_weight=0.1, epochs=2, **_RULE),
                 child=TableChildSettings(),
                 children=500,
                 repeats="serve",
