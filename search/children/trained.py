@@ -52,7 +52,8 @@ class TrainedChild(ABC, Generic[Settings]):
             if settings.seconds is not None and time.monotonic() - start > settings.seconds:
                 raise ChildFailure("timeout", f"not done after {settings.seconds:g} s, in epoch {epoch + 1}")
 
-        task = Classify(self.training, settings.recipe, network.config.preprocess, self.validation)
+        preprocess, classes = network.config.preprocess, network.config.num_classes
+        task = Classify(self.training, settings.recipe, preprocess, self.validation, classes=classes)
         try:
             history = train(network, task, settings.recipe, seed=seed, on_step=on_step)
         except TrainingError as error:
