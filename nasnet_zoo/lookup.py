@@ -101,11 +101,14 @@ class Named:
 
 
 class Found(NamedTuple):
-    """An architecture that a user asked for: its kind, the architecture itself, and its title."""
+    """An architecture that a user asked for: its kind, the architecture itself, and its title. If it was searched on
+    pictures of a user's own, `data` is their folder, and `labels` are the names of their classes."""
 
     kind: str
     architecture: Any
     title: str
+    data: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 def typed(what: str | Path) -> str:
@@ -279,9 +282,18 @@ def read_architecture(path: Path) -> Found:
                 bare, _ = get_kind(kind).migrate(bare, {"style": value["style"]})
         else:
             kind, bare = recognised(value), value
-        return Found(kind, _as_published(get_kind(kind).read(bare), bare), path.stem)
+        found = Found(kind, _as_published(get_kind(kind).read(bare), bare), path.stem)
+        return found._replace(**_searched_on(value)) if "labels" in value else found
     except ZooError as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def _searched_on(value: dict[str, Any]) -> dict[str, Any]:
+    data, labels = value.get("data"), value["labels"]
+    named = isinstance(labels, list) and labels and all(isinstance(each, str) for each in labels)
+    if not isinstance(data, str) or not named:
+        raise ConfigError("data must be a folder's path, and labels a list of class names")
+    return {"data": data, "labels": tuple(labels)}
 
 
 def _as_published(architecture: Any, value: Any) -> Any:

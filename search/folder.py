@@ -53,8 +53,8 @@ def open_journal(config: SearchConfig, context: dict[str, str] | None = None) ->
     else:
         journal = Journal.open_existing(path)
         try:
+            _check_context(journal, context)  # first: of other data, settings differ that were made of them
             _check_identity(journal, config)
-            _check_context(journal, context)
             if (folder / CONFIG).is_file():
                 changed = _differences(read_config(folder).flat(), config.flat())
         except ZooError:
@@ -94,12 +94,17 @@ def _check_context(journal: Journal, context: dict[str, str]) -> None:
     for event in journal.events("session"):
         with journal.intact():
             check_event(event)
-        for name, there in event.body.get("context", {}).items():
-            if context.get(name, there) != there:
-                raise JournalError(
-                    f"{journal.path.parent} holds a search whose children had another {name} ({there[:12]} there, "
-                    f"{context[name][:12]} here): name the same, or another folder"
-                )
+        check_context(journal.path.parent, event.body.get("context", {}), context)
+
+
+def check_context(folder: Path, there: dict[str, str], here: dict[str, str]) -> None:
+    """Raises JournalError where a child's context is another one than that of the search in the folder."""
+    for name, digest in there.items():
+        if here.get(name, digest) != digest:
+            raise JournalError(
+                f"{folder} holds a search whose children had another {name} ({digest[:12]} there, {here[name][:12]} "
+                f"here): name the same, or another folder"
+            )
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -120,6 +125,7 @@ def best_record(config: SearchConfig, space: Space, record: Record) -> dict[str,
         "child": record.child,
         "reward": record.reward,
         "metrics": record.metrics,
+        **config.child.data_record(),
     }
 
 

@@ -19,6 +19,7 @@ class History:
     """`records` has all children that were proposed, `finished` those that have finished, in the order in which they
     finished, and `updates` the searcher's statistics after each update: (children finished by then, statistics).
 
+    `context` has the hashes of what the children were given, by name (children/base.py).
     `seconds` is how long drivers ran, and `device_seconds` how long devices were busy: the time of children that were
     trained on a device at the same time counts once.
     """
@@ -28,6 +29,7 @@ class History:
     records: list[Record] = field(default_factory=list)
     finished: list[Record] = field(default_factory=list)
     updates: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    context: dict[str, str] = field(default_factory=dict)
     sessions: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -59,6 +61,7 @@ def _enter(history: History, events: list[Event]) -> None:
         body = event.body
         if event.kind == "session":
             history.sessions += 1
+            history.context |= body.get("context", {})
             history.seconds += last - started
             started = event.time
         elif event.kind == "proposed":

@@ -10,11 +10,12 @@ from nasnet_zoo.arch.checks import read_json
 from nasnet_zoo.errors import DataError, SearchError
 from nasnet_zoo.util.files import atomic_file, locked
 
-from .children.base import Child, Task, run_task
-from .children.settings import CifarChildSettings
+from .children.base import Child, Task, context_of, run_task
+from .children.settings import TrainedChildSettings
 from .children.table import make_child
 from .driver import child_seed
-from .folder import best_record
+from .fleet.base import limit_threads
+from .folder import best_record, check_context
 from .history import read_history
 from .records import Record
 from .rewards import MAX_REWARD
@@ -59,7 +60,7 @@ def rerank(
         folder: the run folder of the search.
         count: how many architectures, at least two.
         epochs: how long each is trained.
-        data: the folder that holds CIFAR-10; the search's own if None.
+        data: the folder that holds the search's data, if they are elsewhere now.
         device: where the children are trained.
         child: used instead of the search's child.
         check: called with each architecture before the first is trained; what it raises ends the call, because it is
@@ -71,8 +72,8 @@ def rerank(
 
     Raises:
         SearchError: if the search has fewer architectures with a result than `count`, or does not train its children.
-        JournalError: if the folder holds no search that can be read.
-        DataError: if CIFAR-10 or an earlier result cannot be read.
+        JournalError: if the folder holds no search that can be read, or the data are others than the search's.
+        DataError: if the data or an earlier result cannot be read.
         ZooError: if another process is reranking the same search.
     """
     if count < 2:
@@ -86,12 +87,15 @@ def rerank(
             f"that many, at least two, or let the search run longer"
         )
     settings = history.config.child
-    if not isinstance(settings, CifarChildSettings):
+    if not isinstance(settings, TrainedChildSettings):
         raise SearchError(f"the children of {folder} were {settings.summary()}, so none of them can be trained longer")
     longer = replace(settings, data=data or settings.data, seconds=None, recipe=replace(settings.recipe, epochs=epochs))
     for record in best:
         check(history.space.decode(record.tokens))
-    child = child or make_child(longer, history.space)
+    child = child or make_child(longer.completed(), history.space)
+    check_context(folder, history.context, context_of(child))
+    if settings.threads:  # those of the search: rewards may depend on them, and a busy machine is far slower with more
+        limit_threads(settings.threads)
     child.prepare(device)
     path, failed = folder / RERANK.format(epochs), {}
     with locked(path, timeout=1.0):

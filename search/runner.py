@@ -72,7 +72,9 @@ def run(
     """
     folder = Path(config.folder)
     space = config.space.space()
-    child = child or make_child(config.child, space)
+    if child is None:
+        config = replace(config, child=config.child.completed())
+        child = make_child(config.child, space)
     if not (folder / JOURNAL).is_file():
         check_reachable(config, space)
         for tokens in config.enqueue:

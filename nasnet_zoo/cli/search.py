@@ -50,7 +50,13 @@ def search(
     folder: Annotated[Path, typer.Argument(help="The run folder; a search that it holds is resumed.")],
     preset: Annotated[str | None, typer.Option(help="The name of a complete config to start from; see below.")] = None,
     config: Annotated[Path | None, typer.Option(help="A search config in JSON, instead of a preset.")] = None,
-    data: Annotated[str | None, typer.Option(help="The folder that holds CIFAR-10, or a table's CSV file.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder of your own pictures, with a subfolder for each class or with train/ and val/; or the "
+            "folder that holds CIFAR-10, or a table's CSV file."
+        ),
+    ] = None,
     searcher: Annotated[str | None, typer.Option(help="What proposes the children; see below.")] = None,
     space: Annotated[str | None, typer.Option(help="The search space of the children; see below.")] = None,
     children: Annotated[int | None, typer.Option(help="How many children to evaluate.")] = None,
@@ -76,6 +82,7 @@ def search(
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
     from nasnet_zoo.search import run
+    from nasnet_zoo.search.own_data import for_own_data
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.progress import Progress
 
@@ -97,6 +104,9 @@ def search(
     _check_folder(folder)
     check_run_folder(folder, (CONFIG, JOURNAL), "search")
     start = _start(folder, preset, config)
+    changes, notes = for_own_data(start, changes)
+    for note in notes:
+        print(f"nasnet-zoo: {note}", file=sys.stderr)
     with resumable(lambda: f"`nasnet-zoo search {typed(folder)}`"), Progress() as progress:
         settings = changed(start, {**changes, "folder": str(folder)})
         if enqueue is not None:
@@ -224,20 +234,28 @@ def transfer(
         int | None, typer.Option(help="The pictures' side in pixels; by default 224 for imagenet, 32 for cifar.", min=8)
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="How many classes; by default 1000 for imagenet, 10 for cifar.", min=1)
+        int | None,
+        typer.Option(
+            help="How many classes; by default those of your own pictures, if the search was on them, else 1000 for "
+            "imagenet and 10 for cifar.",
+            min=1,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a folder with fresh weights to train.")] = None,
     rerank: Annotated[
         int, typer.Option(help="First train this many of the search's best cells for longer.", min=0)
     ] = 0,
     epochs: Annotated[int, typer.Option(help="How long --rerank trains, in epochs.", min=1)] = 40,
-    data: Annotated[str | None, typer.Option(help="The folder that holds CIFAR-10, for --rerank.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The folder of the search's data, if they are elsewhere now, for --rerank.")
+    ] = None,
     device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the network's config as JSON.")] = False,
 ) -> None:
     """Build a network of a given size from a found cell."""
     from nasnet_zoo.search.scaling import Target, best_of, check_target, ladder
 
+    from ..data.labels import as_label_set, with_classes
     from ..lookup import find_architecture
 
     if out is not None:
@@ -246,8 +264,10 @@ def transfer(
         check_replaceable(out, OWN)
     if rerank:
         _check_search(source)
-    else:
-        found = find_architecture(source)  # before the target: what does not exist needs none
+    found = find_architecture(source)  # before the target: what does not exist needs none
+    labels = found.labels if classes is None else None
+    if labels is not None:
+        classes = len(labels)
     target = Target(_amount(max_madds, "--max-madds"), _amount(params, "--params"), cells, penultimate)
     if rerank:
         fits = partial(check_target, target=target, stem=stem, size=size, num_classes=classes)
@@ -255,13 +275,14 @@ def transfer(
         found = find_architecture(source)
     rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
     best = best_of(rungs, target, stem)
+    config = best.config if labels is None else with_classes(best.config, labels=as_label_set(labels))
     if out is not None:
         from ..networks.build import build
         from ..weights.checkpoint import save
 
-        save(build(best.config), out, origin=f"nasnet-zoo transfer {source}", trained=False)
+        save(build(config), out, origin=f"nasnet-zoo transfer {source}", trained=False)
     if as_json:
-        print_json(best.config.to_json())
+        print_json(config.to_json())
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("", "N", "F", "P", "parameters", "multiply-adds", "memory"):
@@ -275,15 +296,16 @@ def transfer(
     console.print(f"{best.cells} @ {best.penultimate}: {cost} at {best.config.preprocess.size[0]} px", soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}, with fresh weights", soft_wrap=True)
-        console.print(f"next: {_training(out, best.config.labels, best.cost.multiply_adds)}", soft_wrap=True)
+        pictures = data or found.data if labels is not None else None
+        console.print(f"next: {_training(out, config.labels, best.cost.multiply_adds, pictures)}", soft_wrap=True)
 
 
-def _training(out: Path, labels: str | tuple[str, ...] | None, multiply_adds: int) -> str:
-    """The command that trains what was written to `out`."""
+def _training(out: Path, labels: str | tuple[str, ...] | None, multiply_adds: int, pictures: str | None) -> str:
+    """The command that trains what was written to `out`, on a folder of pictures if it is known."""
     from ..lookup import typed
     from ..training.recipes import imagenet_recipe
 
-    data = "" if labels == "cifar10" else " --data DIR"
+    data = "" if labels == "cifar10" else f" --data {'DIR' if pictures is None else typed(pictures)}"
     recipe = f" --recipe {imagenet_recipe(multiply_adds)}" if labels == "imagenet-1k" else ""
     return f"nasnet-zoo train -m {typed(out)}{data}{recipe} -o {typed(f'{_whole(out)}-trained')}"
 

@@ -84,7 +84,7 @@ def draw(
     from ..arch.kinds import get_kind
     from ..lookup import find_architecture
 
-    kind, architecture, title = find_architecture(what)
+    kind, architecture, title, *_ = find_architecture(what)
     get_kind(kind).draw(architecture, out, title=title)
     console.print(f"wrote {out}", soft_wrap=True)
 

@@ -62,6 +62,11 @@ def label_names(config: NetworkConfig) -> tuple[str, ...] | None:
     return names if names is not None and config.num_classes == len(names) else None
 
 
+def as_label_set(labels: tuple[str, ...]) -> str | tuple[str, ...]:
+    """The name of ImageNet's label set in place of its names; other labels as they are."""
+    return "imagenet-1k" if labels == label_set("imagenet-1k") else labels
+
+
 def with_classes(
     config: NetworkConfig, num_classes: int | None = None, labels: str | Iterable[str] | None = None
 ) -> NetworkConfig:

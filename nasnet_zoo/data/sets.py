@@ -9,7 +9,7 @@ from .cifar import CIFAR_FOLDER, Pictures, cifar10_pictures, in_classes_of
 from .classes import class_folders
 from .folders import Labelled
 from .label_file import LabelFile
-from .labels import label_set
+from .labels import as_label_set, label_set
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,5 @@ def find_data(name: str | Path, labels: Sequence[str] | LabelFile | None = None)
         known = own is None or own == label_set("cifar10")
         return DataSet("CIFAR-10", train, test, "cifar10" if known else own, "cifar10_test")
     found = class_folders(name, labels)
-    names = "imagenet-1k" if found.labels == label_set("imagenet-1k") else found.labels
-    return DataSet(str(name), found.train, found.val, names, "held_out" if found.held_out else "val", found.held_out)
+    measured = "held_out" if found.held_out else "val"
+    return DataSet(str(name), found.train, found.val, as_label_set(found.labels), measured, found.held_out)

@@ -19,7 +19,7 @@ from ..data.labels import label_names, with_classes
 from ..data.matching import UnknownClass
 from ..data.sets import DataSet, find_data, is_cifar10
 from ..errors import ConfigError, DataError
-from ..lookup import BEST, TRAINING, Named, find_config, identify, typed
+from ..lookup import BEST, TRAINING, Named, find_config, identify, read_architecture, typed
 from ..networks.build import build
 from ..networks.network import ImageNetwork
 from ..registry import MODELS, get_model
@@ -77,7 +77,7 @@ def begin(
             f"it, or choose another folder"
         )
     seed = request.seed if request.seed is not None else before.get("seed", 0)
-    data_name = request.data or before.get("data", "cifar10")
+    data_name = request.data or before.get("data") or _searched_on(model) or "cifar10"
     labels = request.labels or before.get("labels")
     finetune = request.finetune or before.get("finetune", False)
     _check_apart(out, data_name)
@@ -180,6 +180,12 @@ def _start(model: str, search: Callable[[Path], NetworkConfig | None], finetune:
         advice = f"`nasnet-zoo train -m {typed(model)} --data DIR -o FOLDER` begins with fresh ones"
         raise named.refused("and trained weights are needed here", advice=advice)
     return _Start(build(config), False)
+
+
+def _searched_on(model: str) -> str | None:
+    """The user's own pictures on which a search was made, of which `model` is the run folder or the best.json."""
+    folder = _search_folder(identify(model))
+    return None if folder is None else read_architecture(folder / BEST).data
 
 
 def _search_folder(named: Named) -> Path | None:

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.arch.config import NetworkConfig
@@ -47,6 +47,11 @@ class BaseChildSettings:
         if not 0 <= self.threads <= MAX_THREADS:
             raise ConfigError(f"child: threads {self.threads} do not lie between 0 and {MAX_THREADS}")
 
+    def completed(self) -> Self:
+        """The settings with what the data say, if they leave anything to them: those that a search begins with. Raises
+        a ZooError for data that cannot be used."""
+        return self
+
     def network(self, architecture: Any, kind: str | None) -> NetworkConfig | None:
         """The network that a child of this architecture is, of which reports give the cost; None if it is none."""
         return None
@@ -54,6 +59,10 @@ class BaseChildSettings:
     def summary(self) -> str:
         """What is done with a child, in a report's words: "trained on ..."."""
         return f"evaluated by {self.task}"
+
+    def data_record(self) -> dict[str, Any]:
+        """What best.json says of data with classes of their own: where they are ("data") and the names ("labels")."""
+        return {}
 
 
 class Child(Protocol):

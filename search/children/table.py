@@ -10,7 +10,7 @@ from nasnet_zoo.util.tables import Table
 from ..spaces.base import Space
 from .base import BaseChildSettings, Child
 from .nasbench import TableChild, TableChildSettings
-from .settings import CifarChildSettings
+from .settings import CifarChildSettings, FolderChildSettings
 
 
 class ChildEntry(NamedTuple):
@@ -55,6 +55,12 @@ def _cifar(settings: CifarChildSettings, space: Space) -> Child:
     return CifarChild(settings, space.kind)
 
 
+def _folders(settings: FolderChildSettings, space: Space) -> Child:
+    from .folders import FolderChild  # imports torch
+
+    return FolderChild(settings, space.kind)
+
+
 def _table(settings: TableChildSettings, space: Space) -> Child:
     return TableChild(settings)
 
@@ -67,6 +73,12 @@ CHILDREN = Table(
             CifarChildSettings,
             lambda space: space.kind is not None,
             _cifar,
+        ),
+        "folders": ChildEntry(
+            "the same on your own pictures (--data DIR with a folder of pictures for each class)",
+            FolderChildSettings,
+            lambda space: space.kind is not None,
+            _folders,
         ),
         "nasbench201": ChildEntry(
             "a row of a NAS-Bench-201 table (--data FILE.csv)",

@@ -1,0 +1,66 @@
+"""The child that is trained: a small network of the proposed cells (NASNet paper, section 3.2 and appendix A.2)."""
+
+import time
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.data.cifar import Pictures
+from nasnet_zoo.errors import TrainingError
+from nasnet_zoo.networks.build import build
+from nasnet_zoo.training.evaluate import calibrate
+from nasnet_zoo.training.loop import train
+from nasnet_zoo.training.tasks.classify import Classify
+
+from .base import ChildFailure
+from .settings import TrainedChildSettings
+
+Settings = TypeVar("Settings", bound=TrainedChildSettings)
+
+
+class TrainedChild(ABC, Generic[Settings]):
+    """Trains an architecture with the common training loop and measures it on pictures held out from the training. A
+    subclass says which pictures."""
+
+    def __init__(self, settings: Settings, kind: str) -> None:
+        self.settings, self.kind = settings, kind
+        self.training: Pictures | None = None
+
+    @abstractmethod
+    def pictures(self) -> tuple[Pictures, Pictures]:
+        """What children learn from and what they are measured on, of the settings' side. Raises DataError."""
+
+    def config(self, architecture: Any) -> NetworkConfig:
+        """The network of an architecture at the child's scale."""
+        return self.settings.network(architecture, self.kind)
+
+    def prepare(self, device: str) -> None:
+        """Puts the pictures on the device, as bytes; raises DataError."""
+        if self.training is not None:
+            return
+        training, validation = self.pictures()
+        self.training, self.validation, self.device = training.to(device), validation.to(device), device
+
+    def __call__(self, architecture: Any, seed: int) -> dict[str, Any]:
+        settings, start = self.settings, time.monotonic()
+        torch.manual_seed(seed)
+        network = build(self.config(architecture)).to(self.device)
+
+        def on_step(epoch: int, step: int, steps: int) -> None:
+            if settings.seconds is not None and time.monotonic() - start > settings.seconds:
+                raise ChildFailure("timeout", f"not done after {settings.seconds:g} s, in epoch {epoch + 1}")
+
+        preprocess, classes = network.config.preprocess, network.config.num_classes
+        task = Classify(self.training, settings.recipe, preprocess, self.validation, classes=classes)
+        try:
+            history = train(network, task, settings.recipe, seed=seed, on_step=on_step)
+        except TrainingError as error:
+            raise ChildFailure("nan", str(error)) from error
+        if settings.calibration:
+            calibrate(network, self.training.subset(torch.arange(min(settings.calibration, len(self.training)))))
+        measured = task.evaluate(network)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        losses = [round(epoch.loss, 5) for epoch in history]
+        return {"accuracy": measured["top1"], "top5": measured["top5"], "losses": losses, "parameters": parameters}
