@@ -6,7 +6,7 @@
 Searching
     run                 runs a search, or resumes one; gives a SearchResult
     SearchConfig        a whole search; its parts are SpaceSettings, ControllerSettings, EvolutionSettings,
-                        ChildSettings, CostSettings, FleetSettings and FailureSettings
+                        ChildSettings, CostSettings, RungSettings, FleetSettings and FailureSettings
     read_search_config  a SearchConfig from a JSON file
     read_children       all children of a search, running or finished, as rows
     pareto              the children that no other beats in accuracy and in every cost
@@ -34,6 +34,7 @@ from .fronts import pareto
 from .reranking import Reranked, rerank
 from .rewards import REWARDS
 from .rows import read_children
+from .rungs import RungSettings
 from .runner import SearchResult, run
 from .scaling import Target, transfer
 from .searchers.evolution import EvolutionSettings
@@ -56,6 +57,7 @@ __all__ = [
     "FailureSettings",
     "FleetSettings",
     "Reranked",
+    "RungSettings",
     "SearchConfig",
     "SearchResult",
     "SpaceSettings",

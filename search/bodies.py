@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_COUNT = 2**31  # of children, attempts, ...: far more than any search has
 MAX_SECONDS = 1e11  # since 1970: three thousand years
-OF_A_CHILD = ("proposed", "started", "finished")
+OF_A_CHILD = ("proposed", "started", "reported", "finished")
 
 
 def check_event(event: Event) -> None:
@@ -30,8 +30,12 @@ def check_event(event: Event) -> None:
         raise ValueError(f"{where}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if (event.child is not None) != (event.kind in OF_A_CHILD):
         raise ValueError(f"{where}: its child is {event.child}")
-    if event.kind == "finished" and event.body["status"] == "done" and event.body["reward"] is None:
-        raise ValueError(f"{where}: it is done, but has no reward")
+    if event.kind == "finished":
+        status, reward, stopped = event.body["status"], event.body["reward"], event.body.get("stopped")
+        if status in ("done", "stopped") and reward is None:
+            raise ValueError(f"{where}: it is {status}, but has no reward")
+        if (status == "stopped") != (stopped is not None):
+            raise ValueError(f"{where}: it is {status}, and was stopped after {stopped} epochs")
 
 
 @cache
@@ -53,14 +57,21 @@ def _shapes() -> dict[str, "type[BaseModel]"]:
             "of": (count, 1),
         },
         "started": {"attempt": (count, ...)},
+        "reported": {
+            "epoch": (count, ...),
+            "metrics": (dict[str, Any], ...),
+            "reward": (reward, ...),
+            "goes_on": (bool, ...),
+        },
         "finished": {
-            "status": (str, ...),  # "done", or why there are no metrics
+            "status": (str, ...),  # "done", "stopped", or why there are no metrics
             "reward": (reward | None, ...),
             "metrics": (dict[str, Any], ...),
             "seconds": (seconds, ...),
             "message": (str, ""),
             "worker": (str, ""),
             "served": (count | None, None),
+            "stopped": (count | None, None),  # the epochs after which it was
         },
         "updated": {"children": (list[count], ...), "statistics": (dict[str, float], ...)},
         "stopped": {},

@@ -21,6 +21,7 @@ from .costs import CostSettings
 from .fleet.base import FleetSettings
 from .fleet.table import FLEETS
 from .rewards import REWARDS
+from .rungs import RungSettings
 from .searchers.table import SEARCHERS, searcher_sections
 from .spaces.table import SPACES, SpaceSettings
 from .versions import FORMAT_VERSION, upgraded
@@ -61,7 +62,8 @@ class FailureSettings:
 @dataclass(frozen=True, init=False)
 class SearchConfig:
     """A whole search. `children` is how many evaluations it has, repeats and failures included; children that a limit
-    of `cost` rejects are none. `enqueue` are the tokens of architectures that are tried first.
+    of `cost` rejects are none. `enqueue` are the tokens of architectures that are tried first. Children that fall
+    behind at one of the `rungs` are stopped there, and count.
 
     `space`, `searcher`, `child`, `fleet` and `reward` are rows of their tables. The settings of searchers are arguments
     and attributes with the names of their sections (`controller`, `evolution`); the settings of searchers that are not
@@ -76,6 +78,7 @@ class SearchConfig:
     children: int
     reward: str
     cost: CostSettings
+    rungs: RungSettings
     repeats: Repeats
     failures: FailureSettings
     fleet: FleetSettings
@@ -94,6 +97,7 @@ class SearchConfig:
         children: int = 20_000,
         reward: str = "accuracy",
         cost: CostSettings = CostSettings(),  # noqa: B008
+        rungs: RungSettings = RungSettings(),  # noqa: B008
         repeats: Repeats = "train",
         failures: FailureSettings = FailureSettings(),
         fleet: FleetSettings = FleetSettings(),  # noqa: B008
@@ -129,6 +133,11 @@ class SearchConfig:
         for section, (tag, table) in ROWS.items():
             settings = getattr(self, section)
             _check_type(settings, table.row(getattr(settings, tag)).settings, section)
+        epochs, last = self.child.training_epochs(), max(self.rungs.epochs, default=0)
+        if epochs is not None and last >= epochs:
+            raise ConfigError(
+                f"search: a rung after {last} epochs, where children are trained for {epochs}: give epochs below that"
+            )
 
     @property
     def settings(self) -> Any:

@@ -1,7 +1,8 @@
 """The driver: keeps the fleet busy, writes the journal and lets the searcher learn. Nothing else writes the journal.
 
-The order of writing makes a crash harmless at any moment. A proposal is in the journal before it is submitted, a result
-before the searcher learns from it, and the searcher's state in the same transaction as the update that changed it.
+The order of writing makes a crash harmless at any moment. A proposal is in the journal before it is submitted, the
+answer to a report before the child hears it, a result before the searcher learns from it, and the searcher's state in
+the same transaction as the update that changed it.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Any
 from nasnet_zoo.errors import JournalError, SearchError
 
 from .bodies import check_event
-from .children.base import BrokenDevice, Result, Task
+from .children.base import FAILURES, BrokenDevice, Report, Result, Task
 from .config import SearchConfig
 from .costs import child_cost
 from .fleet.base import Fleet
@@ -24,6 +25,7 @@ from .health import Health, Verdict
 from .journal import Event, Journal
 from .records import Proposed, Record
 from .rewards import MAX_REWARD, REWARDS
+from .rungs import Rungs
 from .searchers.base import Observation, Proposal, Searcher
 from .spaces.base import Space
 
@@ -67,7 +69,8 @@ class Driver:
         self.known: dict[str, int] = {}  # by hash: the finished child whose metrics repeats get
         self.leaders: dict[str, int] = {}  # by hash: the unfinished child that repeats wait for
         self.followers: dict[int, list[int]] = {}
-        self.best: Record | None = None
+        self.best: Record | None = None  # of those that were trained to the end
+        self.rungs = Rungs(config.rungs)
         self.rejected = self.rejected_in_row = 0
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
@@ -85,6 +88,7 @@ class Driver:
 
     def run(self, fleet: Fleet) -> None:
         """Runs until all children are finished. After an interruption, a new driver continues from the journal."""
+        fleet.decide = self._decide
         try:
             while self.evaluated < self.config.children:
                 self._fill(fleet)
@@ -120,8 +124,9 @@ class Driver:
                 self.leaders[record.hash] = record.child
             self.running.add(record.child)
             record.attempts += 1
-            seed = child_seed(self.config.seed, record.child)
-            tasks.append(Task(record.child, self.space.decode(record.tokens), seed, self.config.child.seconds))
+            seed, architecture = child_seed(self.config.seed, record.child), self.space.decode(record.tokens)
+            seconds, rungs = self.config.child.seconds, self.config.rungs.epochs
+            tasks.append(Task(record.child, architecture, seed, seconds, rungs))
         if tasks:
             with self.journal.transaction() as journal:
                 for task in tasks:
@@ -162,6 +167,28 @@ class Driver:
                 self.waiting.append(child)
                 body = dict(tokens=list(proposal.tokens), hash=digest, notes=proposal.notes, place=position, of=n)
                 journal.add("proposed", child, **body)
+
+    def _decide(self, report: Report) -> bool:
+        """Whether a child that reports goes on. One that is trained again hears what it heard before."""
+        answer = self.rungs.answer(report.child, report.epoch)
+        if answer is None:
+            reward = self._worth(report.child, report.metrics)
+            if not abs(reward) <= MAX_REWARD:
+                return True  # there is nothing to rank, and its end will show what it is
+            answer = self.rungs.goes_on(report.epoch, reward)
+            body = dict(epoch=report.epoch, metrics=report.metrics, reward=reward, goes_on=answer)
+            with self.journal.transaction() as journal:
+                journal.add("reported", report.child, **body)
+            self._reported(self.records[report.child], body)
+        return answer
+
+    def _reported(self, record: Record, body: dict[str, Any]) -> None:
+        """Updates the driver's state from a "reported" event."""
+        if record.finished or record.rung is not None:
+            raise ValueError(f"child {record.child} reports when it has ended")
+        self.rungs.enter(record.child, body["epoch"], body["reward"], body["goes_on"])
+        if not body["goes_on"]:
+            record.rung, record.metrics = body["epoch"], body["metrics"]
 
     def _record(self, results: Sequence[Result], fleet: Fleet) -> None:
         """Takes results, once it is known whether they are the children's own or their workers'."""
@@ -221,7 +248,7 @@ class Driver:
 
     def _is_tried_again(self, record: Record, status: str) -> bool:
         policy = self.config.failures
-        return status != "done" and getattr(policy, status) == "retry" and record.tries < policy.attempts
+        return status in FAILURES and getattr(policy, status) == "retry" and record.tries < policy.attempts
 
     def _close(self, final: Sequence[tuple[Record, Result]]) -> None:
         """Writes final results to the journal, in one transaction, and learns from them."""
@@ -230,7 +257,7 @@ class Driver:
                 self._finish(journal, record, result)
         for record, _ in final:
             waiting = [self.records[child] for child in self._let_go(record)]
-            if record.status == "done":
+            if not record.failed:
                 self._serve(waiting, record)
             else:  # back to the queue: one of them is trained instead
                 self.waiting.extendleft(other.child for other in reversed(waiting))
@@ -248,25 +275,31 @@ class Driver:
             return
         with self.journal.transaction() as journal:
             for record in records:
-                self._finish(journal, record, Result(record.child, "done", leader.metrics), served=leader.child)
+                record.rung = leader.rung
+                self._finish(journal, record, Result(record.child, leader.status or "", leader.metrics), leader)
         self._learn()
 
-    def _finish(self, journal: Journal, record: Record, result: Result, served: int | None = None) -> None:
-        reward = self._reward(result)
+    def _finish(self, journal: Journal, record: Record, result: Result, leader: Record | None = None) -> None:
+        reward = self._reward(result) if leader is None else leader.reward
         body = dict(status=result.status, reward=reward, metrics=result.metrics, seconds=round(result.seconds, 3))
         if result.message:
             body["message"] = result.message
         if result.worker:
             body["worker"] = result.worker
-        if served is not None:
-            body["served"] = served
+        if leader is not None:
+            body["served"] = leader.child
+        if record.rung is not None:
+            body["stopped"] = record.rung
         record.time, self.begun = time.time(), True
         journal.add("finished", record.child, **body)
         self._entered(record, body)
 
     def _judged(self, result: Result) -> Result:
         """The result, as a failure of the kind "nan" if it is done but its reward is no number that can be learned
-        from."""
+        from. A child that was told to stop has stopped, in whatever way its worker ended."""
+        record = self.records[result.child]
+        if record.rung is not None:
+            return replace(result, status="stopped", metrics=record.metrics, message="")
         reward = self._reward(result)
         if result.status == "done" and reward is not None and not abs(reward) <= MAX_REWARD:
             return replace(result, status="nan", message=f"its reward is {reward}")
@@ -275,23 +308,30 @@ class Driver:
     def _reward(self, result: Result) -> float | None:
         """The reward, or None if the searcher must not see it."""
         if result.status == "done":
-            try:
-                return float(REWARDS[self.config.reward].of(result.metrics) * self.config.cost.factor(result.metrics))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                why = f"needs the metric {error}" if isinstance(error, KeyError) else f"cannot be made ({error})"
-                raise SearchError(
-                    f"the reward {self.config.reward} {why} of what child {result.child} returned, "
-                    f"{str(result.metrics)[:200]}: mend the child, then run the same command again"
-                ) from error
+            return self._worth(result.child, result.metrics)
+        if result.status == "stopped":
+            return self.rungs.expected(result.child)
         policy = self.config.failures
         if getattr(policy, result.status) == "skip":
             return None
         return min(self.recent, default=None) if policy.floor == "worst" else policy.floor
 
+    def _worth(self, child: int, metrics: dict[str, Any]) -> float:
+        """The reward for metrics of a child; raises SearchError if there is none."""
+        try:
+            return float(REWARDS[self.config.reward].of(metrics)) * self.config.cost.factor(metrics)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            why = f"needs the metric {error}" if isinstance(error, KeyError) else f"cannot be made ({error})"
+            raise SearchError(
+                f"the reward {self.config.reward} {why} of what child {child} returned, {str(metrics)[:200]}: mend the "
+                f"child, then run the same command again"
+            ) from error
+
     def _entered(self, record: Record, body: dict[str, Any]) -> None:
         """Updates the driver's state from a "finished" event."""
         record.status, record.reward, record.metrics = body["status"], body["reward"], body["metrics"]
         record.message, record.seconds, record.served = body.get("message", ""), body["seconds"], body.get("served")
+        record.rung = body.get("stopped")
         self.finished.append(record.child)
         if record.reward is not None:
             self.unobserved.append(record.child)
@@ -300,14 +340,16 @@ class Driver:
             self.rejected_in_row += 1
             return
         self.rejected_in_row = 0
+        if record.failed:
+            self.failures_in_row += 1
+            return
+        self.failures_in_row = 0
+        self.recent.append(body["reward"])
+        self.known.setdefault(record.hash, record.child)
         if record.status == "done":
-            self.failures_in_row = 0
-            self.recent.append(body["reward"])
-            self.known.setdefault(record.hash, record.child)
+            self.rungs.trained(record.child, body["reward"])
             if self.best is None or body["reward"] > self.best.reward:
                 self.best = record
-        else:
-            self.failures_in_row += 1
 
     def _learn(self) -> None:
         """Shows the searcher every full batch of results."""
@@ -338,12 +380,14 @@ class Driver:
             with self.journal.transaction() as journal:
                 journal.add("session", None, **session)
             self._begin_session()
-        lost = [self.records[child] for child in sorted(self.lost | self.running)]
+        told = [record for record in self.records if record.rung is not None and not record.finished]
+        lost = [self.records[child] for child in sorted(self.lost | self.running) if self.records[child].rung is None]
         self.running.clear()
         given_up = [record for record in lost if not self._is_tried_again(record, "lost")]
         said = "the driver died while it was trained, in attempt {}"
         # This also learns: the crash may have come between the last result of a batch and its update.
-        self._close([(r, Result(r.child, "lost", message=said.format(r.attempts))) for r in given_up])
+        ended = [(r, Result(r.child, "stopped", r.metrics)) for r in told]
+        self._close(ended + [(r, Result(r.child, "lost", message=said.format(r.attempts))) for r in given_up])
         self.waiting.extend(record.child for record in self.records if not record.finished)
         self.failures_in_row = 0  # a restart means that the user has corrected the cause
 
@@ -365,6 +409,8 @@ class Driver:
             self.records[child].attempts = body["attempt"]
             self.running.add(child)
             self.lost.discard(child)
+        elif event.kind == "reported":
+            self._reported(self.records[child], body)
         elif event.kind == "finished":
             self._entered(self.records[child], body)
             self.records[child].time = event.time

@@ -59,7 +59,7 @@ class Health:
         places that get children; where there is no other to compare with, every result is final."""
         name, verdict = result.place or result.worker, Verdict()
         place = self.places.setdefault(name, Place())
-        if result.status == "done":
+        if result.status in ("done", "stopped"):
             verdict.final = [*place.failed, result]
             place.failed, place.lost, place.confirmed = [], [], 0
             for accused in self.suspects.pop(result.child, set()):

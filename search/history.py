@@ -72,7 +72,7 @@ def _enter(history: History, events: list[Event]) -> None:
             record = records[event.child]
             record.status, record.reward, record.metrics = body["status"], body["reward"], body["metrics"]
             record.message, record.seconds, record.served = body.get("message", ""), body["seconds"], body.get("served")
-            record.time, record.worker = event.time, body.get("worker", "")
+            record.time, record.worker, record.rung = event.time, body.get("worker", ""), body.get("stopped")
             history.finished.append(record)
             busy[_device(record.worker)].append((event.time - record.seconds, event.time))
         elif event.kind == "updated":

@@ -21,7 +21,7 @@ from nasnet_zoo.errors import JournalError, first_line
 from nasnet_zoo.util.files import atomic_file
 
 FORMAT_VERSION = 1
-KINDS = {"session", "proposed", "started", "finished", "updated", "stopped", "excluded", "included"}
+KINDS = {"session", "proposed", "started", "reported", "finished", "updated", "stopped", "excluded", "included"}
 NETWORK_FILE_SYSTEMS = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs"),
     *("fuse.glusterfs", "fuse.sshfs"),
@@ -38,10 +38,10 @@ CREATE TABLE snapshot (id INTEGER PRIMARY KEY CHECK (id = 0), event INTEGER NOT 
 @dataclass(frozen=True)
 class Event:
     """`kind` is "session" (a driver starts; context, what has changed), "proposed" (child, tokens, hash, notes, batch),
-    "started" (child, attempt), "finished" (child, status, metrics, reward, ...), "updated" (the children the searcher
-    observed), "stopped" (the driver ends, but not because of the children that have started and not finished),
-    "excluded" (a place of the fleet gets no more children, because those failed there) or "included" (it does again,
-    because they failed elsewhere too)."""
+    "started" (child, attempt), "reported" (child, epoch, metrics, reward, whether it goes on), "finished" (child,
+    status, metrics, reward, ...), "updated" (the children the searcher observed), "stopped" (the driver ends, but not
+    because of the children that have started and not finished), "excluded" (a place of the fleet gets no more children,
+    because those failed there) or "included" (it does again, because they failed elsewhere too)."""
 
     id: int
     time: float

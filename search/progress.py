@@ -22,9 +22,9 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
-        self.counted = 0  # finished children that are in `failed` and `served`
+        self.counted = 0  # finished children that are in `failed`, `served` and `stopped`
         self.failed: Counter[str] = Counter()
-        self.served = 0
+        self.served = self.stopped = 0
         self.first: tuple[float, int] | None = None  # when this session began, and what was finished then
         self.pace = Pace(LINE_SECONDS if self.live is None else TABLE_SECONDS)
 
@@ -54,14 +54,17 @@ class Progress:
         finished, children = driver.evaluated, driver.config.children
         for child in driver.finished[self.counted :]:
             record = driver.records[child]
-            self.failed.update([record.status] if record.status not in ("done", "rejected") else [])
+            self.failed.update([record.status] if record.failed and record.status != "rejected" else [])
             self.served += record.served is not None
+            self.stopped += record.status == "stopped"
         self.counted = len(driver.finished)
         rows = [("children", f"{finished:,} of {children:,}"), ("running", f"{len(driver.running):,}")]
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.failed.most_common())
         rows.append(("failed", f"{self.failed.total():,}" + (f" ({kinds})" if kinds else "")))
         if driver.rejected:
             rows.append(("rejected", f"{driver.rejected:,}"))
+        if self.stopped:
+            rows.append(("stopped", f"{self.stopped:,}"))
         if self.served:
             rows.append(("from the journal", f"{self.served:,}"))
         if rewards := _last_rewards(driver):

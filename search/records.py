@@ -7,6 +7,7 @@ from typing import Any
 
 from nasnet_zoo.errors import ConfigError
 
+from .children.base import FAILURES
 from .spaces.base import Space, Tokens
 
 
@@ -26,6 +27,7 @@ class Record:
     message: str = ""
     seconds: float = 0.0
     served: int | None = None  # the child whose metrics it got
+    rung: int | None = None  # the epochs after which it was told to stop, if it was
     worker: str = field(default="", compare=False)  # host:process:device
     time: float = field(default=0.0, compare=False)  # when it finished, in seconds since 1970
 
@@ -37,6 +39,10 @@ class Record:
     @property
     def finished(self) -> bool:
         return self.status is not None
+
+    @property
+    def failed(self) -> bool:
+        return self.status in FAILURES
 
 
 class Proposed:

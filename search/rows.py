@@ -33,6 +33,7 @@ class ChildRow(TypedDict):
     device: str | None
     attempts: int
     served: int | None
+    stopped: int | None
     time: float | None
     space: str
     kind: str | None
@@ -47,14 +48,15 @@ def read_children(folder: str | Path) -> list[ChildRow]:
     A row has these keys; what is not known (yet) is None:
 
     - `child`, its number, and `seed`, its own;
-    - `status`: "proposed", "started", "done" or the kind of its failure ("nan", "oom", "timeout", "error", "lost"), and
-      `message`, the reason for a failure;
+    - `status`: "proposed", "started", "done", "stopped" (at a rung) or the kind of its failure ("nan", "oom",
+      "timeout", "error", "lost"), and `message`, the reason for a failure;
     - `reward`, and `metrics`, what the child returned;
     - `parameters` and `multiply_adds`, as the child returned them, or else of the network that a child of the search's
       config is; None if it is none;
     - `seconds`, how long it took; `worker` (host:process:device) and `device`, where; `attempts`, how often it was
-      started; `served`, the child whose result it got because it has the same architecture; `time`, when it finished,
-      in seconds since 1970;
+      started; `served`, the child whose result it got because it has the same architecture; `stopped`, after how many
+      epochs it was stopped: its metrics are then those of that moment, and its reward what it was expected to be worth
+      in the end; `time`, when it finished, in seconds since 1970;
     - `space`, `kind` (None for cells that are only looked up), `hash`, equal for equal architectures, `tokens` and
       `architecture`, as in best.json.
 
@@ -88,6 +90,7 @@ def _row(config: SearchConfig, space: Space, record: Record) -> ChildRow:
         device=record.worker.split(":", 2)[-1] or None,
         attempts=record.attempts,
         served=record.served,
+        stopped=record.rung,
         time=record.time if record.finished else None,
         space=config.space.name,
         kind=space.kind,

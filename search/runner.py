@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nasnet_zoo.errors import SearchError
+from nasnet_zoo.errors import ConfigError, SearchError
 
-from .children.base import Child, context_of
+from .children.base import Child, can_report, context_of
 from .children.table import make_child
 from .config import SearchConfig
 from .costs import check_reachable
@@ -75,6 +75,11 @@ def run(
     if child is None:
         config = replace(config, child=config.child.completed())
         child = make_child(config.child, space)
+    if config.rungs.epochs and not can_report(child):
+        raise ConfigError(
+            f"search: rungs need children that report on the way, and those here ({config.child.task}) do not: leave "
+            f"rungs.epochs empty, or give the child's __call__ an argument `report`"
+        )
     if not (folder / JOURNAL).is_file():
         check_reachable(config, space)
         for tokens in config.enqueue:

@@ -74,6 +74,9 @@ def search(
     ] = None,
     max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds of a child; more are rejected.")] = None,
     max_params: Annotated[str | None, typer.Option(help="The most parameters of a child; more are rejected.")] = None,
+    rungs: Annotated[
+        str | None, typer.Option(help="Epochs after which children that fall behind are stopped: --rungs 1,3.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: --set controller.learning_rate=0.001.")
     ] = None,
@@ -95,6 +98,7 @@ def search(
     given |= {"cost.measure": "multiply_adds" if target_madds else None}
     given |= {"cost.max_multiply_adds": _amount(max_madds, "--max-madds")}
     given |= {"cost.max_parameters": _amount(max_params, "--max-params")}
+    given["rungs.epochs"] = None if rungs is None else _epochs(rungs)
     changes = {key: value for key, value in given.items() if value is not None}
     for text in setting or ():
         key, equals, value = text.partition("=")
@@ -121,6 +125,14 @@ def search(
     if settings.space.space().kind is not None:  # the cells of a table cannot be built
         command = f"nasnet-zoo transfer {typed(folder)} --max-madds 600M -o {typed(f'{_whole(folder)}-600M')}"
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _epochs(text: str) -> list[int]:
+    """1,3 as numbers."""
+    try:
+        return [int(each) for each in text.split(",") if each]
+    except ValueError:
+        raise ConfigError(f"--rungs {text}: write numbers of epochs with commas between, as in --rungs 1,3") from None
 
 
 def _enqueued(names: str, space) -> tuple[tuple[int, ...], ...]:

@@ -1,11 +1,13 @@
 """The interface of a child: a function of an architecture and a seed, run by a worker. Imports no torch."""
 
+import inspect
 import json
 import os
 import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -23,6 +25,10 @@ class ChildFailure(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class Stopped(Exception):
+    """What `report` raises in a child that is not to go on."""
 
 
 class BrokenDevice(SearchError):
@@ -60,6 +66,10 @@ class BaseChildSettings:
         """What is done with a child, in a report's words: "trained on ..."."""
         return f"evaluated by {self.task}"
 
+    def training_epochs(self) -> int | None:
+        """For how many epochs a child is trained; None if it is not trained by epochs."""
+        return None
+
     def data_record(self) -> dict[str, Any]:
         """What best.json says of data with classes of their own: where they are ("data") and the names ("labels")."""
         return {}
@@ -70,6 +80,8 @@ class Child(Protocol):
 
     Its metrics may depend on more than the architecture, the seed and the settings: on data in a file, or on a
     supernet's weights. That is its context. A child that has one has a method `context`: see context_of.
+
+    A child that can be stopped on the way takes a third argument `report`: see Reports.
     """
 
     def prepare(self, device: str) -> None:
@@ -93,12 +105,48 @@ class Task:
     architecture: Any
     seed: int
     seconds: float | None = None  # after this time a fleet may end it, if it can
+    rungs: tuple[int, ...] = ()  # the epochs after which it is to report
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a child was worth after so many epochs, when it had not ended yet."""
+
+    child: int
+    epoch: int
+    metrics: dict[str, Any]
+
+
+class Reports:
+    """The argument `report` of a child. `report(epoch, metrics)` says what the child is worth after so many epochs, in
+    metrics like those that it returns; it raises Stopped if the child is not to go on, which the child lets through.
+
+    Reports after other epochs than those in `report.epochs` have no effect, so there is nothing to measure then. What a
+    child returns must not depend on them. `decide` says whether it goes on.
+    """
+
+    def __init__(
+        self, child: int = 0, epochs: tuple[int, ...] = (), decide: Callable[[Report], bool] = lambda report: True
+    ) -> None:
+        self.child, self.epochs, self.decide = child, epochs, decide
+
+    def __call__(self, epoch: int, metrics: dict[str, Any]) -> None:
+        if epoch in self.epochs:
+            _check_metrics(self.child, metrics)
+            if not self.decide(Report(self.child, epoch, metrics)):
+                raise Stopped
+
+
+def can_report(child: Child) -> bool:
+    """Whether a child takes the argument `report`."""
+    return "report" in inspect.signature(child).parameters
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a task ended: `status` is "done" or one of FAILURES; "lost" means that the worker went away. `place` is the
-    worker's in its fleet, where another one follows it when it dies; empty if the fleet tells none."""
+    """How a task ended: `status` is "done", "stopped" (after a report) or one of FAILURES; "lost" means that the worker
+    went away. `place` is the worker's in its fleet, where another one follows it when it dies; empty if the fleet tells
+    none."""
 
     child: int
     status: str
@@ -109,13 +157,20 @@ class Result:
     place: str = ""
 
 
-def run_task(child: Child, task: Task, worker: str) -> Result:
-    """Runs a child and returns how it ended, whatever happens. A ZooError is raised, because only the user can correct
-    its cause. Raises BrokenDevice if the device can no longer compute after the child's failure."""
-    start = time.monotonic()
+def run_task(child: Child, task: Task, worker: str, decide: Callable[[Report], bool] | None = None) -> Result:
+    """Runs a child and returns how it ended, whatever happens. `decide` asks the driver whether a child that reports
+    goes on. A ZooError is raised, because only the user can correct its cause. Raises BrokenDevice if the device can no
+    longer compute after the child's failure."""
+    if decide is None and task.rungs:
+        raise SearchError("this fleet does not carry the reports that rungs need: leave rungs out, or choose another")
+    start, arguments = time.monotonic(), [task.architecture, task.seed]
+    if can_report(child):
+        arguments.append(Reports(task.child, task.rungs, decide) if decide else Reports())
     try:
-        metrics, status, message = child(task.architecture, task.seed), "done", ""
+        metrics, status, message = child(*arguments), "done", ""
         _check_metrics(task.child, metrics)
+    except Stopped:
+        metrics, status, message = {}, "stopped", ""
     except ChildFailure as failure:
         metrics, status, message = {}, failure.kind, str(failure)
     except ZooError:

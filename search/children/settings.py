@@ -53,6 +53,9 @@ class TrainedChildSettings(BaseChildSettings):
         whitened = Preprocess(config.preprocess.size, per_image=True)
         return replace(config, preprocess=whitened) if self.whiten else config
 
+    def training_epochs(self) -> int:
+        return self.recipe.epochs
+
     def _summary(self, data: str) -> str:
         epochs = f"{self.recipe.epochs} epochs" if self.recipe.epochs > 1 else "one epoch"
         return f"trained on {self.pictures:,} pictures of {data} for {epochs}"

@@ -1,5 +1,6 @@
 """The child that is trained: a small network of the proposed cells (NASNet paper, section 3.2 and appendix A.2)."""
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
@@ -10,13 +11,16 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.data.cifar import Pictures
 from nasnet_zoo.errors import TrainingError
 from nasnet_zoo.networks.build import build
+from nasnet_zoo.networks.network import Network
 from nasnet_zoo.training.evaluate import calibrate
 from nasnet_zoo.training.loop import train
+from nasnet_zoo.training.state import Epoch
 from nasnet_zoo.training.tasks.classify import Classify
 
-from .base import ChildFailure
+from .base import ChildFailure, Reports
 from .settings import TrainedChildSettings
 
+NO_REPORTS = Reports()
 Settings = TypeVar("Settings", bound=TrainedChildSettings)
 
 
@@ -43,7 +47,7 @@ class TrainedChild(ABC, Generic[Settings]):
         training, validation = self.pictures()
         self.training, self.validation, self.device = training.to(device), validation.to(device), device
 
-    def __call__(self, architecture: Any, seed: int) -> dict[str, Any]:
+    def __call__(self, architecture: Any, seed: int, report: Reports = NO_REPORTS) -> dict[str, Any]:
         settings, start = self.settings, time.monotonic()
         torch.manual_seed(seed)
         network = build(self.config(architecture)).to(self.device)
@@ -52,15 +56,26 @@ class TrainedChild(ABC, Generic[Settings]):
             if settings.seconds is not None and time.monotonic() - start > settings.seconds:
                 raise ChildFailure("timeout", f"not done after {settings.seconds:g} s, in epoch {epoch + 1}")
 
+        losses: list[float] = []
+
+        def on_epoch(done: Epoch) -> None:
+            losses.append(round(done.loss, 5))
+            if done.epoch in report.epochs:  # a copy, because measuring changes batch norm's statistics
+                report(done.epoch, self._measured(copy.deepcopy(network), task, losses))
+
         preprocess, classes = network.config.preprocess, network.config.num_classes
         task = Classify(self.training, settings.recipe, preprocess, self.validation, classes=classes)
         try:
-            history = train(network, task, settings.recipe, seed=seed, on_step=on_step)
+            train(network, task, settings.recipe, seed=seed, on_step=on_step, on_epoch=on_epoch)
         except TrainingError as error:
             raise ChildFailure("nan", str(error)) from error
-        if settings.calibration:
-            calibrate(network, self.training.subset(torch.arange(min(settings.calibration, len(self.training)))))
+        return self._measured(network, task, losses)
+
+    def _measured(self, network: Network, task: Classify, losses: list[float]) -> dict[str, Any]:
+        """The metrics of a network as it is now, whose batch norms get new statistics."""
+        if self.settings.calibration:
+            calibrate(network, self.training.subset(torch.arange(min(self.settings.calibration, len(self.training)))))
         measured = task.evaluate(network)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        losses = [round(epoch.loss, 5) for epoch in history]
-        return {"accuracy": measured["top1"], "top5": measured["top5"], "losses": losses, "parameters": parameters}
+        accuracies = {"accuracy": measured["top1"], "top5": measured["top5"]}
+        return accuracies | {"losses": list(losses), "parameters": parameters}

@@ -4,11 +4,12 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nasnet_zoo.errors import ConfigError
 
-from ..children.base import Result, Task
+from ..children.base import Report, Result, Task
 
 MAX_DEATHS = 5  # of workers in a row without a result between; more are no longer an accident
 GRACE_SECONDS = 30.0  # a child stops itself when its time is over; this is for a child that hangs
@@ -45,9 +46,13 @@ class Fleet(ABC):
 
     A fleet of several places tells them, and which of them each result comes from, so that one where every child fails
     can be left out. Its `excluded` places get no tasks; the driver decides which they are.
+
+    A child that reports waits until the fleet has asked `decide`, the driver's, whether it goes on, in the driver's own
+    process: within `next_done`, as a rule.
     """
 
     excluded: set[str]
+    decide: Callable[[Report], bool] = staticmethod(lambda report: True)
 
     @property
     @abstractmethod

@@ -24,7 +24,9 @@ class InlineFleet(Fleet):
         self.tasks.append(task)
 
     def next_done(self, timeout: float) -> list[Result]:
-        return [run_task(self.child, self.tasks.popleft(), worker_name(self.device))] if self.tasks else []
+        if not self.tasks:
+            return []
+        return [run_task(self.child, self.tasks.popleft(), worker_name(self.device), self.decide)]
 
     def close(self) -> None:
         self.tasks.clear()

@@ -13,7 +13,7 @@ from typing import Any
 
 from nasnet_zoo.errors import SearchError, ZooError
 
-from ..children.base import BrokenDevice, Child, Result, Task, run_task, worker_name
+from ..children.base import BrokenDevice, Child, Report, Result, Task, run_task, worker_name
 from .base import MAX_DEATHS, Fleet, hung, limit_threads
 
 
@@ -105,6 +105,8 @@ class ProcessFleet(Fleet):
                     raise message
                 if message is None:  # the worker is prepared, and only now begins its first task
                     worker.prepared, worker.since = True, time.monotonic()
+                elif isinstance(message, Report):
+                    worker.connection.send(self.decide(message))
                 else:
                     worker.task, self.deaths = None, 0
                     results.append(message)
@@ -154,12 +156,18 @@ class ProcessFleet(Fleet):
 def _work(connection: Connection, lifeline: Connection, child: Child, device: str, threads: int) -> None:
     """A worker's main function: prepares once, then runs tasks until the driver is gone."""
     threading.Thread(target=_die_with_the_driver, args=(lifeline,), daemon=True).start()
+
+    def decide(report: Report) -> bool:
+        connection.send(report)
+        goes_on: bool = connection.recv()
+        return goes_on
+
     try:
         limit_threads(threads)
         child.prepare(device)
         connection.send(None)
         while True:
-            connection.send(run_task(child, connection.recv(), worker_name(device)))
+            connection.send(run_task(child, connection.recv(), worker_name(device), decide))
     except BrokenDevice as error:  # the fleet replaces this process, and its child is trained again
         print(f"nasnet-zoo: {error}", file=sys.stderr, flush=True)
         os._exit(1)

@@ -7,6 +7,7 @@ has at most one task, so when a node goes, only the tasks that were running ther
 import itertools
 import math
 import os
+import queue
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 from nasnet_zoo.errors import SearchError, ZooError
 
-from ..children.base import BrokenDevice, Child, Result, Task, run_task, worker_name
+from ..children.base import BrokenDevice, Child, Report, Result, Task, run_task, worker_name
 from .base import MAX_DEATHS, Fleet, FleetSettings, cores, hung, limit_threads
 
 # Ray reads these when it is imported: it must send no statistics, and must not copy the working directory to the
@@ -210,6 +211,9 @@ class RayFleet(Fleet):
             return self._bury(worker, _short(error))
         if isinstance(answer, ZooError):
             return self._leave_out(worker.node, answer)
+        if isinstance(answer, Report):
+            worker.pending = worker.actor.go_on.remote(self.decide(answer))
+            return []
         worker.pending = None
         if not worker.prepared:
             worker.prepared, worker.name = True, answer
@@ -271,7 +275,11 @@ class RayFleet(Fleet):
 
 @ray.remote  # never restarted or retried by Ray: a restarted one would not be prepared, and the policy is the driver's
 class _Actor:
-    """A worker. A ZooError is returned, because Ray wraps those that are raised."""
+    """A worker. A ZooError is returned, because Ray wraps those that are raised.
+
+    A task with rungs runs in a thread, so that a call can return each of its reports and the next one bring the answer:
+    to the fleet a child that waits for one is a worker like any other, which may be lost at any time.
+    """
 
     def prepare(self, child: Child, device: str, threads: int) -> ZooError | str:
         """The worker's name, in which the device is the node's: in the process every GPU is "cuda"."""
@@ -284,9 +292,33 @@ class _Actor:
             return error
         return self.name
 
-    def run(self, task: Task) -> Result | ZooError:
+    def run(self, task: Task) -> Report | Result | ZooError:
+        """Runs a task until it ends or reports."""
+        if not task.rungs:
+            return self._run(task)
+        self.said: queue.SimpleQueue[Report | Result | ZooError] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        threading.Thread(target=self._talk, args=(task,), daemon=True).start()
+        return self.said.get()
+
+    def go_on(self, answer: bool) -> Report | Result | ZooError:
+        """Answers a report, and lets the task run on until it ends or reports again."""
+        self.answers.put(answer)
+        return self.said.get()
+
+    def _talk(self, task: Task) -> None:
         try:
-            return run_task(self.child, task, self.name)
+            self.said.put(self._run(task))
+        except BaseException:  # as in the main thread, where it ends the process
+            os._exit(1)
+
+    def _decide(self, report: Report) -> bool:
+        self.said.put(report)
+        return self.answers.get()
+
+    def _run(self, task: Task) -> Result | ZooError:
+        try:
+            return run_task(self.child, task, self.name, self._decide)
         except BrokenDevice:
             os._exit(1)  # the fleet replaces this process, and its child is trained again
         except ZooError as error:

@@ -21,7 +21,7 @@ def results(groups: list[Group]) -> dict[str, Any] | None:
     recent = rewards[-LAST:]
     limits = charts.usual_range(np.concatenate([group.rewards for group in groups]))
 
-    failed = [place for place, record in enumerate(search.history.finished, 1) if record.status != "done"]
+    failed = [place for place, record in enumerate(search.history.finished, 1) if record.failed]
     place, best = search.points[rewards.argmax()]
     alt = (
         f"Reward against children finished. The first {LAST} have a mean of {number(rewards[:LAST].mean())}, the last "

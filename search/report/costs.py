@@ -1,6 +1,7 @@
 """What children cost: their time, and their accuracies against their sizes. Imports no torch."""
 
 import os
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -35,8 +36,30 @@ def cost(folder: str | os.PathLike[str], history: History) -> dict[str, Any] | N
         plots.append((charts.Plot("cost", text, partial(charts.cost_chart, seconds=seconds)), []))
     pictures = charts.row(*(plot for plot, _ in plots))
     figures = [(picture, plot.alt, legend) for picture, (plot, legend) in zip(pictures, plots)]
+    text = " ".join(filter(None, ["" if timed else text, _stopped(history)]))
     command = f"nasnet-zoo report {typed(os.fspath(folder))} --pareto" if against else None
-    return {"text": None if timed else text, "figures": figures, "command": command}
+    return {"text": text, "figures": figures, "command": command}
+
+
+def _stopped(history: History) -> str:
+    """A sentence on the children that were stopped at rungs; empty if none was."""
+    where = Counter(record.rung for record in history.finished if record.rung is not None)
+    if not where:
+        return ""
+    said = ", ".join(f"{count:,} after {epoch} epoch{'s' * (epoch > 1)}" for epoch, count in sorted(where.items()))
+    share = saved_epochs(history)
+    saved = "" if share is None else f", which saved {share:.0%} of the epochs of all children"
+    return f"{where.total():,} children fell behind and were stopped early ({said}){saved}."
+
+
+def saved_epochs(history: History) -> float | None:
+    """The share of the epochs that children were not trained for because they were stopped, of those of all children in
+    full, failures and repeats from the journal left out; None where they are not trained by epochs."""
+    epochs = history.config.child.training_epochs()
+    trained = [r for r in history.finished if r.status in ("done", "stopped") and r.served is None]
+    if epochs is None or not trained:
+        return None
+    return sum(epochs - record.rung for record in trained if record.rung is not None) / (epochs * len(trained))
 
 
 def _against_costs(history: History) -> list[charts.Plot]:

@@ -24,7 +24,7 @@ from ..records import Record
 from ..spaces.base import FixedSpace, Space
 from . import charts
 from .compare import results
-from .costs import cost
+from .costs import cost, saved_epochs
 from .others import LAST, Group, Others, Search, conditions, grouped, hint
 from .policy import policy
 from .render import number, render
@@ -104,9 +104,12 @@ def _overview(search: Search, baselines: list[Group]) -> dict[str, Any]:
         tiles.append(("cost", f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}", "device-hours"))
     else:
         tiles.append(("cost", duration(history.device_seconds), "of a device's time"))
-    kinds = Counter(record.status for record in history.finished if record.status != "done")
+    kinds = Counter(record.status for record in history.finished if record.failed)
     said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     tiles.append(("failed", f"{kinds.total():,}", said))
+    if stopped := sum(record.status == "stopped" for record in history.finished):
+        share = saved_epochs(history)
+        tiles.append(("stopped early", f"{stopped:,}", "" if share is None else f"{share:.0%} of the epochs saved"))
     return {
         "finished": finished >= config.children,
         "in_hand": sum(1 for record in history.records if record.attempts and not record.finished),
@@ -168,7 +171,7 @@ def _failures(history: History) -> list[dict[str, Any]] | None:
     """The kinds of failures, the commonest first; `message` is there if its last line does not say it all."""
     if not history.finished:
         return None
-    failed = [record for record in history.finished if record.status != "done"]
+    failed = [record for record in history.finished if record.failed]
     rows = []
     for kind, count in Counter(record.status for record in failed).most_common():
         last = [record for record in failed if record.status == kind][-1]

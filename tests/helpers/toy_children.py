@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasnet_zoo.errors import DataError
-from nasnet_zoo.search.children.base import ChildFailure
+from nasnet_zoo.search.children.base import ChildFailure, Reports
 
 
 @dataclass
@@ -23,7 +23,7 @@ class ToyChild:
     def prepare(self, device: str) -> None:
         Path(self.folder, str(os.getpid())).touch()
 
-    def __call__(self, architecture: str, seed: int) -> dict:
+    def __call__(self, architecture: str, seed: int, report: Reports) -> dict:
         match architecture:
             case "nan" | "timeout":
                 raise ChildFailure(architecture, f"it is a {architecture}")
@@ -39,6 +39,9 @@ class ToyChild:
                 raise_cuda_error_for_good()
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "report":
+                for epoch in range(1, 5):
+                    report(epoch, {"accuracy": epoch / 10, "worker": os.getpid()})
             case "sleep" | "sleep long":
                 time.sleep(600 if architecture == "sleep long" else 2)
         return {"accuracy": toy_accuracy(architecture, seed)}

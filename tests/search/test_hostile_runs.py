@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from toy_search import ToyChild, toy_config
+from toy_search import LearningChild, ToyChild, toy_config
 
 from nasnet_zoo.errors import JournalError, ZooError
 from nasnet_zoo.lookup import find_architecture
-from nasnet_zoo.search import ControllerSettings, EvolutionSettings, run, watch
+from nasnet_zoo.search import ControllerSettings, EvolutionSettings, RungSettings, run, watch
 from nasnet_zoo.search.driver import Driver
 from nasnet_zoo.search.fleet.inline import InlineFleet
 from nasnet_zoo.search.folder import BEST, CONFIG, JOURNAL, open_journal, read_config
@@ -40,7 +40,7 @@ TEXTS = SOUND + BROKEN
 VALUES = [None, -1, 3, 10**18, 1e308, float("inf"), "", "text", b"", b"\0\xff", *SOUND[:12], *BROKEN]
 
 
-@pytest.fixture(scope="module", params=["ppo", "evolution", "random"])
+@pytest.fixture(scope="module", params=["ppo", "evolution", "random", "random, with rungs"])
 def finished(request, tmp_path_factory) -> Path:
     """The folder of a search of 22 children, two of which its searcher has not learned from."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
@@ -48,11 +48,12 @@ def finished(request, tmp_path_factory) -> Path:
         "ppo": {"controller": ControllerSettings(batch=4, hidden=8, epochs=1)},
         "evolution": {"evolution": EvolutionSettings(population=4, sample=2)},
         "random": {},
+        "random, with rungs": {"rungs": RungSettings((2, 4))},
     }
-    config = toy_config(folder, CHILDREN, searcher=request.param, **sections[request.param])
+    config = toy_config(folder, CHILDREN, searcher=request.param.partition(",")[0], **sections[request.param])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch.Reporter, "write", lambda self: None)
-        run(config, child=ToyChild())
+        run(config, child=LearningChild())
     return folder
 
 
@@ -84,7 +85,7 @@ def resume(folder: Path) -> None:
     config = replace(read_config(folder), folder=str(folder), children=CHILDREN + 6)
     space = config.space.space()
     journal, session = open_journal(config)
-    with closing(journal), InlineFleet(ToyChild(), "cpu") as fleet:
+    with closing(journal), InlineFleet(LearningChild(), "cpu") as fleet:
         Driver(config, space, make_searcher(config, space), journal, session=session).run(fleet)
 
 
