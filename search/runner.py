@@ -76,7 +76,7 @@ def run(
         config = replace(config, child=config.child.completed())
         child = make_child(config.child, space)
     if not (folder / JOURNAL).is_file():
-        check_reachable(config, space)
+        check_reachable(config.cost, config.child, space, config.seed)
         for tokens in config.enqueue:
             space.check(tokens)
     fleet = fleet or make_fleet(replace(config.fleet, threads=config.child.threads), child)
