@@ -276,7 +276,7 @@ class Driver:
         """The reward, or None if the searcher must not see it."""
         if result.status == "done":
             try:
-                return float(REWARDS[self.config.reward].of(result.metrics) * self.config.cost.factor(result.metrics))
+                return float(REWARDS[self.config.reward].of(result.metrics)) * self.config.cost.factor(result.metrics)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 why = f"needs the metric {error}" if isinstance(error, KeyError) else f"cannot be made ({error})"
                 raise SearchError(
