@@ -247,6 +247,7 @@ def test_the_gradient_is_that_of_the_expected_reward():
     weighted = (score()[0].sum(0).exp() * rewards).tolist()
 
     searcher.baseline = 0.0
+    searcher.settings = replace(searcher.settings, baseline="batch-average")  # the same for the whole batch
     notes = [{"log_probabilities": [0.0] * len(tokens), "stage": stage} for tokens in sequences]
     before = {name: value.detach().double() for name, value in searcher.parameters.items()}
     proposals = map(Proposal, sequences, notes)
