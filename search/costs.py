@@ -3,17 +3,15 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.layers import Cost
 from nasnet_zoo.errors import ConfigError
 
+from .children.base import BaseChildSettings
 from .spaces.base import Space
-
-if TYPE_CHECKING:
-    from .config import SearchConfig
 
 SAMPLED = 200  # random architectures, at the start of a search, of which some must meet its target and limits
 UNITS = {"multiply_adds": "multiply-adds", "parameters": "parameters", "latency_ms": "ms", "latency_batch_ms": "ms"}
@@ -69,29 +67,29 @@ class CostSettings:
         return None
 
 
-def child_cost(config: "SearchConfig", space: Space, architecture: Any) -> Cost | None:
-    """The cost of the network that a child of the config is; None if it is none, or cannot be built."""
+def child_cost(child: BaseChildSettings, space: Space, architecture: Any) -> Cost | None:
+    """The cost of the network that such a child is; None if it is none, or cannot be built."""
     try:
-        network = config.child.network(architecture, space.kind)
+        network = child.network(architecture, space.kind)
     except ConfigError:
         return None
     return None if network is None else network_cost(network)
 
 
-def check_reachable(config: "SearchConfig", space: Space) -> None:
+def check_reachable(settings: CostSettings, child: BaseChildSettings, space: Space, seed: int) -> None:
     """Raises ConfigError if no cell of a sample of the space meets the target and the limits, or if they cannot be
     known."""
-    wanted = dict(config.cost.limits)
-    if config.cost.measure in ("multiply_adds", "parameters") and config.cost.target is not None:
-        wanted[config.cost.measure] = min(config.cost.target, wanted.get(config.cost.measure, config.cost.target))
+    wanted = dict(settings.limits)
+    if settings.measure in ("multiply_adds", "parameters") and settings.target is not None:
+        wanted[settings.measure] = min(settings.target, wanted.get(settings.measure, settings.target))
     if not wanted:
         return
-    rng = random.Random(config.seed)
-    sampled = [child_cost(config, space, space.decode(space.sample(rng))) for _ in range(SAMPLED)]
+    rng = random.Random(seed)
+    sampled = [child_cost(child, space, space.decode(space.sample(rng))) for _ in range(SAMPLED)]
     costs = [cost for cost in sampled if cost is not None]
     if not costs:
         raise ConfigError(
-            f"search: children of the task {config.child.task} are no networks, so that their cost is not known: leave "
+            f"search: children of the task {child.task} are no networks, so that their cost is not known: leave "
             f"out the target and the limits of cost"
         )
     if any(all(getattr(cost, measure) <= most for measure, most in wanted.items()) for cost in costs):

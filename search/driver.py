@@ -143,7 +143,7 @@ class Driver:
         """Rejects a child that costs more than a limit. The searcher sees it, to learn what is asked for."""
         if not self.config.cost.limits:
             return False
-        cost = child_cost(self.config, self.space, self.space.decode(record.tokens))
+        cost = child_cost(self.config.child, self.space, self.space.decode(record.tokens))
         excess = self.config.cost.excess(cost) if cost is not None else None
         if excess is None:
             return False

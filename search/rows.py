@@ -103,7 +103,7 @@ def _row(config: SearchConfig, space: Space, record: Record) -> ChildRow:
 def costs_of(config: SearchConfig, space: Space, record: Record) -> dict[str, Any]:
     """NETWORK_COSTS as the child returned them, or else of the network that it is, in milliseconds; or None."""
     said = {name: record.metrics[name] for name in NETWORK_COSTS if name in record.metrics}
-    cost = child_cost(config, space, space.decode(record.tokens)) if len(said) < len(NETWORK_COSTS) else None
+    cost = child_cost(config.child, space, space.decode(record.tokens)) if len(said) < len(NETWORK_COSTS) else None
     return {name: getattr(cost, name, None) for name in NETWORK_COSTS} | said
 
 

@@ -81,7 +81,7 @@ def run(
             f"rungs.epochs empty, or give the child's __call__ an argument `report`"
         )
     if not (folder / JOURNAL).is_file():
-        check_reachable(config, space)
+        check_reachable(config.cost, config.child, space, config.seed)
         for tokens in config.enqueue:
             space.check(tokens)
     fleet = fleet or make_fleet(replace(config.fleet, threads=config.child.threads), child)

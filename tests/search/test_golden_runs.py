@@ -22,7 +22,14 @@ from nasnet_zoo.search.presets import preset
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 SEARCHES = json.loads((GOLDEN / "searches.json").read_text())
-FIRST_RULE = {"epochs": 5, "learning_rate": 0.01, "normalise": True, "baseline": "batch-average", "ratio": "sequence"}
+FIRST_RULE = {
+    "epochs": 5,
+    "clip": 0.2,
+    "learning_rate": 0.01,
+    "normalise": True,
+    "baseline": "batch-average",
+    "ratio": "sequence",
+}
 BLOCKS = {"nasnet": 3, "nasnet-b": 4, "nds-darts": 2, "nasbench201": None}
 
 

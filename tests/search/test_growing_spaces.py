@@ -136,6 +136,11 @@ class Shared(GrowingSpace):
         return decision and replace(decision, name=decision.name.partition(".")[2])
 
 
+def scored(policy, sequences, stages):
+    """The log-probability of each sequence and the entropy along it, summed over decisions."""
+    return tuple(each.sum(0) for each in policy.scorer(sequences, stages)())
+
+
 def controller(space=SMALL, ppo: bool = False, seed: int = 0, **settings) -> Controller:
     defaults = dict(hidden=5, learning_rate=0.05, batch=8, epochs=1, initial=0.8, entropy_weight=0.0)
     return Controller(space, ControllerSettings(**defaults | settings), seed, ppo)
@@ -184,7 +189,7 @@ def test_probabilities_sum_to_one_and_entropies_to_the_policys(space):
     searcher = grown(space)
     for stage in range(space.stages):
         sequences = list(every_sequence(space, stage))
-        log_p, entropy = searcher.policy.scorer(sequences, [stage] * len(sequences))()
+        log_p, entropy = scored(searcher.policy, sequences, [stage] * len(sequences))
         assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
         assert (log_p.exp() * entropy).sum().item() == pytest.approx(-(log_p.exp() * log_p).sum().item(), rel=1e-4)
 
@@ -194,7 +199,7 @@ def test_log_probabilities_and_entropies_are_those_of_the_formulas(space):
     searcher, rng = grown(space), random.Random(0)
     stages = [place % space.stages for place in range(12)]
     sequences = [space.sample(rng, stage) for stage in stages]
-    log_p, entropy = searcher.policy.scorer(sequences, stages)()
+    log_p, entropy = scored(searcher.policy, sequences, stages)
     parameters = in_double(searcher)
     expected = [reference(searcher, parameters, *pair) for pair in zip(sequences, stages)]
     assert log_p.tolist() == pytest.approx([one.item() for one, _ in expected], abs=1e-4)
@@ -206,7 +211,7 @@ def test_decisions_of_one_name_share_their_parts():
     searcher = grown(space)
     assert set(searcher.policy.rows) == {"op", "width", "inputs"}
     sequences = [space.sample(random.Random(seed)) for seed in range(8)]
-    log_p, _ = searcher.policy.scorer(sequences, [0] * 8)()
+    log_p, _ = scored(searcher.policy, sequences, [0] * 8)
     expected = [reference(searcher, in_double(searcher), tokens, 0)[0].item() for tokens in sequences]
     assert log_p.tolist() == pytest.approx(expected, abs=1e-4)
 
@@ -218,7 +223,7 @@ def test_the_log_probability_that_is_stored_is_that_of_the_tokens(space):
         proposals = searcher.propose(8)
         parameters = in_double(searcher)
         expected = [reference(searcher, parameters, p.tokens, p.stage)[0].item() for p in proposals]
-        assert [p.notes["log_probability"] for p in proposals] == pytest.approx(expected, abs=1e-4)
+        assert [sum(p.notes["log_probabilities"]) for p in proposals] == pytest.approx(expected, abs=1e-4)
         searcher.observe([Observation(proposal, place / 8) for place, proposal in enumerate(proposals)])
 
 
@@ -227,7 +232,7 @@ def test_samples_follow_the_policy(space):
     searcher, n = grown(space, seed=1), 4000
     counts = Counter(proposal.tokens for proposal in searcher.propose(n))
     sequences = list(every_sequence(space))
-    p = searcher.policy.scorer(sequences, [0] * len(sequences))()[0].exp().tolist()
+    p = scored(searcher.policy, sequences, [0] * len(sequences))[0].exp().tolist()
     assert max(p) > 2 * min(p)
     for tokens, one in zip(sequences, p):
         assert counts[tokens] == pytest.approx(n * one, abs=5 * (n * one) ** 0.5 + 2)
@@ -239,12 +244,14 @@ def test_the_gradient_is_that_of_the_expected_reward():
     sequences = list(every_sequence(SMALL, stage))
     rewards = torch.tensor([worth(SMALL.decode(tokens)) for tokens in sequences], dtype=torch.float64)
     score = searcher.policy.scorer(sequences, [stage] * len(sequences))
-    weighted = (score()[0].exp() * rewards).tolist()
+    weighted = (score()[0].sum(0).exp() * rewards).tolist()
 
     searcher.baseline = 0.0
-    notes = {"log_probability": 0.0, "stage": stage}
+    searcher.settings = replace(searcher.settings, baseline="batch-average")  # the same for the whole batch
+    notes = [{"log_probabilities": [0.0] * len(tokens), "stage": stage} for tokens in sequences]
     before = {name: value.detach().double() for name, value in searcher.parameters.items()}
-    searcher.observe([Observation(Proposal(t, notes), r * len(sequences)) for t, r in zip(sequences, weighted)])
+    proposals = map(Proposal, sequences, notes)
+    searcher.observe([Observation(p, r * len(sequences)) for p, r in zip(proposals, weighted)])
     gradients = {name: -value.grad for name, value in searcher.parameters.items()}
 
     searcher.policy.double()
@@ -258,7 +265,7 @@ def test_the_gradient_is_that_of_the_expected_reward():
                     value.data = before[other].clone()
                 parameter.data[place] += sign * step
                 with torch.no_grad():
-                    expected.append((score()[0].exp() * rewards).sum().item())
+                    expected.append((score()[0].sum(0).exp() * rewards).sum().item())
             slopes.append((expected[0] - expected[1]) / (2 * step))
             assert gradients[name][place].item() == pytest.approx(slopes[-1], rel=1e-2, abs=1e-6), (name, place)
         assert max(map(abs, slopes)) > 1e-5, name
@@ -271,7 +278,7 @@ def test_both_policies_are_the_same_where_both_can_serve(name):
     sequences = [space.sample(rng) for _ in range(6)]
     results = []
     for policy in (fixed, general):
-        log_p, entropy = policy.scorer(sequences, [0] * 6)()
+        log_p, entropy = scored(policy, sequences, [0] * 6)
         (log_p.sum() + 0.3 * entropy.sum()).backward()
         results.append([log_p, entropy, *(parameter.grad for parameter in policy.parameters())])
     assert isinstance(controller(space).policy, FixedPolicy)
@@ -342,7 +349,7 @@ def test_a_subset_may_have_as_many_elements_as_its_token_has_bits():
     assert all(10 <= count <= 54 for count in taken)
     parameters = in_double(searcher)
     expected = [reference(searcher, parameters, p.tokens, 0)[0].item() for p in proposals]
-    assert [p.notes["log_probability"] for p in proposals] == pytest.approx(expected, abs=1e-3)
+    assert [sum(p.notes["log_probabilities"]) for p in proposals] == pytest.approx(expected, abs=1e-3)
     searcher.observe([Observation(proposal, proposal.tokens[0] / 100) for proposal in proposals])
 
 

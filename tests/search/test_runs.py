@@ -527,7 +527,7 @@ def test_results_in_any_order_are_neither_lost_nor_doubled(tmp_path, searcher, r
 
 @pytest.mark.parametrize("repeats", ["serve", "train"])
 def test_results_in_any_order_survive_interruptions(tmp_path, repeats):
-    configured = config(tmp_path, space=FEW, repeats=repeats, children=100)
+    configured = config(tmp_path, space=FEW, repeats=repeats, children=100, searcher="random")
     finished: dict[int, dict] = {}
     for seed in range(8):
         child = Child({seed + 1: KeyboardInterrupt()})
