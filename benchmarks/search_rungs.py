@@ -51,7 +51,7 @@ CHILDREN, WORKERS, LAST = 320, 10, 100
 KINDS, SEARCHERS = ("additive", "graph"), ("random", "evolution", "ppo")
 SEEDS, CHOOSING = 12, 10  # how many
 ELSEWHERE = 500_000  # seeds of what learns fast, far from those of what is good
-ALL = 1_000_000  # reports: all that there are
+RECENT = 20  # reports
 
 
 @dataclass
@@ -118,6 +118,16 @@ class Worst(AtTheRung):
 
     def expected(self, child: int) -> float:
         return min(self.ends[-100:], default=super().expected(child))
+
+
+class AmongTheLast(Rungs):
+    """Another rule: a child is compared with the last that reported, as a searcher that learns proposes ever better
+    children, of which fewer and fewer fall behind all before them."""
+
+    def goes_on(self, epoch: int, reward: float) -> bool:
+        last = [*self.rungs[epoch].rewards.values()][1 - RECENT :]
+        better, reports = sum(other > reward for other in last), len(last) + 1
+        return reports < self.settings.least or better < self.settings.keep * reports
 
 
 WAYS: dict[str, type[Rungs]] = {
@@ -257,9 +267,9 @@ def compare_rewards() -> dict[str, Any]:
 
 
 def compare_rules() -> dict[str, Any]:
-    rules = [(keep, among) for among in (10, 20, 40, ALL) for keep in (1 / 3, 1 / 2, 2 / 3)]
-    names = {rule: f"{rule[0]:.2f} of {'all' if rule[1] == ALL else rule[1]}" for rule in rules}
-    return _chosen({names[rule]: (RungSettings(RUNGS, *rule), Rungs) for rule in rules})
+    rules = [(keep, way) for way in (Rungs, AmongTheLast) for keep in (1 / 3, 1 / 2, 2 / 3)]
+    names = {Rungs: "all so far", AmongTheLast: f"the last {RECENT}"}
+    return _chosen({f"{keep:.0%} of {names[way]}": (RungSettings(RUNGS, keep), way) for keep, way in rules})
 
 
 def _chosen(rows: dict[str, tuple[RungSettings, type[Rungs]]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Rungs: epochs after which children report how they do, and those that fall behind are stopped (asynchronous
 successive halving, ASHA: Li et al. 2018). Imports no torch."""
 
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -8,22 +9,18 @@ from dataclasses import dataclass, field
 from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.errors import ConfigError
 
-MAX_AMONG = 1_000_000
+LINE_OF = 100  # children, the last ones: a searcher that learns proposes others than at first
 LINE_LEAST = 10  # children; a line through fewer could point anywhere
 
 
 @dataclass(frozen=True)
 class RungSettings:
     """After so many `epochs`, the rungs, a child reports its accuracy. It goes on if its reward for that is among the
-    best `keep`, a share, of the last `among` that were reported there, its own included; until `least` have reported,
-    all go on. Without epochs no child is stopped.
-
-    ASHA compares with all reports. But a searcher that learns proposes ever better children, of which ever fewer would
-    fall behind those of long ago."""
+    best `keep`, a share, of all that were reported there so far; until `least` have reported, all go on. Without epochs
+    no child is stopped."""
 
     epochs: tuple[int, ...] = ()
-    keep: float = 0.5
-    among: int = 20
+    keep: float = 1 / 3
     least: int = 3
 
     def __post_init__(self) -> None:
@@ -34,21 +31,19 @@ class RungSettings:
             raise ConfigError(f"rungs: epochs {said} must be at least 1, and each more than the one before")
         if not 0 < self.keep < 1:
             raise ConfigError(f"rungs: keep {self.keep} does not lie between 0 and 1")
-        if not 1 <= self.least <= self.among <= MAX_AMONG:
-            raise ConfigError(
-                f"rungs: least {self.least} must lie between 1 and among, and among {self.among} be at most {MAX_AMONG}"
-            )
+        if self.least < 1:
+            raise ConfigError(f"rungs: least {self.least} must be at least 1")
 
 
 @dataclass
 class Rung:
-    """What was reported at one rung: `rewards` and whether the child `goes_on`, by child, and the `last` of the
-    rewards. `pairs` are the last of those that came to the next rung, or the end: (reward here, reward there)."""
+    """What was reported at one rung: `rewards` and whether the child `goes_on`, by child, and all rewards `ranked`, the
+    lowest first. `pairs` are (reward here, reward there) of the last that came to the next rung, or to the end."""
 
-    last: deque[float]
-    pairs: deque[tuple[float, float]]
     rewards: dict[int, float] = field(default_factory=dict)
     goes_on: dict[int, bool] = field(default_factory=dict)
+    ranked: list[float] = field(default_factory=list)
+    pairs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=LINE_OF))
 
 
 class Rungs:
@@ -56,13 +51,12 @@ class Rungs:
 
     def __init__(self, settings: RungSettings) -> None:
         self.settings = settings
-        among = settings.among
-        self.rungs = {epoch: Rung(deque(maxlen=among - 1), deque(maxlen=among)) for epoch in settings.epochs}
+        self.rungs = {epoch: Rung() for epoch in settings.epochs}
 
     def goes_on(self, epoch: int, reward: float) -> bool:
         """Whether a child would go on that reported this reward now."""
-        last = self.rungs[epoch].last
-        better, reports = sum(other > reward for other in last), len(last) + 1
+        ranked = self.rungs[epoch].ranked
+        better, reports = len(ranked) - bisect_right(ranked, reward), len(ranked) + 1
         return reports < self.settings.least or better < self.settings.keep * reports
 
     def answer(self, child: int, epoch: int) -> bool | None:
@@ -78,7 +72,7 @@ class Rungs:
         rung = self.rungs[epoch]
         self._come_to(child, reward, before=epoch)
         rung.rewards[child], rung.goes_on[child] = reward, goes_on
-        rung.last.append(reward)
+        insort(rung.ranked, reward)
 
     def trained(self, child: int, reward: float) -> None:
         """Takes over the reward of a child that was trained to the end."""
@@ -109,8 +103,9 @@ def on_line(pairs: Collection[tuple[float, float]], x: float) -> float:
     """
     if not pairs:
         return x
-    mean_x, mean_y = (sum(values) / len(pairs) for values in zip(*pairs))
-    spread, slope = sum((a - mean_x) ** 2 for a, _ in pairs), 1.0
-    if len(pairs) >= LINE_LEAST and spread > 0:
+    xs, ys = zip(*pairs)
+    mean_x, mean_y, slope = sum(xs) / len(xs), sum(ys) / len(ys), 1.0
+    spread = sum((a - mean_x) ** 2 for a in xs)  # by rounding above 0 where all are the same, or 0 where they are not
+    if len(pairs) >= LINE_LEAST and min(xs) < max(xs) and spread > 0:
         slope = min(max(sum((a - mean_x) * (b - mean_y) for a, b in pairs) / spread, 0.0), 1.0)
     return mean_y + slope * (x - mean_x)

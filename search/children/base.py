@@ -165,7 +165,7 @@ def run_task(child: Child, task: Task, worker: str, decide: Callable[[Report], b
         raise SearchError("this fleet does not carry the reports that rungs need: leave rungs out, or choose another")
     start, arguments = time.monotonic(), [task.architecture, task.seed]
     if can_report(child):
-        arguments.append(Reports(task.child, task.rungs, decide) if decide else Reports())
+        arguments.append(Reports() if decide is None else Reports(task.child, task.rungs, decide))
     try:
         metrics, status, message = child(*arguments), "done", ""
         _check_metrics(task.child, metrics)

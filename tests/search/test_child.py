@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,10 +24,11 @@ from nasnet_zoo.data.images import prepare
 from nasnet_zoo.errors import DataError
 from nasnet_zoo.networks.layers import BatchNorm, FactorizedReduction, PointConv2d
 from nasnet_zoo.search import ChildSettings, get_space
-from nasnet_zoo.search.children.base import ChildFailure, Task, run_task
+from nasnet_zoo.search.children.base import ChildFailure, Report, Reports, Result, Task, run_task
 from nasnet_zoo.search.children.cifar import CifarChild
 from nasnet_zoo.training.augment import Draws, augmented, epoch_batches, normalized
-from nasnet_zoo.training.evaluate import calibrate
+from nasnet_zoo.training.evaluate import calibrate, evaluate
+from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 
 CELL = Cell(
@@ -128,6 +130,105 @@ def test_a_child_of_every_space_trains():
         tokens = tuple((3 * place) % decision.choices for place, decision in enumerate(space.decisions))
         metrics = child(recipe=replace(SETTINGS.recipe, epochs=1))(space.decode(tokens), 5)
         assert all(math.isfinite(loss) for loss in metrics["losses"])
+
+
+# Reports on the way
+
+
+def heard(made: CifarChild, epochs: tuple[int, ...], stop: int | None = None) -> tuple[Result, list[Report]]:
+    """How a child ends that reports after these epochs and is stopped after one of them, and its reports."""
+    reports: list[Report] = []
+
+    def decide(report: Report) -> bool:
+        reports.append(report)
+        return report.epoch != stop
+
+    return run_task(made, Task(3, GENOTYPE, 5, rungs=epochs), "here", decide), reports
+
+
+LONGER = replace(SETTINGS.recipe, epochs=4)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        LONGER,
+        replace(LONGER, ema_decay=0.9),
+        replace(LONGER, drop_path_keep=0.5, dropout=0.3, cutout=4),
+        replace(LONGER, channels_last=True, optimizer="rmsprop"),
+    ],
+)
+def test_a_child_that_reports_trains_as_if_it_did_not(recipe, monkeypatch):
+    """To the last bit: neither weights, running statistics nor random numbers move."""
+    steps: list[tuple] = []
+
+    def watched(network, *arguments, on_step, **options):
+        def step(*place: int) -> None:
+            on_step(*place)
+            state = {name: value.clone().numpy().tobytes() for name, value in network.state_dict().items()}
+            steps.append((place, state, torch.get_rng_state().numpy().tobytes()))
+
+        return train(network, *arguments, on_step=step, **options)
+
+    monkeypatch.setattr("nasnet_zoo.search.children.trained.train", watched)
+    plain = child(recipe=recipe)(GENOTYPE, 5)
+    result, reports = heard(child(recipe=recipe), (1, 3))
+    assert (result.status, result.metrics) == ("done", plain)
+    assert len(steps) == 2 * 4 * 6 and steps[24:] == steps[:24]
+    assert [report.epoch for report in reports] == [1, 3]
+    assert [report.metrics["losses"] for report in reports] == [plain["losses"][:1], plain["losses"][:3]]
+    assert all(report.metrics.keys() == plain.keys() for report in reports)
+
+
+def test_a_report_is_measured_as_the_end_is(monkeypatch):
+    made = child(recipe=LONGER)
+    states = {}
+
+    def watched(network, task, recipe, on_epoch, **options):
+        def keep(done):
+            states[done.epoch] = {name: value.clone() for name, value in network.state_dict().items()}
+            on_epoch(done)
+
+        return train(network, task, recipe, on_epoch=keep, **options)
+
+    monkeypatch.setattr("nasnet_zoo.search.children.trained.train", watched)
+    _, reports = heard(made, (2,))
+    network = nasnet_zoo.create(made.config(GENOTYPE))
+    network.load_state_dict(states[2])
+    calibrate(network, made.training.subset(torch.arange(64)))
+    top1, top5 = evaluate(network.eval(), made.validation)
+    assert (reports[0].metrics["accuracy"], reports[0].metrics["top5"]) == (top1, top5)
+
+
+def test_a_child_that_is_stopped_trains_no_more(monkeypatch):
+    done = []
+    monkeypatch.setattr("nasnet_zoo.search.children.trained.train", partial(counted, done))
+    result, reports = heard(child(recipe=LONGER), (1, 3), stop=3)
+    assert (result.status, result.metrics, result.message) == ("stopped", {}, "")
+    assert [report.epoch for report in reports] == [1, 3] and done == [1, 2, 3]
+
+
+def counted(done: list[int], *arguments, on_step, **options):
+    """A training that notes which epochs it is in."""
+
+    def step(epoch: int, index: int, steps: int) -> None:
+        on_step(epoch, index, steps)
+        if index == 1:
+            done.append(epoch + 1)
+
+    return train(*arguments, on_step=step, **options)
+
+
+def test_only_rungs_are_measured(monkeypatch):
+    made, measured = child(recipe=LONGER), []
+    own = made._measured
+    monkeypatch.setattr(made, "_measured", lambda *arguments: measured.append(len(arguments[2])) or own(*arguments))
+    heard(made, (2,))
+    assert measured == [2, 4]
+    measured.clear()
+    heard(made, ())
+    made(GENOTYPE, 5, Reports())
+    assert measured == [4, 4]
 
 
 # CIFAR-10 itself

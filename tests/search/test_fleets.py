@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from toy_children import BrokenChild, CrashingChild, DatalessChild, ToyChild, toy_accuracy
 
-from nasnet_zoo.errors import ConfigError, DataError, SearchError, ZooError
-from nasnet_zoo.search.children.base import Result, Task, run_task
+from nasnet_zoo.errors import ConfigError, DataError, JournalError, SearchError, ZooError
+from nasnet_zoo.search.children.base import Report, Result, Task, run_task
 from nasnet_zoo.search.config import FleetSettings
 from nasnet_zoo.search.fleet import base
 from nasnet_zoo.search.fleet.base import Fleet
@@ -83,6 +83,33 @@ def gather(fleet: Fleet, words: list[str], seconds: dict[str, float] = {}) -> li
     return [results[child] for child in range(len(words))]
 
 
+@pytest.fixture
+def asked(fleet):
+    """What the fleet has asked of its driver since; `asked.answer` says what it hears."""
+    asked = Asked()
+    fleet.decide = asked
+    yield asked
+    del fleet.decide
+
+
+class Asked(list):
+    def __call__(self, report: Report) -> bool:
+        self.append(report)
+        return self.answer(report)
+
+    def answer(self, report: Report) -> bool:
+        return True
+
+
+def reported(fleet: Fleet, words: list[str], rungs: tuple[int, ...] = (1, 3)) -> list[Result]:
+    """The results of the words, all of which are submitted at once, with rungs."""
+    for child, word in enumerate(words):
+        fleet.submit(Task(child, word, seed=7, rungs=rungs))
+    results: dict[int, Result] = {}
+    wait_for(lambda: results.update({r.child: r for r in fleet.next_done(0.5)}) or len(results) == len(words))
+    return [results[child] for child in range(len(words))]
+
+
 def wait_for(condition) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
@@ -120,6 +147,59 @@ def test_failures_are_told_apart(fleet):
     assert [result.status for result in results] == list(words.values())
     assert results[0].message == "it is a nan" and results[5].message == ""
     assert "toy_children.py" in results[4].message and results[4].message.endswith("ValueError: a bug in the child")
+
+
+def test_children_report_and_go_on(fleet, asked):
+    results = reported(fleet, ["report", "cell", "report", "report"])
+    assert [result.status for result in results] == ["done"] * 4
+    assert [result.metrics for result in results] == [
+        {"accuracy": toy_accuracy(word, 7)} for word in ("report", "cell", "report", "report")
+    ]
+    for child in (0, 2, 3):
+        own = [report for report in asked if report.child == child]
+        assert [(report.epoch, report.metrics["accuracy"]) for report in own] == [(1, 0.1), (3, 0.3)]
+    assert len(asked) == 6
+
+
+def test_children_that_report_are_stopped(fleet, asked):
+    asked.answer = lambda report: report.child == 1 or report.child == 2 and report.epoch == 1
+    results = reported(fleet, ["report"] * 4)
+    assert [result.status for result in results] == ["stopped", "done", "stopped", "stopped"]
+    assert all(not result.message and result.worker.endswith(":cpu") for result in results)
+    assert sorted((report.child, report.epoch) for report in asked) == [(0, 1), (1, 1), (1, 3), (2, 1), (2, 3), (3, 1)]
+    assert [result.status for result in gather(fleet, ["a", "nan", "b"])] == ["done", "nan", "done"]
+
+
+def test_failures_between_reports(fleet, asked):
+    statuses = [result.status for result in reported(fleet, ["bug", "memory", "nan", "report"])]
+    assert statuses == ["error", "oom", "nan", "done"]
+
+
+@posix
+def test_a_worker_that_dies_while_it_waits_for_an_answer(kind, fleet, asked):
+    if kind == "inline":
+        pytest.skip("its worker is the driver")
+
+    def kill(report: Report) -> bool:
+        if report.child == 0:
+            os.kill(report.metrics["worker"], signal.SIGKILL)
+            wait_for(lambda: not running(report.metrics["worker"]))
+        return True
+
+    asked.answer = kill
+    results = reported(fleet, ["report", "report", "a"])
+    assert [result.status for result in results] == ["lost", "done", "done"]
+
+
+def test_an_error_of_the_driver_when_it_is_asked(kind, tmp_path):
+    with make(kind, ToyChild(str(tmp_path)), 1) as fleet:
+
+        def decide(report: Report) -> bool:
+            raise JournalError("the disk is full")
+
+        fleet.decide = decide
+        with pytest.raises(JournalError, match="the disk is full"):
+            reported(fleet, ["report"])
 
 
 def test_a_place_that_is_left_out_gets_no_more_tasks(kind, fleet):
@@ -250,31 +330,34 @@ def test_workers_that_only_die_end_the_search(kind, tmp_path, monkeypatch, child
 
 
 DRIVER = """
-import signal, sys
+import signal, sys, time
 from toy_children import ToyChild
 from nasnet_zoo.search.children.base import Task
 from nasnet_zoo.search.config import FleetSettings
 from nasnet_zoo.search.fleet.table import make_fleet
 if __name__ == "__main__":
-    folder, kind = sys.argv[1:]
+    folder, kind, word = sys.argv[1:]
     with make_fleet(FleetSettings(kind, ("cpu",), 2, threads=1), ToyChild(folder)) as fleet:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # Ray's is not left there
         while fleet.capacity < 2:
             fleet.next_done(1)
-        fleet.submit(Task(0, "sleep long", 7))
+        fleet.decide = lambda report: time.sleep(600)
+        fleet.submit(Task(0, word, 7, rungs=(1,)))
         while True:
             fleet.next_done(600)
 """
 
 
 @posix
+@pytest.mark.parametrize("word", ["sleep long", "report"])
 @pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
-def test_workers_die_with_their_driver(kind, tmp_path):
+def test_workers_die_with_their_driver(kind, word, tmp_path):
+    """One of them computes, or waits for an answer."""
     environment = os.environ | {"PYTHONPATH": str(HELPERS)}
     if kind == "ray":
         pytest.importorskip("ray")
         environment.pop("RAY_ADDRESS", None)
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), kind], env=environment)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), kind, word], env=environment)
     try:
         wait_for(lambda: len(alive(tmp_path)) == 2 or driver.poll() is not None)
         time.sleep(0.5)

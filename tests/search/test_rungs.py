@@ -42,7 +42,7 @@ from nasnet_zoo.search.report.report import write_report
 from nasnet_zoo.search.rungs import Rungs, on_line
 
 EPOCHS = 6
-RUNGS = RungSettings((1, 3), keep=0.5, among=8, least=3)
+RUNGS = RungSettings((1, 3), keep=0.5, least=3)
 SEARCHERS = pytest.mark.parametrize("searcher", ["ppo", "evolution", "random"])
 
 
@@ -87,9 +87,9 @@ def check_journal(folder: Path) -> Counter:
     reports, told = {epoch: [] for epoch in RUNGS.epochs}, {}
     for event in events(folder, "reported"):
         body, before = event.body, reports[event.body["epoch"]]
-        recent = sorted([*before[-RUNGS.among + 1 :], body["reward"]], reverse=True)
-        place = recent.index(body["reward"])
-        assert body["goes_on"] == (len(recent) < RUNGS.least or place < RUNGS.keep * len(recent))
+        ranked = sorted([*before, body["reward"]], reverse=True)
+        place = ranked.index(body["reward"])
+        assert body["goes_on"] == (len(ranked) < RUNGS.least or place < RUNGS.keep * len(ranked))
         before.append(body["reward"])
         assert told.setdefault(event.child, {}).setdefault(body["epoch"], body) is body
     stopped = Counter()
@@ -112,11 +112,22 @@ def check_journal(folder: Path) -> Counter:
 
 
 def test_who_goes_on():
-    rungs = Rungs(RungSettings((1,), keep=0.4, among=5, least=3))
-    # (reward, whether it goes on): two always do; then fewer than 0.4 * 3, 4, 5, 5, ... of the last five must be better
-    course = [(0.5, True), (0.4, True), (0.3, False), (0.45, True), (0.45, True), (0.44, False), (0.46, True)]
-    course += [(0.1, False), (0.45, True), (0.4, False), (0.45, True)]
-    for child, (reward, goes_on) in enumerate(course):
+    rungs = Rungs(RungSettings((1,), keep=0.4, least=3))
+    # (reward, how many are better, how many there are with it): two always go on, then those with fewer than 0.4 of all
+    course = [
+        (0.5, 0, 1),
+        (0.4, 1, 2),
+        (0.3, 2, 3),
+        (0.45, 1, 4),
+        (0.45, 1, 5),
+        (0.44, 3, 6),
+        (0.46, 1, 7),
+        (0.1, 7, 8),
+    ]
+    course += [(0.45, 2, 9), (0.44, 5, 10), (0.445, 5, 11), (0.45, 2, 12)]
+    for child, (reward, better, reports) in enumerate(course):
+        goes_on = reports < 3 or better < 0.4 * reports
+        assert goes_on == (child not in (2, 5, 7, 9, 10))
         assert rungs.goes_on(1, reward) == goes_on, child
         assert rungs.answer(child, 1) is None
         rungs.enter(child, 1, reward, goes_on)
@@ -124,11 +135,20 @@ def test_who_goes_on():
 
 
 def test_equal_children_all_go_on():
-    rungs = Rungs(RungSettings((2,), keep=0.1, among=10, least=1))
+    rungs = Rungs(RungSettings((2,), keep=0.1, least=1))
     for child in range(30):
         assert rungs.goes_on(2, 0.5)
         rungs.enter(child, 2, 0.5, True)
     assert not rungs.goes_on(2, 0.49)
+
+
+def test_the_line_is_of_the_last_hundred():
+    rungs = Rungs(RungSettings((1,)))
+    for child in range(300):
+        rungs.enter(child, 1, 0.2, True)
+        rungs.trained(child, 0.3 if child < 200 else 0.7)
+    rungs.enter(300, 1, 0.1, False)
+    assert rungs.expected(300) == pytest.approx(0.6)
 
 
 def test_each_rung_is_by_itself():
@@ -146,10 +166,11 @@ def test_the_line_through_pairs():
     assert on_line([(x, 1 - y) for x, y in straight], 0.05) == pytest.approx(1 - 0.425)  # no slope below 0: the mean
     assert on_line([(x, 9 * y) for x, y in straight], 0.0) == pytest.approx(9 * 0.425 - 0.45)  # nor above 1
     assert on_line([(0.5, 0.7)] * 12, 0.4) == pytest.approx(0.6)
+    assert on_line([(place * 1e-200, 0.7) for place in range(12)], 0.0) == pytest.approx(0.7)
 
 
 def test_what_a_stopped_child_would_be_worth():
-    rungs = Rungs(RungSettings((1, 3), among=20))
+    rungs = Rungs(RungSettings((1, 3)))
     for child, reward in enumerate((0.1, 0.2, 0.3)):
         rungs.enter(child, 1, reward, child > 0)
     assert rungs.expected(0) == 0.1  # nobody has gone further yet
@@ -178,9 +199,7 @@ def test_a_report_that_cannot_be(wrong):
         (lambda: RungSettings((1,), keep=0.0), r"rungs: keep 0.0 does not lie between 0 and 1"),
         (lambda: RungSettings((1,), keep=1.0), r"rungs: keep 1.0 does not"),
         (lambda: RungSettings((1,), keep=float("nan")), r"rungs: keep"),
-        (lambda: RungSettings((1,), least=0), "rungs: least 0 must lie between 1 and among"),
-        (lambda: RungSettings((1,), among=5, least=6), "rungs: least 6 must .* and among 5 be at most"),
-        (lambda: RungSettings((1,), among=10**30), "rungs: least 3 must lie"),
+        (lambda: RungSettings((1,), least=0), "rungs: least 0 must be at least 1"),
         (lambda: RungSettings((1.5,)), "rungs: epochs"),
         (
             lambda: SearchConfig("x", rungs=RungSettings((5, 20))),
