@@ -6,7 +6,7 @@
 A child is worth in the end what search_planted.py has planted, "additive" or "graph", with its spread and noise. After
 epoch e of 9 its accuracy is that less its gap times (1 - e / 9) squared. Half of the gap's variance is the
 architecture's, so that a searcher can mistake what learns fast for what is good, and half is luck. Its deviation is
-such that accuracies after 3 epochs have a rank correlation of about 0.63 with those in the end, after one 0.42.
+such that accuracies after 3 epochs have a rank correlation of about 0.6 with those in the end, after one of 0.4.
 
 Ten workers, whose children take 60 to 100 s on a simulated clock, have the epochs of 320 children in full: cells of
 three blocks, the preset `quick`, rungs after 1 and 3 epochs. Figures are means over seeds in deviations of random

@@ -53,6 +53,8 @@ def test_a_line_says_how_the_search_stands(search):
         search.finish("nan")
         search.finish("oom", reward=None)
         search.finish("nan")
+        for _ in range(12):
+            search.finish("stopped", 0.99)
         search.finish("done", 0.5, served=3)
         search.running = {30, 31}
         search.statistics = {"policy/entropy": 1.23456}
@@ -61,8 +63,9 @@ def test_a_line_says_how_the_search_stands(search):
     mean = (sum(range(6, 25)) / 100 + 0.5) / 20
     assert shown(progress) == [
         "children 1 of 100, running 0, failed 0, reward 0.9000 (mean of the last 1), best 0.9000 (child 0)",
-        f"children 30 of 100, running 2, failed 3 (2 nan, 1 oom), from the journal 1, reward {mean:.4f} (mean of the "
-        "last 20), best 0.9000 (child 0), entropy 1.235 nats per decision, speed 29 children per hour, time left 2.4 h",
+        f"children 42 of 100, running 2, failed 3 (2 nan, 1 oom), stopped 12, from the journal 1, reward {mean:.4f} "
+        "(mean of the last 20), best 0.9000 (child 0), entropy 1.235 nats per decision, speed 41 children per hour, "
+        "time left 85 min",
     ]
 
 
