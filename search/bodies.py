@@ -6,6 +6,7 @@ Fields that are not listed are left alone. Imports no torch.
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
+from .children.base import SUCCESSES
 from .journal import Event
 from .rewards import MAX_REWARD
 
@@ -32,7 +33,7 @@ def check_event(event: Event) -> None:
         raise ValueError(f"{where}: its child is {event.child}")
     if event.kind == "finished":
         status, reward, stopped = event.body["status"], event.body["reward"], event.body.get("stopped")
-        if status in ("done", "stopped") and reward is None:
+        if status in SUCCESSES and reward is None:
             raise ValueError(f"{where}: it is {status}, but has no reward")
         if (status == "stopped") != (stopped is not None):
             raise ValueError(f"{where}: it is {status}, and was stopped after {stopped} epochs")

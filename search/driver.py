@@ -17,7 +17,7 @@ from typing import Any
 from nasnet_zoo.errors import JournalError, SearchError
 
 from .bodies import check_event
-from .children.base import FAILURES, BrokenDevice, Report, Result, Task
+from .children.base import SUCCESSES, BrokenDevice, Report, Result, Task
 from .config import SearchConfig
 from .costs import child_cost
 from .fleet.base import Fleet
@@ -248,7 +248,7 @@ class Driver:
 
     def _is_tried_again(self, record: Record, status: str) -> bool:
         policy = self.config.failures
-        return status in FAILURES and getattr(policy, status) == "retry" and record.tries < policy.attempts
+        return status not in SUCCESSES and getattr(policy, status) == "retry" and record.tries < policy.attempts
 
     def _close(self, final: Sequence[tuple[Record, Result]]) -> None:
         """Writes final results to the journal, in one transaction, and learns from them."""

@@ -14,7 +14,7 @@ search. So a failure waits until it is known whose it is.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from .children.base import Result
+from .children.base import SUCCESSES, Result
 
 LIMIT = 3  # failures in a row
 
@@ -59,7 +59,7 @@ class Health:
         places that get children; where there is no other to compare with, every result is final."""
         name, verdict = result.place or result.worker, Verdict()
         place = self.places.setdefault(name, Place())
-        if result.status in ("done", "stopped"):
+        if result.status in SUCCESSES:
             verdict.final = [*place.failed, result]
             place.failed, place.lost, place.confirmed = [], [], 0
             for accused in self.suspects.pop(result.child, set()):

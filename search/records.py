@@ -7,7 +7,7 @@ from typing import Any
 
 from nasnet_zoo.errors import ConfigError
 
-from .children.base import FAILURES
+from .children.base import SUCCESSES
 from .spaces.base import Space, Tokens
 
 
@@ -42,7 +42,7 @@ class Record:
 
     @property
     def failed(self) -> bool:
-        return self.status in FAILURES
+        return self.status is not None and self.status not in SUCCESSES
 
 
 class Proposed:

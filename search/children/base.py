@@ -16,6 +16,7 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.errors import ConfigError, SearchError, ZooError, out_of_memory
 
 MAX_THREADS = 1024
+SUCCESSES = ("done", "stopped")
 FAILURES = ("nan", "oom", "timeout", "error", "lost", "rejected")
 
 
@@ -144,7 +145,7 @@ def can_report(child: Child) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """How a task ended: `status` is "done", "stopped" (after a report) or one of FAILURES; "lost" means that the worker
+    """How a task ended: `status` is "done", "stopped" after a report, or one of FAILURES; "lost" means that the worker
     went away. `place` is the worker's in its fleet, where another one follows it when it dies; empty if the fleet tells
     none."""
 

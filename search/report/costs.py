@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from nasnet_zoo.lookup import typed
 from nasnet_zoo.util.progress import duration
 
+from ..children.base import SUCCESSES
 from ..fronts import COSTS, LATENCY, is_number
 from ..history import History
 from ..rows import costs_of
@@ -56,7 +57,7 @@ def saved_epochs(history: History) -> float | None:
     """The share of the epochs that children were not trained for because they were stopped, of those of all children in
     full, failures and repeats from the journal left out; None where they are not trained by epochs."""
     epochs = history.config.child.training_epochs()
-    trained = [r for r in history.finished if r.status in ("done", "stopped") and r.served is None]
+    trained = [r for r in history.finished if r.status in SUCCESSES and r.served is None]
     if epochs is None or not trained:
         return None
     return sum(epochs - record.rung for record in trained if record.rung is not None) / (epochs * len(trained))
