@@ -460,7 +460,6 @@ class Slow(LearningChild):
         time.sleep(0.01)
         return super().__call__(architecture, seed, report)
 
-sys.modules["killed"] = sys.modules["__main__"]
 if __name__ == "__main__":
     changes = dict(rungs=RungSettings((2, 4)), failures=FailureSettings(attempts=1000))
     run(toy_config(sys.argv[1], 300, fleet=FleetSettings("inline", ("cpu",)), **changes), child=Slow())
