@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.data.cifar import Pictures
 from nasnet_zoo.errors import TrainingError
 from nasnet_zoo.networks.build import build
@@ -76,6 +77,10 @@ class TrainedChild(ABC, Generic[Settings]):
         if self.settings.calibration:
             calibrate(network, self.training.subset(torch.arange(min(self.settings.calibration, len(self.training)))))
         measured = task.evaluate(network)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
+        cost = network_cost(network.config)
         accuracies = {"accuracy": measured["top1"], "top5": measured["top5"]}
-        return accuracies | {"losses": list(losses), "parameters": parameters}
+        return accuracies | {
+            "losses": list(losses),
+            "parameters": cost.parameters,
+            "multiply_adds": cost.multiply_adds,
+        }

@@ -16,6 +16,7 @@ from PIL import Image
 import nasnet_zoo
 from nasnet_zoo.arch.cells import CellScale
 from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.genotype import Block, Cell, Edge, Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.preprocess import CIFAR10, Preprocess
@@ -66,12 +67,13 @@ def child(**changes) -> CifarChild:
 
 def test_a_child_learns_and_says_so():
     metrics = child(recipe=replace(SETTINGS.recipe, epochs=4))(GENOTYPE, 5)
-    assert set(metrics) == {"accuracy", "top5", "losses", "parameters"}
+    assert set(metrics) == {"accuracy", "top5", "losses", "parameters", "multiply_adds"}
     assert 0.5 < metrics["accuracy"] <= metrics["top5"] <= 1
     assert metrics["accuracy"] * 50 == pytest.approx(round(metrics["accuracy"] * 50))
     assert len(metrics["losses"]) == 4 and metrics["losses"][-1] < metrics["losses"][0]
     network = nasnet_zoo.create(child().config(GENOTYPE))
     assert metrics["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert metrics["multiply_adds"] == network_cost(network.config).multiply_adds > 0  # a reward may be made of it
 
 
 def test_a_child_is_a_function_of_its_seed():
