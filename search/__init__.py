@@ -5,6 +5,7 @@
 
 Searching
     run                 runs a search, or resumes one; gives a SearchResult
+    run_several         a search with several seeds, and baselines of the same budget
     SearchConfig        a whole search; its parts are SpaceSettings, ControllerSettings, EvolutionSettings,
                         ChildSettings, CostSettings, RungSettings, FleetSettings and FailureSettings
     read_search_config  a SearchConfig from a JSON file
@@ -40,6 +41,7 @@ from .scaling import Target, transfer
 from .searchers.evolution import EvolutionSettings
 from .searchers.settings import ControllerSettings
 from .searchers.table import SEARCHERS
+from .several import run_several
 from .spaces.table import SPACES, SpaceSettings, get_space
 
 __dir__ = listed(__name__)
@@ -68,5 +70,6 @@ __all__ = [
     "read_search_config",
     "rerank",
     "run",
+    "run_several",
     "transfer",
 ]

@@ -2,8 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -80,16 +80,22 @@ def search(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: --set controller.learning_rate=0.001.")
     ] = None,
-    baseline: Annotated[list[Path] | None, typer.Option(help="Run folders of random searches, for the report.")] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A searcher to compare with, which gets as many children: --baseline random; or the folder of a "
+            "search that is there."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds to search with, one after another.", min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the best cell as JSON.")] = False,
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
-    from nasnet_zoo.search import run
     from nasnet_zoo.search.own_data import for_own_data
     from nasnet_zoo.search.presets import changed, parsed
-    from nasnet_zoo.search.progress import Progress
+    from nasnet_zoo.search.several import parts, run_several
 
-    from ..lookup import BEST, CONFIG, JOURNAL, typed
+    from ..lookup import BEST, typed
 
     given = {"data": data, "searcher": searcher, "space.name": space, "children": children, "seed": seed}
     given |= {"fleet.kind": fleet, "fleet.per_device": workers, "fleet.devices": device or None}
@@ -105,26 +111,85 @@ def search(
         if not equals:
             raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
         changes[key] = parsed(value)
-    _check_folder(folder)
-    check_run_folder(folder, (CONFIG, JOURNAL), "search")
+    _check_run_folder(folder)
     start = _start(folder, preset, config)
     changes, notes = for_own_data(start, changes)
     for note in notes:
         print(f"nasnet-zoo: {note}", file=sys.stderr)
-    with resumable(lambda: f"`nasnet-zoo search {typed(folder)}`"), Progress() as progress:
-        settings = changed(start, {**changes, "folder": str(folder)})
-        if enqueue is not None:
-            settings = replace(settings, enqueue=_enqueued(enqueue, settings.space.space()))
-        result = run(settings, baseline=baseline or None, on_change=progress.changed)
+    settings = changed(start, {**changes, "folder": str(folder)})
+    if enqueue is not None:
+        settings = replace(settings, enqueue=_enqueued(enqueue, settings.space.space()))
+    searchers, folders = _baselines(baseline or ())
+    several = parts(settings, searchers, seeds)
+    for part in several[1:]:
+        _check_run_folder(Path(part.config.folder))
+    options = "".join([f" --baseline {name}" for name in searchers] + [f" --seeds {seeds}"] * (seeds > 1))
+    with resumable(lambda: f"`nasnet-zoo search {typed(folder)}{options}`"):
+        watched = partial(_watched, several)
+        results = run_several(settings, baseline=searchers, seeds=seeds, beside=folders or None, watched=watched)
+    own = [result for result, part in zip(results, several) if part.config.searcher == settings.searcher]
+    leader = max(own, key=lambda result: result.best.reward)
     if as_json:
-        print_json(read_json(folder / BEST, "best cell"))
+        print_json(read_json(leader.folder / BEST, "best cell"))
         return
-    best = result.best
-    console.print(f"best of {result.children:,} children: child {best.child}, reward {best.reward:.4f}", soft_wrap=True)
+    if len(several) > 1:
+        _print_figures(folder)
+    best, where = leader.best, f" in {leader.folder}" if len(own) > 1 else ""
+    said = f"best of {leader.children:,} children{where}: child {best.child}, reward {best.reward:.4f}"
+    console.print(said, soft_wrap=True)
     console.print(f"see {folder / 'report.html'}", soft_wrap=True)
     if settings.space.space().kind is not None:  # the cells of a table cannot be built
-        command = f"nasnet-zoo transfer {typed(folder)} --max-madds 600M -o {typed(f'{_whole(folder)}-600M')}"
+        name = typed(f"{_whole(leader.folder)}-600M")
+        command = f"nasnet-zoo transfer {typed(leader.folder)} --max-madds 600M -o {name}"
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _check_run_folder(folder: Path) -> None:
+    from ..lookup import CONFIG, JOURNAL
+
+    _check_folder(folder)
+    check_run_folder(folder, (CONFIG, JOURNAL), "search")
+
+
+def _baselines(named: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """The searchers and the run folders among what is named."""
+    from nasnet_zoo.search import SEARCHERS
+
+    searchers = [name for name in dict.fromkeys(named) if name in SEARCHERS and not Path(name).exists()]
+    folders = [name for name in named if name not in searchers]
+    for name in folders:
+        if not Path(name).exists():
+            raise ConfigError(
+                f"--baseline {name}: there is no such searcher and no such folder: name one of "
+                f"{', '.join(SEARCHERS)}, or the run folder of a search"
+            )
+    return searchers, [Path(name) for name in folders]
+
+
+@contextmanager
+def _watched(several: Sequence, part) -> Iterator[Callable]:
+    """Shows the progress of one of several searches."""
+    from nasnet_zoo.search.progress import Progress
+
+    if len(several) > 1:
+        print(f"search {several.index(part) + 1} of {len(several)}: {part.title}", file=sys.stderr)
+    with Progress() as progress:
+        yield progress.changed
+
+
+def _print_figures(folder: Path) -> None:
+    """The table of several searches, with intervals over their seeds."""
+    from nasnet_zoo.search.report.seeds import LEVEL, figures
+
+    last, rows = figures(folder)
+    table = Table(box=None, pad_edge=False)
+    for name in ("searcher", "seeds", "mean reward", f"of the last {last}", "best"):
+        table.add_column(name, justify="left" if name == "searcher" else "right")
+    for row in rows:
+        table.add_row(row["name"], str(row["seeds"]), row["mean"], row["last"], row["best"])
+    print_table(table)
+    if any(row["seeds"] > 1 for row in rows):
+        console.print(f"± is half of the {LEVEL:.0%} interval over the seeds, by Student's t")
 
 
 def _epochs(text: str) -> list[int]:

@@ -3,6 +3,7 @@
 Imports no torch.
 """
 
+import os
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from scipy.stats import t
 
 from . import charts
-from .others import LAST, Group, Search
+from .others import LAST, Group, Others, Search, grouped
 from .render import number
 
 LEVEL = 0.95  # of the intervals
@@ -34,6 +35,16 @@ def over_seeds(groups: list[Group]) -> dict[str, Any] | None:
         "last": min(LAST, equal),
         "rows": [_figures(group, equal) for group in groups],
     }
+
+
+def figures(folder: str | os.PathLike[str]) -> tuple[int, list[dict[str, Any]]]:
+    """What the report of a search says of it and of the searches beside it: how many children are its "last", and for
+    each searcher its `name`, how many `seeds`, and over them the `mean`, the mean of the `last` and the `best` with
+    intervals of LEVEL. Raises JournalError for a folder without a search."""
+    search = Search.read(folder)
+    groups = grouped(search, Others.read(search, None, None))
+    equal = min(len(each.points) for group in groups for each in group.searches)
+    return min(LAST, equal), [_figures(group, equal) for group in groups] if equal else []
 
 
 def learning_curves(searches: list[Search], window: int) -> tuple[np.ndarray, np.ndarray] | None:
