@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nasnet_zoo.util.environment import processor
 from nasnet_zoo.util.files import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,11 +62,10 @@ def machine() -> str:
     import onnxruntime
     import torch
 
-    name = platform.processor() or platform.machine()
+    name = processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-        name = said.get("model name", name)
         sets = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
         name += "".join(f" {sets[flag]}" for flag in sets if flag in said.get("flags", "").split())
     gpu = ""

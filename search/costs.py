@@ -8,11 +8,12 @@ from typing import Any, Literal
 from nasnet_zoo.arch.checks import check_fields
 from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.layers import Cost
-from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.errors import ConfigError, SearchError
 
-from .children.base import BaseChildSettings
+from .children.base import BaseChildSettings, Result
 from .spaces.base import Space
 
+DEVICE = "latency_device"  # the metric that says where a latency was measured
 SAMPLED = 200  # random architectures, at the start of a search, of which some must meet its target and limits
 UNITS = {"multiply_adds": "multiply-adds", "parameters": "parameters", "latency_ms": "ms", "latency_batch_ms": "ms"}
 
@@ -24,7 +25,8 @@ class CostSettings:
     If a `measure` is named, the reward is multiplied by (cost / target) ** exponent, as in MnasNet (Tan et al. 2019,
     equation 2); above the target the exponent is `beyond`, if that is given. With -0.07 on both sides, twice the cost
     is worth a twentieth of the accuracy; 0 and -1 make the target a limit that few cross. Children with more than
-    `max_multiply_adds` or `max_parameters` are rejected before they are trained. All of it is about the child's own
+    `max_multiply_adds` or `max_parameters` are rejected before they are trained. (The limit of a latency is the child's
+    `max_latency_ms`, because it has to be measured.) All of it is about the child's own
     network, for one picture: a network that is transferred from its cell costs more in about the same ratio.
     """
 
@@ -67,6 +69,25 @@ class CostSettings:
         return None
 
 
+class Latencies:
+    """The device on which a search's latencies were measured; those of another one cannot be compared with them."""
+
+    def __init__(self) -> None:
+        self.device: str | None = None
+
+    def enter(self, metrics: Mapping[str, Any]) -> None:
+        self.device = self.device or metrics.get(DEVICE)
+
+    def check(self, result: Result) -> None:
+        """Raises SearchError for a result with a latency of another device."""
+        here = result.metrics.get(DEVICE, self.device)
+        if self.device is not None and here != self.device:
+            raise SearchError(
+                f"the latency of child {result.child} was measured on {here}, and those before it on {self.device}: "
+                f"they cannot be compared, so go on with devices of that kind alone, or begin another search"
+            )
+
+
 def child_cost(child: BaseChildSettings, space: Space, architecture: Any) -> Cost | None:
     """The cost of the network that such a child is; None if it is none, or cannot be built."""
     try:
@@ -74,6 +95,15 @@ def child_cost(child: BaseChildSettings, space: Space, architecture: Any) -> Cos
     except ConfigError:
         return None
     return None if network is None else network_cost(network)
+
+
+def check_measured(settings: CostSettings, child: BaseChildSettings) -> None:
+    """Raises ConfigError if the reward needs a latency that such children do not measure."""
+    if settings.measure.startswith("latency") and not getattr(child, "latency", 0):
+        raise ConfigError(
+            f"search: the reward is measured by {settings.measure}, and children measure none: set child.latency to a "
+            f"batch's size, 32 for instance, if the children are networks"
+        )
 
 
 def check_reachable(settings: CostSettings, child: BaseChildSettings, space: Space, seed: int) -> None:

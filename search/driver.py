@@ -19,7 +19,7 @@ from nasnet_zoo.errors import JournalError, SearchError
 from .bodies import check_event
 from .children.base import SUCCESSES, BrokenDevice, Report, Result, Task
 from .config import SearchConfig
-from .costs import child_cost
+from .costs import Latencies, child_cost
 from .fleet.base import Fleet
 from .health import Health, Verdict
 from .journal import Event, Journal
@@ -33,6 +33,7 @@ log = logging.getLogger("nasnet_zoo")
 
 POLL_SECONDS = 0.5
 MAX_REJECTED = 10_000  # in a row; then the limits leave too little of the space
+MEASURED = 50  # for how many of these a child counts that had to be built and timed
 FLOOR_OF = 100  # the last children, the worst of which is the floor
 
 
@@ -71,6 +72,7 @@ class Driver:
         self.followers: dict[int, list[int]] = {}
         self.best: Record | None = None  # of those that were trained to the end
         self.rungs = Rungs(config.rungs)
+        self.latencies = Latencies()
         self.rejected = self.rejected_in_row = 0
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
@@ -147,12 +149,7 @@ class Driver:
         excess = self.config.cost.excess(cost) if cost is not None else None
         if excess is None:
             return False
-        self._close([(record, Result(record.child, "rejected", message=excess))])
-        if self.rejected_in_row >= MAX_REJECTED:
-            raise SearchError(
-                f"the last {self.rejected_in_row:,} proposals cost too much (the last: {excess}): raise the limits of "
-                f"cost, or make the children smaller"
-            )
+        self._settle([Result(record.child, "rejected", message=excess)])
         return True
 
     def _propose(self) -> None:
@@ -194,6 +191,7 @@ class Driver:
         """Takes results, once it is known whether they are the children's own or their workers'."""
         final: list[Result] = []
         for result in map(self._judged, results):
+            self.latencies.check(result)
             self.running.discard(result.child)
             again = self._is_tried_again(self.records[result.child], result.status)
             if again:
@@ -239,8 +237,13 @@ class Driver:
         if not results:
             return
         self._close([(self.records[result.child], result) for result in results])
+        last = results[-1]
+        if self.rejected_in_row >= MAX_REJECTED:
+            raise SearchError(
+                f"the last proposals all cost too much (the last: {last.message}): raise the limits, or make the "
+                f"children smaller"
+            )
         if self.failures_in_row >= self.config.failures.stop:
-            last = results[-1]
             raise SearchError(
                 f"the last {self.failures_in_row} children failed ({last.status}: {_last_line(last.message)}): mend "
                 f"the cause, then run the same command again"
@@ -337,9 +340,10 @@ class Driver:
             self.unobserved.append(record.child)
         if record.status == "rejected":
             self.rejected += 1
-            self.rejected_in_row += 1
+            self.rejected_in_row += MEASURED if record.attempts else 1
             return
         self.rejected_in_row = 0
+        self.latencies.enter(record.metrics)
         if record.failed:
             self.failures_in_row += 1
             return

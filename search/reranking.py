@@ -89,7 +89,8 @@ def rerank(
     settings = history.config.child
     if not isinstance(settings, TrainedChildSettings):
         raise SearchError(f"the children of {folder} were {settings.summary()}, so none of them can be trained longer")
-    longer = replace(settings, data=data or settings.data, seconds=None, recipe=replace(settings.recipe, epochs=epochs))
+    recipe = replace(settings.recipe, epochs=epochs)
+    longer = replace(settings, data=data or settings.data, seconds=None, latency=0, max_latency_ms=None, recipe=recipe)
     for record in best:
         check(history.space.decode(record.tokens))
     child = child or make_child(longer.completed(), history.space)

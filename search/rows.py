@@ -49,7 +49,7 @@ def read_children(folder: str | Path) -> list[ChildRow]:
 
     - `child`, its number, and `seed`, its own;
     - `status`: "proposed", "started", "done", "stopped" (at a rung) or the kind of its failure ("nan", "oom",
-      "timeout", "error", "lost"), and `message`, the reason for a failure;
+      "timeout", "error", "lost", "rejected"), and `message`, the reason for a failure;
     - `reward`, and `metrics`, what the child returned;
     - `parameters` and `multiply_adds`, as the child returned them, or else of the network that a child of the search's
       config is; None if it is none;

@@ -14,7 +14,7 @@ from nasnet_zoo.errors import ConfigError, SearchError
 from .children.base import Child, can_report, context_of
 from .children.table import make_child
 from .config import SearchConfig
-from .costs import check_reachable
+from .costs import check_measured, check_reachable
 from .driver import Driver
 from .fleet.base import Fleet
 from .fleet.table import make_fleet
@@ -74,6 +74,7 @@ def run(
     space = config.space.space()
     if child is None:
         config = replace(config, child=config.child.completed())
+        check_measured(config.cost, config.child)
         child = make_child(config.child, space)
     if config.rungs.epochs and not can_report(child):
         raise ConfigError(

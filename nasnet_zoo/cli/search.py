@@ -30,6 +30,8 @@ from .app import (
     resumable,
 )
 
+LATENCY_BATCH = 32  # at which a latency is measured too, if one is asked for and no size is set
+
 
 class _WithTables(TyperCommand):
     """A command whose help ends with the rows of the tables, read when the help is printed."""
@@ -74,6 +76,13 @@ def search(
     ] = None,
     max_madds: Annotated[str | None, typer.Option(help="The most multiply-adds of a child; more are rejected.")] = None,
     max_params: Annotated[str | None, typer.Option(help="The most parameters of a child; more are rejected.")] = None,
+    target_latency: Annotated[
+        float | None,
+        typer.Option(help="The milliseconds for a picture, on the children's device, that the reward is measured by."),
+    ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option(help="The most milliseconds for a picture; children that take more are rejected.")
+    ] = None,
     rungs: Annotated[
         str | None, typer.Option(help="Epochs after which children that fall behind are stopped: --rungs 1,3.")
     ] = None,
@@ -101,7 +110,12 @@ def search(
     given |= {"fleet.kind": fleet, "fleet.per_device": workers, "fleet.devices": device or None}
     given["child.data"] = given.pop("data")
     given |= {"cost.target": _amount(target_madds, "--target-madds")}
-    given |= {"cost.measure": "multiply_adds" if target_madds else None}
+    if target_madds is not None and target_latency is not None:
+        raise ConfigError("search: a reward has one target: give --target-madds or --target-latency")
+    given |= {"cost.measure": "multiply_adds" if target_madds is not None else None}
+    if target_latency is not None:
+        given |= {"cost.target": target_latency, "cost.measure": "latency_ms"}
+    given["child.max_latency_ms"] = max_latency
     given |= {"cost.max_multiply_adds": _amount(max_madds, "--max-madds")}
     given |= {"cost.max_parameters": _amount(max_params, "--max-params")}
     given["rungs.epochs"] = None if rungs is None else _epochs(rungs)
@@ -113,6 +127,8 @@ def search(
         changes[key] = parsed(value)
     _check_run_folder(folder)
     start = _start(folder, preset, config)
+    if (target_latency is not None or max_latency is not None) and getattr(start.child, "latency", None) == 0:
+        changes = {"child.latency": LATENCY_BATCH} | changes
     changes, notes = for_own_data(start, changes)
     for note in notes:
         print(f"nasnet-zoo: {note}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """What the environment provides and sets: devices, the cache, and whether connections may be opened."""
 
 import os
+import platform
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ZooError
@@ -21,6 +23,27 @@ def check_device(device: str) -> None:
         raise ZooError(
             f"the device {device!r} is not there ({str(error).splitlines()[0]}): try --device cpu"
         ) from error
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: str) -> str:
+    """What a device is, for figures that hold on such a device only: a GPU's name, or the processor's and how many
+    threads torch uses there now."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def offline() -> bool:

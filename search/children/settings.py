@@ -16,6 +16,8 @@ from nasnet_zoo.training.recipe import Recipe
 from .base import BaseChildSettings
 from .own_pictures import OwnPictures
 
+MAX_BATCH = 4096  # of a latency
+
 
 @dataclass(frozen=True)
 class TrainedChildSettings(BaseChildSettings):
@@ -25,6 +27,11 @@ class TrainedChildSettings(BaseChildSettings):
     The child learns from `pictures`, and its reward is measured on `validation` others; `split_seed` says which. Before
     that, batch norm's statistics are computed again on `calibration` pictures (precise batch norm); 0 for none.
     `whiten` normalises each picture by its own mean and deviation instead of the data's.
+
+    With a `latency` above 0, the untrained child's latency is measured on its device, for one picture and for a batch
+    of that many: the metrics latency_ms and latency_batch_ms. A child that takes longer than `max_latency_ms` for one
+    is rejected before it is trained. The latency of another device says nothing, so that a search has to stay on
+    devices of one kind; and other work on the device disturbs it.
     """
 
     filters: int = 32
@@ -36,6 +43,8 @@ class TrainedChildSettings(BaseChildSettings):
     split_seed: int = 0
     calibration: int = 1024
     whiten: bool = False
+    latency: int = 0
+    max_latency_ms: float | None = None
     recipe: Recipe = field(default_factory=lambda: Recipe(20))
 
     def __post_init__(self) -> None:
@@ -46,6 +55,12 @@ class TrainedChildSettings(BaseChildSettings):
             raise ConfigError(f"child: side {self.side} is not between 8 and 256 pixels")
         if self.calibration < 0:
             raise ConfigError("child: calibration must not be negative")
+        if not 0 <= self.latency <= MAX_BATCH:
+            raise ConfigError(f"child: latency {self.latency} is a batch's size, up to {MAX_BATCH}; 0 measures none")
+        if self.max_latency_ms is not None and not (self.latency and self.max_latency_ms > 0):
+            raise ConfigError(
+                "child: max_latency_ms has to be above 0, and needs latency, a batch's size: 32 for instance"
+            )
 
     def network(self, architecture: Any, kind: str | None) -> NetworkConfig:
         sizing = Sizing(self.cells, self.filters, "cifar10", self.side, stem=self.stem)

@@ -17,8 +17,10 @@ from nasnet_zoo.training.evaluate import calibrate
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.state import Epoch
 from nasnet_zoo.training.tasks.classify import Classify
+from nasnet_zoo.util.environment import device_name
 
 from .base import ChildFailure, Reports
+from .latency import latency_ms
 from .settings import TrainedChildSettings
 
 NO_REPORTS = Reports()
@@ -52,6 +54,7 @@ class TrainedChild(ABC, Generic[Settings]):
         settings, start = self.settings, time.monotonic()
         torch.manual_seed(seed)
         network = build(self.config(architecture)).to(self.device)
+        latency = self._latency(network)
 
         def on_step(epoch: int, step: int, steps: int) -> None:
             if settings.seconds is not None and time.monotonic() - start > settings.seconds:
@@ -62,7 +65,7 @@ class TrainedChild(ABC, Generic[Settings]):
         def on_epoch(done: Epoch) -> None:
             losses.append(round(done.loss, 5))
             if done.epoch in report.epochs:  # a copy, because measuring changes batch norm's statistics
-                report(done.epoch, self._measured(copy.deepcopy(network), task, losses))
+                report(done.epoch, self._measured(copy.deepcopy(network), task, losses) | latency)
 
         preprocess, classes = network.config.preprocess, network.config.num_classes
         task = Classify(self.training, settings.recipe, preprocess, self.validation, classes=classes)
@@ -70,7 +73,18 @@ class TrainedChild(ABC, Generic[Settings]):
             train(network, task, settings.recipe, seed=seed, on_step=on_step, on_epoch=on_epoch)
         except TrainingError as error:
             raise ChildFailure("nan", str(error)) from error
-        return self._measured(network, task, losses)
+        return self._measured(network, task, losses) | latency
+
+    def _latency(self, network: Network) -> dict[str, Any]:
+        """The metrics of latency, if they are wanted; raises ChildFailure for a child that takes too long."""
+        batch, most = self.settings.latency, self.settings.max_latency_ms
+        if not batch:
+            return {}
+        one = latency_ms(network, 1, self.device)
+        if most is not None and one > most:
+            raise ChildFailure("rejected", f"{one:.3g} ms for a picture, and {most:g} are the most")
+        found = {"latency_ms": one, "latency_batch_ms": latency_ms(network, batch, self.device)}
+        return {name: round(value, 5) for name, value in found.items()} | {"latency_device": device_name(self.device)}
 
     def _measured(self, network: Network, task: Classify, losses: list[float]) -> dict[str, Any]:
         """The metrics of a network as it is now, whose batch norms get new statistics."""

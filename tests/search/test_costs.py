@@ -160,7 +160,7 @@ def test_costs_of_what_is_no_network(tmp_path):
 
 def test_the_command_line_sets_targets_and_limits(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("nasnet_zoo.search.run", lambda config, **other: seen.append(config) or 1 / 0)
+    monkeypatch.setattr("nasnet_zoo.search.several.run", lambda config, **other: seen.append(config) or 1 / 0)
     options = ["--preset", "quick", "--target-madds", "3.5M", "--max-madds", "8M", "--max-params", "90k"]
     CliRunner().invoke(app, ["search", str(tmp_path / "run"), *options])
     assert seen[0].cost == CostSettings("multiply_adds", 3.5e6, max_multiply_adds=8e6, max_parameters=9e4)
