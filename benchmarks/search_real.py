@@ -1,62 +1,43 @@
-"""A real search with real children on CIFAR-10, small enough for a CPU: PPO's controller against random search with
-the same child seeds, and a permutation test between the rewards of their last 100 children.
+"""Real searches with real children on CIFAR-10, small enough for a CPU: PPO's controller, regularized evolution and
+random search, the preset `quick` with three seeds each, and the same child seeds on every side.
 
-    python benchmarks/search_real.py --data DIR [--folder runs/real] [--only ppo]
-    python benchmarks/search_real.py --choose      the simulated rewards behind the preset's learning rate
+    python benchmarks/search_real.py --data DIR [--folder runs/quick] [--seeds 3] [--only ppo-0]
 
-Two searches of 320 children take about half an hour on two cores if each is started with --only in a process of its
-own; the call without it then only compares. Interrupted, it goes on.
+Nine searches of 320 children took some three hours on one core. Each lies in a folder of its own, FOLDER/SEARCHER-SEED;
+what is finished is not run again, and after an interruption the same command goes on. With --only it runs one of them
+and compares nothing. Intervals are of 95 %, by Student's t over the seeds; p is Welch's t-test between their means,
+one-sided.
 """
 
 import argparse
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from common import write
-from scipy.stats import permutation_test
+from scipy.stats import t, ttest_ind
 
-from nasnet_zoo.search.config import SearchConfig
+from nasnet_zoo.search import FleetSettings, SearchConfig, run
+from nasnet_zoo.search.children.table import make_child
+from nasnet_zoo.search.driver import child_seed
 from nasnet_zoo.search.history import read_history
-from nasnet_zoo.search.presets import preset
-from nasnet_zoo.search.runner import run
-from nasnet_zoo.search.searchers.base import Observation
-from nasnet_zoo.search.searchers.controller import Controller
+from nasnet_zoo.search.presets import changed, preset
+from nasnet_zoo.util.files import atomic_file
 
+SEARCHERS = ("ppo", "evolution", "random")
 LAST = 100
-# Of 16 random children, each trained twice: mean accuracy, its deviation between cells and between seeds.
-MEAN, SPREAD, NOISE = 0.216, 0.033, 0.011
+AGAIN = 8  # trainings of each search's best cell with other seeds
 
 
-def config(searcher: str, arguments: argparse.Namespace) -> SearchConfig:
-    """The preset `quick`, with that searcher."""
-    quick = preset("quick")
-    child = replace(quick.child, data=arguments.data)
-    return replace(quick, folder=f"{arguments.folder}/{searcher}", searcher=searcher, child=child)
-
-
-def choose(seeds: int = 4) -> None:
-    """How far the last 100 of 320 simulated rewards come above the mean, in deviations between cells, for a grid of
-    learning rates and batches. A reward is a sum over the decisions, drawn at random, and noise."""
-    quick = preset("quick")
-    space = quick.space.space()
-    for batch in (10, 20):
-        for rate in (5e-3, 1e-2, 2e-2):
-            gains = []
-            for seed in range(seeds):
-                rng = np.random.default_rng(seed)
-                worth = [rng.normal(size=d.choices) * (0.3 if "state" in d.name else 1) for d in space.decisions]
-                scale = SPREAD / sum(w.var() for w in worth) ** 0.5
-                controller = Controller(space, replace(quick.controller, batch=batch, learning_rate=rate), seed)
-                found: list[float] = []
-                while len(found) < quick.children:
-                    proposals = controller.propose(batch)
-                    sums = [sum(w[t] for w, t in zip(worth, p.tokens)) for p in proposals]
-                    batch_rewards = [MEAN + scale * s + rng.normal() * NOISE for s in sums]
-                    controller.observe([Observation(p, r) for p, r in zip(proposals, batch_rewards)])
-                    found += batch_rewards
-                gains.append((np.mean(found[-LAST:]) - MEAN) / SPREAD)
-            print(f"batch {batch}, learning rate {rate:g}: {np.mean(gains):.2f} ({np.round(gains, 2)})", flush=True)
+def config(name: str, arguments: argparse.Namespace) -> SearchConfig:
+    """The preset `quick` with the searcher and seed that a folder's name says, in this process: a search with several
+    workers could not be repeated child by child."""
+    searcher, _, seed = name.partition("-")
+    quick = changed(preset("quick"), {"searcher": searcher, "seed": int(seed), "child.data": arguments.data})
+    return replace(quick, folder=f"{arguments.folder}/{name}", fleet=FleetSettings("inline"))
 
 
 def rewards(folder: str) -> np.ndarray:
@@ -64,42 +45,73 @@ def rewards(folder: str) -> np.ndarray:
     return np.array([record.reward for record in read_history(folder).finished])
 
 
-def by_chance(a: np.ndarray, b: np.ndarray, rounds: int = 100_000) -> float:
-    """The share of random relabellings in which mean(a) - mean(b) is at least as large as it is (one-sided)."""
+def again(folder: str, device: str = "cpu") -> float:
+    """The mean accuracy of a search's best cell when it is trained with other seeds than its own, which were good luck.
+    What was trained is kept in FOLDER/again.json."""
+    path, history = Path(folder) / "again.json", read_history(folder)
+    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    best = max((record for record in history.finished), key=lambda record: record.reward)
+    child = make_child(history.config.child, history.space)
+    for number in range(AGAIN):
+        name = f"{best.hash} {number}"
+        if name not in known:
+            child.prepare(device)
+            seed = child_seed(history.config.seed, best.child, number)
+            known[name] = child(history.space.decode(best.tokens), seed)["accuracy"]
+            with atomic_file(path) as temporary:
+                temporary.write_text(json.dumps(known))
+    return float(np.mean([known[f"{best.hash} {number}"] for number in range(AGAIN)]))
 
-    def gain(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
-        return a.mean(axis) - b.mean(axis)
 
-    test = permutation_test((a, b), gain, n_resamples=rounds, batch=10_000, alternative="greater", rng=0)
-    return float(test.pvalue)
+def over_seeds(values: list[float]) -> dict[str, Any]:
+    """The mean, half of its interval, and each seed's value."""
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "half": float(half), "seeds": [round(float(v), 5) for v in values]}
+
+
+def above(mine: dict[str, Any], theirs: dict[str, Any]) -> float:
+    """Welch's t-test: how often means as far above the others would come by chance."""
+    return float(ttest_ind(mine["seeds"], theirs["seeds"], equal_var=False, alternative="greater").pvalue)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data")
-    parser.add_argument("--folder", default="runs/real")
-    parser.add_argument("--only", choices=("ppo", "random"))
-    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--folder", default="runs/quick")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.choose:
-        choose()
-        return
-    for searcher in [arguments.only] if arguments.only else ["ppo", "random"]:
-        run(config(searcher, arguments))
+    names = [f"{searcher}-{seed}" for seed in range(arguments.seeds) for searcher in SEARCHERS]
+    for name in [arguments.only] if arguments.only else names:
+        run(config(name, arguments))
     if arguments.only:
         return
-    found = {searcher: rewards(f"{arguments.folder}/{searcher}") for searcher in ("ppo", "random")}
-    last = {searcher: values[-LAST:] for searcher, values in found.items()}
-    p = by_chance(last["ppo"], last["random"])
-    for searcher, values in found.items():
-        tail = last[searcher]
-        print(
-            f"{searcher}: {len(values)} children, last {LAST}: mean {tail.mean():.4f}, best of all {values.max():.4f}"
-        )
-    print(f"permutation test, PPO's last {LAST} against random's: p = {p:.5f}")
-    record = {s: {"mean": v.mean(), "deviation": v.std(), "best": found[s].max()} for s, v in last.items()}
-    write("search_real", {"children": len(found["ppo"]), "last": LAST, **record, "p": p})
+    found = {s: [rewards(f"{arguments.folder}/{s}-{seed}") for seed in range(arguments.seeds)] for s in SEARCHERS}
+    record: dict[str, Any] = {}
+    for searcher, searches in found.items():
+        folders = [f"{arguments.folder}/{searcher}-{seed}" for seed in range(arguments.seeds)]
+        record[searcher] = {
+            "all": over_seeds([each.mean() for each in searches]),
+            "first": over_seeds([each[:LAST].mean() for each in searches]),
+            "last": over_seeds([each[-LAST:].mean() for each in searches]),
+            "best": over_seeds([each.max() for each in searches]),
+            "best again": over_seeds([again(folder) for folder in folders]),
+        }
+        values = record[searcher].items()
+        said = ", ".join(f"{name} {value['mean']:.4f} +- {value['half']:.4f}" for name, value in values)
+        print(f"{searcher}: {said}", flush=True)
+    tests = {}
+    for searcher, other in (("ppo", "random"), ("evolution", "random"), ("ppo", "evolution")):
+        for what in ("last", "best again"):
+            tests[f"{searcher} above {other}, {what}"] = above(record[searcher][what], record[other][what])
+    for name, p in tests.items():
+        print(f"{name}: p = {p:.2g}")
+    children = min(len(each) for searches in found.values() for each in searches)
+    write(
+        "search_real",
+        {"children": children, "last": LAST, "seeds": arguments.seeds, "again": AGAIN, "searchers": record, "p": tests},
+    )
 
 
 if __name__ == "__main__":

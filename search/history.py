@@ -20,6 +20,8 @@ class History:
     finished, and `updates` the searcher's statistics after each update: (children finished by then, statistics).
 
     `context` has the hashes of what the children were given, by name (children/base.py).
+    `excluded` are the places of fleets that got no more children until their session ended, as children failed there
+    and not elsewhere: (the last worker there, why).
     `seconds` is how long drivers ran, and `device_seconds` how long devices were busy: the time of children that were
     trained on a device at the same time counts once.
     """
@@ -30,6 +32,7 @@ class History:
     finished: list[Record] = field(default_factory=list)
     updates: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     context: dict[str, str] = field(default_factory=dict)
+    excluded: dict[str, tuple[str, str]] = field(default_factory=dict)
     sessions: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -75,6 +78,10 @@ def _enter(history: History, events: list[Event]) -> None:
             record.time, record.worker, record.rung = event.time, body.get("worker", ""), body.get("stopped")
             history.finished.append(record)
             busy[_device(record.worker)].append((event.time - record.seconds, event.time))
+        elif event.kind == "excluded":
+            history.excluded[body["place"]] = body.get("worker", ""), body.get("message", "")
+        elif event.kind == "included":
+            history.excluded.pop(body["place"], None)
         elif event.kind == "updated":
             history.updates.append((len(history.finished), body["statistics"]))
         last = event.time

@@ -1,9 +1,10 @@
 """Reruns the search that found a shipped cell, from its recorded config and seed, and says whether it finds it again.
 
     python tools/regenerate.py FOLDER [--data DIR] [--found FILE]      (or `make regenerate`)
+    python tools/regenerate.py FOLDER --record                         records a finished search instead
 
-Same seed, same machine, same search: on another kind of processor float32 sums round otherwise, and a search may then
-take another way.
+Same seed, same machine, same search: on another kind of processor, or with another torch, float32 sums round otherwise,
+and a search may then take another way. The record says which they were ("made_on").
 """
 
 import argparse
@@ -13,12 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import nasnet_zoo.search
 from nasnet_zoo.errors import ConfigError, ZooError
 from nasnet_zoo.search.config import SearchConfig
 from nasnet_zoo.search.folder import best_record
+from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.progress import Progress
 from nasnet_zoo.search.runner import run
+from nasnet_zoo.util.environment import processor
+from nasnet_zoo.util.files import atomic_file
 
 FOUND = Path(nasnet_zoo.search.__file__).parent / "found" / "quick.json"
 
@@ -37,13 +43,32 @@ def regenerate(found: str | Path, folder: str | Path, data: str | None = None) -
     return best, best_record(config, config.space.space(), result.best)
 
 
+def record(folder: str | Path, found: str | Path) -> dict[str, Any]:
+    """Writes the record of a finished search and returns its best cell; raises a ZooError."""
+    history = read_history(folder)
+    if history.evaluated < history.config.children:
+        raise ConfigError(f"{folder} holds a search that is not finished: run it to its end first")
+    config = replace(history.config, folder="", child=replace(history.config.child, data=None))
+    best = max((each for each in history.finished if each.status == "done"), key=lambda each: each.reward)
+    made_on = {"processor": processor(), "torch": torch.__version__}
+    value = {"search": config.to_json(), "best": best_record(config, history.space, best), "made_on": made_on}
+    with atomic_file(Path(found)) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    return value["best"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="the run folder; interrupted, the same call goes on")
     parser.add_argument("--data", help="the folder that holds CIFAR-10")
     parser.add_argument("--found", default=FOUND, help="the record, if not the shipped one")
+    parser.add_argument("--record", action="store_true", help="write the record of the finished search in FOLDER")
     arguments = parser.parse_args()
     try:
+        if arguments.record:
+            best = record(arguments.folder, arguments.found)
+            print(f"recorded in {arguments.found}: child {best['child']}, reward {best['reward']}")
+            return
         recorded, again = regenerate(arguments.found, arguments.folder, arguments.data)
     except ZooError as error:
         sys.exit(f"regenerate: {error}")

@@ -26,13 +26,17 @@ def check_device(device: str) -> None:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name as far as the system tells it, with its family and model where it tells them: virtual
+    machines give many of them the same name."""
+    said: dict[str, str] = {}
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        for line in reversed(Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()):
             key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+            said[key.strip()] = value.strip()
+    name = said.get("model name") or platform.processor() or platform.machine()
+    return (
+        f"{name} (family {said['cpu family']}, model {said['model']})" if {"cpu family", "model"} <= set(said) else name
+    )
 
 
 def device_name(device: str) -> str:

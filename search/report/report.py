@@ -72,6 +72,7 @@ def write_report(
         best=_best(history),
         cost=cost(folder, history),
         failures=_failures(history),
+        left_out=history.excluded,
         settings=json.dumps(config.to_json(), indent=1),
         reload=None if history.evaluated >= config.children else RELOAD_SECONDS,
         written=time.strftime("%Y-%m-%d at %H:%M %Z"),

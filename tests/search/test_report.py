@@ -591,3 +591,18 @@ def test_the_report_of_a_whole_paper_s_search_takes_seconds(tmp_path):
     assert time.process_time() - start < 30  # of its own, whatever else the machine does
     assert path.stat().st_size < 4e6
     assert history.read_history(folder).finished[-1].child == 19_999
+
+
+def test_workers_that_were_left_out_are_named(tmp_path):
+    folder = write_folder(tmp_path / "a", SearchConfig("a", children=40, **TABLE), done(*[0.5] * 30))
+    assert "left out" not in Page(write_report(folder)).text("failures")
+    bad = dict(worker="host:7:cuda:1", message=f"error: no space left on device {HOSTILE}", returned=[1], forgiven=[1])
+    with closing(Journal.open_existing(folder / "journal.sqlite")) as opened, opened.transaction():
+        opened.add("excluded", place="cuda:0, worker 0", **bad)
+        opened.add("included", place="cuda:0, worker 0")
+        opened.add("excluded", place="cuda:1, worker 1", **bad)
+        opened.add("session")  # a new session tries all of them again
+    said = Page(write_report(folder)).text("failures")
+    assert "Workers that were left out, because children failed there and not elsewhere" in said
+    assert "cuda:1, worker 1 host:7:cuda:1 error: no space left on device" in said and HOSTILE in said
+    assert "cuda:0, worker 0" not in said

@@ -6,7 +6,8 @@ import random
 from dataclasses import replace
 
 import pytest
-from regenerate import regenerate
+import torch
+from regenerate import FOUND, record, regenerate
 from toy_search import toy_run
 from typer.testing import CliRunner
 
@@ -14,11 +15,12 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.cli import search as cli_search  # noqa: F401 - registers its commands
 from nasnet_zoo.cli.app import app
 from nasnet_zoo.errors import ConfigError, ZooError
+from nasnet_zoo.search.children.table import make_child
 from nasnet_zoo.search.config import SearchConfig
+from nasnet_zoo.search.driver import child_seed
 from nasnet_zoo.search.presets import PRESETS, changed, parsed, preset
 from nasnet_zoo.search.spaces.table import get_space
-
-FILES = {"search": "config.json", "best": "best.json"}
+from nasnet_zoo.util.environment import processor
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +211,35 @@ def test_settings_are_read_as_json_and_the_folder_as_it_is():
 
 
 def test_a_recorded_search_is_regenerated(tmp_path, table):
+    found = tmp_path / "found.json"
     call("search", tmp_path / "run", "--preset", "tabular", "--data", table, "--children", 40)
-    record = {name: json.loads((tmp_path / "run" / file).read_text()) for name, file in FILES.items()}
-    (tmp_path / "found.json").write_text(json.dumps(record))
-    recorded, again = regenerate(tmp_path / "found.json", tmp_path / "again")
-    assert recorded == again
+    best = record(tmp_path / "run", found)
+    assert best == json.loads((tmp_path / "run" / "best.json").read_text())
+    recorded, again = regenerate(found, tmp_path / "again", str(table))
+    assert recorded == again == best
+    assert str(tmp_path) not in found.read_text()  # neither the run folder nor the data's
+    more = json.loads((tmp_path / "run" / "config.json").read_text()) | {"children": 60}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(more))
+    with pytest.raises(ConfigError, match="holds a search that is not finished"):
+        record(tmp_path / "run", found)
     (tmp_path / "found.json").write_text("{}")
     with pytest.raises(ConfigError, match="no record of a search"):
         regenerate(tmp_path / "found.json", tmp_path / "more")
+
+
+def test_the_shipped_cell_has_the_reward_that_is_recorded(cifar10):
+    """A child on a CPU is a function of its seed, its settings and its threads; and of the machine, if that differs."""
+    value = json.loads(FOUND.read_text())
+    config, best = SearchConfig.from_json(value["search"]), value["best"]
+    assert config.child.threads == 1
+    space, threads = config.space.space(), torch.get_num_threads()
+    child = make_child(replace(config.child, data=str(cifar10)), space)
+    torch.set_num_threads(config.child.threads)
+    try:
+        child.prepare("cpu")
+        metrics = child(space.decode(best["tokens"]), child_seed(config.seed, best["child"]))
+    finally:
+        torch.set_num_threads(threads)
+    if value["made_on"] == {"processor": processor(), "torch": torch.__version__}:
+        assert metrics == {key: best["metrics"].get(key, metrics[key]) for key in metrics}
+    assert metrics["accuracy"] == pytest.approx(best["reward"], abs=0.05)
