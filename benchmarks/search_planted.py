@@ -33,12 +33,12 @@ from common import RESULTS, write
 
 from nasnet_zoo.search import EvolutionSettings
 from nasnet_zoo.search.config import SearchConfig
-from nasnet_zoo.search.driver import FLOOR_OF
 from nasnet_zoo.search.presets import parsed, preset
 from nasnet_zoo.search.searchers.base import Observation, Proposal
 from nasnet_zoo.search.searchers.table import make_searcher
 from nasnet_zoo.search.spaces.base import Tokens
 from nasnet_zoo.search.spaces.cells import CellSpace
+from nasnet_zoo.search.worth import FLOOR_OF
 
 LAST = 100
 MEAN, SPREAD, NOISE = 0.216, 0.033, 0.011  # of the accuracies of real children, as search_real.py measured them

@@ -46,17 +46,26 @@ def runs(config: SearchConfig, table, seeds: range) -> tuple[np.ndarray, np.ndar
 
 
 def choose(path: str) -> None:
-    """Prints a grid of learning rates, epochs and weights of the entropy, on CIFAR-100, with seeds that the figures do
-    not use."""
+    """Prints a grid of learning rates, epochs with clips of one of the ratios, and weights of the entropy, with
+    evolution beside it, on CIFAR-100 and with seeds that the figures do not use."""
     table, base = read_table(path, "cifar100"), preset("tabular")
-    for rate in (5e-3, 1e-2, 2e-2):
-        for epochs in (2, 5):
-            for entropy in (0.01, 0.03, 0.1):
-                controller = replace(base.controller, learning_rate=rate, epochs=epochs, entropy_weight=entropy)
-                tests, _ = runs(replace(base, controller=controller), table, range(1000, 1030))
-                error = tests.std() / len(tests) ** 0.5
-                said = f"learning rate {rate:g}, {epochs} epochs, entropy {entropy:g}"
-                print(f"ppo, {said}: {tests.mean():.2f} +- {error:.2f}", flush=True)
+    configs = {"evolution": replace(base, searcher="evolution")}
+    for rate in (1e-2, 2e-2):
+        for ratio, epochs, clip in (
+            ("decision", 1, 0.2),
+            ("decision", 2, 0.2),
+            ("decision", 3, 0.3),
+            ("decision", 5, 0.2),
+            ("sequence", 2, 0.2),
+            ("sequence", 5, 0.2),
+        ):
+            for entropy in (0.05, 0.1, 0.2, 0.3):
+                given = dict(learning_rate=rate, epochs=epochs, clip=clip, ratio=ratio, entropy_weight=entropy)
+                name = f"ppo, learning rate {rate:g}, {epochs} epochs, clip {clip:g} per {ratio}, entropy {entropy:g}"
+                configs[name] = replace(base, controller=replace(base.controller, **given))
+    for name, config in configs.items():
+        tests, _ = runs(config, table, range(1000, 1060))
+        print(f"{name}: {tests.mean():.3f} +- {tests.std() / len(tests) ** 0.5:.3f}", flush=True)
 
 
 def plot(curves: dict[str, np.ndarray], best: float) -> None:
@@ -89,7 +98,7 @@ def compare(path: str, which: str, seeds: range) -> tuple[dict[str, dict[str, fl
         figures = f"test {tests.mean():.3f} +- {record[name]['error']:.3f}, best {tests.max():.2f}, p = {p:.2g}"
         print(f"{which}, {name}: {figures}", flush=True)
     best = max(table.values())
-    record["the table's best"] = {"validation": best[0], "test": max(test for _, test in table.values())}
+    record["best of the table"] = {"validation": best[0], "test": max(test for _, test in table.values())}
     return record, {name: curves for name, (_, curves) in found.items()}, best[0]
 
 

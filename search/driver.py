@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from nasnet_zoo.errors import JournalError, SearchError
@@ -24,17 +23,17 @@ from .fleet.base import Fleet
 from .health import Health, Verdict
 from .journal import Event, Journal
 from .records import Proposed, Record
-from .rewards import MAX_REWARD, REWARDS
+from .rewards import MAX_REWARD
 from .rungs import Rungs
 from .searchers.base import Observation, Proposal, Searcher
 from .spaces.base import Space
+from .worth import Worth
 
 log = logging.getLogger("nasnet_zoo")
 
 POLL_SECONDS = 0.5
 MAX_REJECTED = 10_000  # in a row; then the limits leave too little of the space
 MEASURED = 50  # for how many of these a child counts that had to be built and timed
-FLOOR_OF = 100  # the last children, the worst of which is the floor
 
 
 def child_seed(seed: int, child: int, *again: int) -> int:
@@ -72,11 +71,11 @@ class Driver:
         self.followers: dict[int, list[int]] = {}
         self.best: Record | None = None  # of those that were trained to the end
         self.rungs = Rungs(config.rungs)
+        self.worth = Worth(config, self.rungs)
         self.latencies = Latencies()
         self.rejected = self.rejected_in_row = 0
         self.statistics: dict[str, float] = {}
         self.failures_in_row = 0
-        self.recent: deque[float] = deque(maxlen=FLOOR_OF)  # rewards
         self.health = Health(config.failures.stop)
         self.excluded: dict[str, str] = {}  # the places that get no more children, and why
         self.begun = False  # whether this driver has written anything that a later one must know
@@ -169,7 +168,7 @@ class Driver:
         """Whether a child that reports goes on. One that is trained again hears what it heard before."""
         answer = self.rungs.answer(report.child, report.epoch)
         if answer is None:
-            reward = self._worth(report.child, report.metrics)
+            reward = self.worth.of(report.child, report.metrics)
             if not abs(reward) <= MAX_REWARD:
                 return True  # there is nothing to rank, and its end will show what it is
             answer = self.rungs.goes_on(report.epoch, reward)
@@ -190,8 +189,9 @@ class Driver:
     def _record(self, results: Sequence[Result], fleet: Fleet) -> None:
         """Takes results, once it is known whether they are the children's own or their workers'."""
         final: list[Result] = []
-        for result in map(self._judged, results):
-            self.latencies.check(result)
+        for each in results:
+            self.latencies.check(each)
+            result = self.worth.judged(each, self.records[each.child])
             self.running.discard(result.child)
             again = self._is_tried_again(self.records[result.child], result.status)
             if again:
@@ -283,7 +283,7 @@ class Driver:
         self._learn()
 
     def _finish(self, journal: Journal, record: Record, result: Result, leader: Record | None = None) -> None:
-        reward = self._reward(result) if leader is None else leader.reward
+        reward = self.worth.reward(result) if leader is None else leader.reward
         body = dict(status=result.status, reward=reward, metrics=result.metrics, seconds=round(result.seconds, 3))
         if result.message:
             body["message"] = result.message
@@ -296,39 +296,6 @@ class Driver:
         record.time, self.begun = time.time(), True
         journal.add("finished", record.child, **body)
         self._entered(record, body)
-
-    def _judged(self, result: Result) -> Result:
-        """The result, as a failure of the kind "nan" if it is done but its reward is no number that can be learned
-        from. A child that was told to stop has stopped, in whatever way its worker ended."""
-        record = self.records[result.child]
-        if record.rung is not None:
-            return replace(result, status="stopped", metrics=record.metrics, message="")
-        reward = self._reward(result)
-        if result.status == "done" and reward is not None and not abs(reward) <= MAX_REWARD:
-            return replace(result, status="nan", message=f"its reward is {reward}")
-        return result
-
-    def _reward(self, result: Result) -> float | None:
-        """The reward, or None if the searcher must not see it."""
-        if result.status == "done":
-            return self._worth(result.child, result.metrics)
-        if result.status == "stopped":
-            return self.rungs.expected(result.child)
-        policy = self.config.failures
-        if getattr(policy, result.status) == "skip":
-            return None
-        return min(self.recent, default=None) if policy.floor == "worst" else policy.floor
-
-    def _worth(self, child: int, metrics: dict[str, Any]) -> float:
-        """The reward for metrics of a child; raises SearchError if there is none."""
-        try:
-            return float(REWARDS[self.config.reward].of(metrics)) * self.config.cost.factor(metrics)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            why = f"needs the metric {error}" if isinstance(error, KeyError) else f"cannot be made ({error})"
-            raise SearchError(
-                f"the reward {self.config.reward} {why} of what child {child} returned, {str(metrics)[:200]}: mend the "
-                f"child, then run the same command again"
-            ) from error
 
     def _entered(self, record: Record, body: dict[str, Any]) -> None:
         """Updates the driver's state from a "finished" event."""
@@ -348,7 +315,7 @@ class Driver:
             self.failures_in_row += 1
             return
         self.failures_in_row = 0
-        self.recent.append(body["reward"])
+        self.worth.enter(body["reward"])
         self.known.setdefault(record.hash, record.child)
         if record.status == "done":
             self.rungs.trained(record.child, body["reward"])

@@ -75,11 +75,13 @@ PRESETS = Table(
         ),
         "tabular": Preset(
             "500 look-ups in a NAS-Bench-201 table (--data FILE.csv)",
-            # Learning rate and entropy chosen on the CIFAR-100 columns (benchmarks/search_tabular.py --choose).
+            # Its settings were chosen on the CIFAR-100 columns (benchmarks/search_tabular.py --choose).
             SearchConfig(
                 "",
                 SpaceSettings("nasbench201"),
-                controller=ControllerSettings(learning_rate=0.01, entropy_weight=0.1, epochs=2, **_RULE),
+                controller=ControllerSettings(
+                    learning_rate=0.01, entropy_weight=0.2, epochs=2, ratio="sequence", **_RULE
+                ),
                 child=TableChildSettings(),
                 children=500,
                 repeats="serve",

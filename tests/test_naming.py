@@ -245,7 +245,7 @@ def test_the_closing_hint_of_a_search_runs_as_printed(tmp_path, monkeypatch, run
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     toy_run(folder, children=2)
-    monkeypatch.setattr("nasnet_zoo.search.run", lambda config, **_: toy_run(config.folder, children=2))
+    monkeypatch.setattr("nasnet_zoo.search.several.run", lambda config, **_: toy_run(config.folder, children=2))
     code, out, err = run("search", "--", folder)
     assert code == 0, err
     hint = next(line.partition("next: ")[2] for line in out.splitlines() if line.startswith("next: "))

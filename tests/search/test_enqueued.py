@@ -71,7 +71,7 @@ def invoked(folder, *options: str):
 
 def test_published_cells_are_projected_and_that_is_said(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("nasnet_zoo.search.run", lambda config, **other: seen.append(config) or 1 / 0)
+    monkeypatch.setattr("nasnet_zoo.search.several.run", lambda config, **other: seen.append(config) or 1 / 0)
     told = invoked(tmp_path / "run", "--set", "space.blocks=5", "--enqueue", "NASNet-A")
     assert "NASNet-A: the normal cell hands on states [1, 2, 3, 4, 5, 6], but by the rule of the space" in told.output
     space = SpaceSettings("nasnet", blocks=5).space()
@@ -96,7 +96,7 @@ def test_cells_that_do_not_fit(tmp_path, what, message):
 def test_the_best_cell_of_another_search_is_where_this_one_begins(tmp_path, monkeypatch):
     run(toy_config(tmp_path / "first", 20, space=preset("quick").space), child=ToyChild())
     seen = []
-    monkeypatch.setattr("nasnet_zoo.search.run", lambda config, **other: seen.append(config) or 1 / 0)
+    monkeypatch.setattr("nasnet_zoo.search.several.run", lambda config, **other: seen.append(config) or 1 / 0)
     invoked(tmp_path / "second", "--enqueue", f"{tmp_path / 'first'},{tmp_path / 'first' / 'best.json'}")
     best = max(read_children(tmp_path / "first"), key=lambda row: row["reward"])
     assert seen[0].enqueue == (tuple(best["tokens"]),) * 2

@@ -550,7 +550,7 @@ def test_the_report_page_of_a_search_without_rungs_says_nothing_of_them(tmp_path
 
 def test_rungs_on_the_command_line(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("nasnet_zoo.search.run", lambda config, **options: seen.append(config) or 1 / 0)
+    monkeypatch.setattr("nasnet_zoo.search.several.run", lambda config, **options: seen.append(config) or 1 / 0)
     options = ["search", str(tmp_path / "a"), "--preset", "quick", "--set", "child.recipe.epochs=9"]
     with pytest.raises(ZeroDivisionError):
         CliRunner().invoke(app, [*options, "--rungs", "1,3", "--set", "rungs.keep=0.25"], catch_exceptions=False)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -476,7 +477,7 @@ def test_ctrl_c_ends_quietly(run, monkeypatch, arguments):
 
 RESUMED = {
     "train -m nasnet-a-cifar-small -o runs/a": ("nasnet_zoo.training.begin.begin", "the same command"),
-    "search runs/a --preset quick": ("nasnet_zoo.search.run", "`nasnet-zoo search runs/a`"),
+    "search runs/a --preset quick": ("nasnet_zoo.search.several.run", "`nasnet-zoo search runs/a`"),
     "transfer {} --rerank 2 --max-madds 600M": ("nasnet_zoo.search.reranking.rerank", "the same command"),
 }
 
@@ -487,7 +488,8 @@ def test_ctrl_c_in_long_work_says_what_continues_it(run, tmp_path, monkeypatch, 
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "best.json").touch()  # a search's folder, as far as its form goes
+    found = json.loads((files("nasnet_zoo.search") / "found" / "quick.json").read_text())
+    (tmp_path / "best.json").write_text(json.dumps(found["best"]))  # a search's folder, as far as transfer asks
     function, command = RESUMED[arguments]
     monkeypatch.setattr(function, interrupted)
     code, out, err = run(*arguments.format(tmp_path).split())
