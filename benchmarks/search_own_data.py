@@ -1,17 +1,21 @@
 """From pictures of one's own to an exported network: a small search on class folders, its best cell at a size that is
 asked for, trained on the same pictures, and written as a graph.
 
-    python benchmarks/search_own_data.py --data DIR [--folder runs/own] [--children 20] [--epochs 10] [--madds 20e6]
+    python benchmarks/search_own_data.py --data DIR [--folder runs/own] [--children 60] [--epochs 10]
+                                         [--child-madds 2e6] [--madds 20e6]
 
-The settings are the preset `quick`'s with random search, as far as the data have so many pictures. The network has the
-CIFAR stem at 32 px. Interrupted, the script goes on; a child takes some seconds on one core, and the training most of
-the rest. It writes the best cells' multiply-adds as children and at full size, where the target is --madds, and the
-accuracies on the same validation pictures, which chose the cell: they are above what new pictures would give.
+The settings are the preset `quick`'s with regularized evolution, as far as the data have so many pictures. A child that
+needs more multiply-adds than --child-madds loses reward in proportion: exponents 0 and -1 of MnasNet's form. The
+network has the CIFAR stem at 32 px. Interrupted, the script goes on; a child takes some seconds on one core, and the
+training most of the rest. It writes the first and the last children's cost against the target, the best cells'
+multiply-adds as children and at full size, where the target is --madds, and the accuracies on the same validation
+pictures, which chose the cell: they are above what new pictures would give.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from common import write
 
@@ -28,13 +32,14 @@ from nasnet_zoo.search.reranking import distinct_best
 from nasnet_zoo.training.recipes import find_recipe
 
 CELLS = 5  # the best, whose costs are shown
+GROUP = 20  # children, the first and the last
 SIDE = 32
 
 
-def search_config(data: str, folder: Path, children: int) -> SearchConfig:
+def search_config(data: str, folder: Path, children: int, madds: float) -> SearchConfig:
     """The search, with the preset's numbers of pictures or as many as there are."""
-    changes = {"folder": str(folder), "child.data": data, "children": children, "searcher": "random"}
-    # A cost in the reward belongs here: "cost.measure", "cost.target" (of the child, not of --madds), "cost.exponent".
+    changes = {"folder": str(folder), "child.data": data, "children": children, "searcher": "evolution"}
+    changes |= {"cost.measure": "multiply_adds", "cost.target": madds, "cost.exponent": 0.0, "cost.beyond": -1.0}
     changes, notes = for_own_data(preset("quick"), changes)
     print(*notes, sep="\n", flush=True)
     return changed(preset("quick"), changes)
@@ -48,7 +53,21 @@ def costs(folder: Path, madds: float) -> list[dict[str, float]]:
         cell = history.space.decode(record.tokens)
         child = network_cost(history.config.child.network(cell, history.space.kind)).multiply_adds
         whole = network_cost(transfer(cell, Target(madds), stem="cifar", size=SIDE)).multiply_adds
-        found.append({"reward": record.reward, "child": child, "network": whole, "share": whole / madds})
+        costs = {"child": child, "network": whole, "share": whole / madds}
+        found.append({"reward": record.reward, "accuracy": record.metrics["accuracy"]} | costs)
+    return found
+
+
+def against_target(folder: Path) -> dict[str, dict[str, float]]:
+    """Of the first children, which are random, and of the last: the mean of their cost's share of the search's target,
+    how many are above it, and their mean accuracy."""
+    history = read_history(folder)
+    metrics = [record.metrics for record in history.finished if record.status == "done"]
+    found = {}
+    for name, part in (("first", metrics[:GROUP]), ("last", metrics[-GROUP:])):
+        shares = np.array([each["multiply_adds"] for each in part]) / history.config.cost.target
+        accuracy = float(np.mean([each["accuracy"] for each in part]))
+        found[name] = {"share": float(shares.mean()), "above": int((shares > 1).sum()), "accuracy": accuracy}
     return found
 
 
@@ -56,14 +75,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="class folders, or train/ and val/ with them")
     parser.add_argument("--folder", type=Path, default=Path("runs/own"))
-    parser.add_argument("--children", type=int, default=20)
+    parser.add_argument("--children", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--child-madds", type=float, default=2e6, help="multiply-adds of a child, the search's target")
     parser.add_argument("--madds", type=float, default=20e6, help="multiply-adds of the transferred network")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     search, trained, graph = (arguments.folder / name for name in ("search", "trained", "graph"))
 
-    result = run(search_config(arguments.data, search, arguments.children))
+    result = run(search_config(arguments.data, search, arguments.children, arguments.child_madds))
     best = read_architecture(search / BEST)
     config = transfer(best.architecture, Target(arguments.madds), kind=best.kind, stem="cifar", size=SIDE)
     torch.manual_seed(0)
@@ -73,14 +93,22 @@ def main() -> None:
     report = to_onnx(network, graph)
 
     history, cells = read_history(search), costs(search, arguments.madds)
+    shares = against_target(search)
+    for name, row in shares.items():
+        said = "{share:.0%} of the target on average, {above} above it, accuracy {accuracy:.2%}".format(**row)
+        print(f"the {name} {GROUP} children: {said}")
     for cell in cells:
         print("reward {reward:.4f}: {child:,} as a child, {network:,} at full size, {share:.1%}".format(**cell))
     cost, top1 = network_cost(network.config), epochs[-1].metrics["top1"]
-    print(f"{len(best.labels)} classes: the best child has {result.best.reward:.2%}, the network {top1:.2%}")
+    print(
+        f"{len(best.labels)} classes: the best child has {result.best.metrics['accuracy']:.2%}, the network {top1:.2%}"
+    )
     child = history.config.child
     record = {
         "data": {"classes": len(best.labels), "pictures": child.pictures, "validation": child.validation},
         "search": {"children": result.children, "seconds": history.seconds, "best": result.best.reward},
+        "child target": arguments.child_madds,
+        "against the target": shares,
         "target": arguments.madds,
         "cells": cells,
         "network": {"multiply_adds": cost.multiply_adds, "parameters": cost.parameters},

@@ -96,7 +96,7 @@ def search(
             "search that is there."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How many seeds to search with, one after another.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="How many seeds to search with, one after another.", min=1, max=1000)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the best cell as JSON.")] = False,
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
