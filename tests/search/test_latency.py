@@ -150,3 +150,15 @@ def test_the_options_of_the_command(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["search", str(tmp_path / "run"), "--preset", "quick", *both])
     assert "a reward has one target" in str(result.exception)
     assert json.dumps(target.to_json())  # no number of another type got in
+
+
+@pytest.mark.gpu
+def test_latency_on_a_gpu():
+    network = nasnet_zoo.create(replace(preset("nasnet").child, filters=16).network(GENOTYPE, "cell")).cuda().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    one, batch = (latency_ms(network, pictures, "cuda") for pictures in (1, 512))
+    assert 0 < one < batch
+    again = [latency_ms(network, 1, "cuda") for _ in range(3)]
+    assert max(again) < 1.5 * min(again)  # replays of a graph: no launches that a busy CPU could delay
+    assert network.training and all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert device_name("cuda") == torch.cuda.get_device_name()
