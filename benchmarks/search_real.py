@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from common import write
-from scipy.stats import t, ttest_ind
+from scipy.stats import ttest_ind
 
 from nasnet_zoo.search import FleetSettings, SearchConfig, run
 from nasnet_zoo.search.children.table import make_child
 from nasnet_zoo.search.driver import child_seed
 from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.presets import changed, preset
+from nasnet_zoo.search.report.seeds import interval
 from nasnet_zoo.util.files import atomic_file
 
 SEARCHERS = ("ppo", "evolution", "random")
@@ -65,8 +66,8 @@ def again(folder: str, device: str = "cpu") -> float:
 
 def over_seeds(values: list[float]) -> dict[str, Any]:
     """The mean, half of its interval, and each seed's value."""
-    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "half": float(half), "seeds": [round(float(v), 5) for v in values]}
+    mean, half = interval(np.array(values))
+    return {"mean": float(mean), "half": float(half), "seeds": [round(float(v), 5) for v in values]}
 
 
 def above(mine: dict[str, Any], theirs: dict[str, Any]) -> float:
@@ -78,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data")
     parser.add_argument("--folder", default="runs/quick")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="at least 2, of which there are intervals")
     parser.add_argument("--only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -48,7 +48,7 @@ class FailureSettings:
     timeout: Action = "floor"
     error: Action = "floor"
     lost: Action = "retry"
-    rejected: Action = "floor"
+    rejected: Literal["floor", "skip"] = "floor"
     floor: float | Literal["worst"] = "worst"
     attempts: int = 3
     stop: int = 20

@@ -10,7 +10,7 @@ from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.layers import Cost
 from nasnet_zoo.errors import ConfigError, SearchError
 
-from .children.base import BaseChildSettings, Result
+from .children.base import BaseChildSettings
 from .spaces.base import Space
 
 DEVICE = "latency_device"  # the metric that says where a latency was measured
@@ -75,16 +75,14 @@ class Latencies:
     def __init__(self) -> None:
         self.device: str | None = None
 
-    def enter(self, metrics: Mapping[str, Any]) -> None:
-        self.device = self.device or metrics.get(DEVICE)
-
-    def check(self, result: Result) -> None:
-        """Raises SearchError for a result with a latency of another device."""
-        here = result.metrics.get(DEVICE, self.device)
-        if self.device is not None and here != self.device:
+    def check(self, child: int, metrics: Mapping[str, Any]) -> None:
+        """Raises SearchError for a child with a latency of another device than those before it."""
+        here = metrics.get(DEVICE, self.device)
+        self.device = self.device or here
+        if here != self.device:
             raise SearchError(
-                f"the latency of child {result.child} was measured on {here}, and those before it on {self.device}: "
-                f"they cannot be compared, so go on with devices of that kind alone, or begin another search"
+                f"the latency of child {child} was measured on {here}, and those before it on {self.device}: they "
+                f"cannot be compared, so go on with devices of that kind alone, or begin another search"
             )
 
 

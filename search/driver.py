@@ -166,6 +166,7 @@ class Driver:
 
     def _decide(self, report: Report) -> bool:
         """Whether a child that reports goes on. One that is trained again hears what it heard before."""
+        self.latencies.check(report.child, report.metrics)
         answer = self.rungs.answer(report.child, report.epoch)
         if answer is None:
             reward = self.worth.of(report.child, report.metrics)
@@ -189,20 +190,27 @@ class Driver:
     def _record(self, results: Sequence[Result], fleet: Fleet) -> None:
         """Takes results, once it is known whether they are the children's own or their workers'."""
         final: list[Result] = []
+        trouble: SearchError | None = None  # raised when the other results are in the journal
         for each in results:
-            self.latencies.check(each)
-            result = self.worth.judged(each, self.records[each.child])
+            try:
+                self.latencies.check(each.child, each.metrics)
+                result = self.worth.judged(each, self.records[each.child])
+            except SearchError as error:
+                trouble = trouble or error
+                continue
             self.running.discard(result.child)
-            again = self._is_tried_again(self.records[result.child], result.status)
-            if again:
-                self._try_again([result.child])
             if result.status == "rejected":  # which says nothing about the worker
                 final.append(result)
                 continue
+            again = self._is_tried_again(self.records[result.child], result.status)
+            if again:
+                self._try_again([result.child])
             verdict = self.health.judge(result, again, fleet.places)
             final += verdict.final
             self._follow(verdict, result, fleet)
         self._settle(final)
+        if trouble is not None:
+            raise trouble
 
     def _follow(self, verdict: Verdict, result: Result, fleet: Fleet) -> None:
         """Leaves places of the fleet out, or takes them in again, as a verdict says."""
@@ -240,8 +248,8 @@ class Driver:
         last = results[-1]
         if self.rejected_in_row >= MAX_REJECTED:
             raise SearchError(
-                f"the last proposals all cost too much (the last: {last.message}): raise the limits, or make the "
-                f"children smaller"
+                f"the last proposals all cost too much (the last: {last.message}): begin another search with higher "
+                f"limits or smaller children"
             )
         if self.failures_in_row >= self.config.failures.stop:
             raise SearchError(
@@ -302,6 +310,7 @@ class Driver:
         record.status, record.reward, record.metrics = body["status"], body["reward"], body["metrics"]
         record.message, record.seconds, record.served = body.get("message", ""), body["seconds"], body.get("served")
         record.rung = body.get("stopped")
+        self.latencies.check(record.child, record.metrics)
         self.finished.append(record.child)
         if record.reward is not None:
             self.unobserved.append(record.child)
@@ -310,7 +319,6 @@ class Driver:
             self.rejected_in_row += MEASURED if record.attempts else 1
             return
         self.rejected_in_row = 0
-        self.latencies.enter(record.metrics)
         if record.failed:
             self.failures_in_row += 1
             return
@@ -360,7 +368,7 @@ class Driver:
         ended = [(r, Result(r.child, "stopped", r.metrics)) for r in told]
         self._close(ended + [(r, Result(r.child, "lost", message=said.format(r.attempts))) for r in given_up])
         self.waiting.extend(record.child for record in self.records if not record.finished)
-        self.failures_in_row = 0  # a restart means that the user has corrected the cause
+        self.failures_in_row = self.rejected_in_row = 0  # a restart means that the user has corrected the cause
 
     def _begin_session(self) -> None:
         """The session before did not record a stop, if anything is still running. A new fleet has new places."""

@@ -4,7 +4,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,20 @@ def refuse_newer(folder: Path) -> None:
         refuse_another_version(folder / JOURNAL)
     if (folder / CONFIG).is_file():
         read_config(folder)
+
+
+def refuse_another(config: SearchConfig) -> None:
+    """Raises JournalError if the config's folder holds another search."""
+    refuse_newer(Path(config.folder))
+    path = Path(config.folder) / JOURNAL
+    if path.is_file():
+        with closing(Journal.open_existing(path)) as journal:
+            _check_identity(journal, config)
+
+
+def whole(folder: Path) -> Path:
+    """A folder with a name that can be added to, which . and .. have not."""
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def open_journal(config: SearchConfig, context: dict[str, str] | None = None) -> tuple[Journal, dict[str, Any]]:

@@ -12,9 +12,11 @@ from .beside import distinct, remember, remembered
 from .children.base import Child
 from .config import SearchConfig
 from .driver import Driver
+from .folder import refuse_another, whole
 from .presets import changed
 from .runner import SearchResult, run
 from .searchers.table import SEARCHERS
+from .watch import Reporter
 
 OnChange = Callable[[Driver], None]
 
@@ -44,12 +46,12 @@ def parts(config: SearchConfig, baseline: Sequence[str] = (), seeds: int = 1) ->
         SEARCHERS.row(name)
         if name == config.searcher:
             raise ConfigError(f"search: {name} is the search's own searcher: name another baseline, or more seeds")
-    found = []
+    found, folder = [], whole(Path(config.folder))
     for seed in range(config.seed, config.seed + seeds):
         end = f"-seed{seed}" if seed != config.seed else ""
-        found.append(Part(replace(config, seed=seed, folder=f"{config.folder}{end}"), "seeds"))
+        found.append(Part(replace(config, seed=seed, folder=f"{folder}{end}" if end else config.folder), "seeds"))
         for name in dict.fromkeys(baseline):
-            changes = {"searcher": name, "seed": seed, "folder": f"{config.folder}-{name}{end}"}
+            changes = {"searcher": name, "seed": seed, "folder": f"{folder}-{name}{end}"}
             found.append(Part(changed(config, changes), "baseline"))
     return found
 
@@ -71,8 +73,8 @@ def run_several(
         baseline: the searchers that get the same number of children, random as a rule.
         seeds: how many seeds each searcher gets.
         child: used instead of the config's child.
-        beside: run folders of searches that are there, which the report shows as baselines too; by default those that
-            were named before.
+        beside: run folders of searches that are there, which the report shows as baselines too, beside those that were
+            named before.
         watched: a context for each search while it runs, which gives what is called with its driver.
 
     Returns:
@@ -81,8 +83,14 @@ def run_several(
     Raises:
         As `run` does.
     """
-    results = []
-    for part in parts(config, baseline, seeds):
+    config = config if child is not None else replace(config, child=config.child.completed())
+    several = parts(config, baseline, seeds)
+    for part in several[1:]:
+        refuse_another(part.config)
+    if beside is not None:
+        beside = distinct([*remembered(config.folder)["baseline"], *beside])
+    results: list[SearchResult] = []
+    for part in several:
         with watched(part) as on_change:
             there = None if results else beside
             results.append(run(part.config, child=child, baseline=there, on_change=on_change))
@@ -92,10 +100,8 @@ def run_several(
 
 
 def _show(config: SearchConfig, part: Part) -> None:
-    """Writes the first search's report with that of a part beside it."""
-    from .report.report import write_report
-
+    """Writes the first search's report with a part beside it."""
     named = remembered(config.folder)
     named[part.key] = distinct([*named[part.key], Path(part.config.folder)])
     remember(config.folder, named)
-    write_report(config.folder)
+    Reporter(Path(config.folder), None).write()  # a report that cannot be written ends no search

@@ -4,7 +4,8 @@
     python tools/regenerate.py FOLDER --record                         records a finished search instead
 
 Same seed, same machine, same search: on another kind of processor, or with another torch, float32 sums round otherwise,
-and a search may then take another way. The record says which they were ("made_on").
+and a search may then take another way. The record says on what it was recorded ("made_on"): record on the machine that
+searched.
 """
 
 import argparse
@@ -49,7 +50,10 @@ def record(folder: str | Path, found: str | Path) -> dict[str, Any]:
     if history.evaluated < history.config.children:
         raise ConfigError(f"{folder} holds a search that is not finished: run it to its end first")
     config = replace(history.config, folder="", child=replace(history.config.child, data=None))
-    best = max((each for each in history.finished if each.status == "done"), key=lambda each: each.reward)
+    done = [each for each in history.finished if each.status == "done"]
+    if not done:
+        raise ConfigError(f"{folder} holds a search of which no child has a result: see its report.html")
+    best = max(done, key=lambda each: each.reward)
     made_on = {"processor": processor(), "torch": torch.__version__}
     value = {"search": config.to_json(), "best": best_record(config, history.space, best), "made_on": made_on}
     with atomic_file(Path(found)) as temporary:

@@ -93,13 +93,14 @@ def search(
         list[str] | None,
         typer.Option(
             help="A searcher to compare with, which gets as many children: --baseline random; or the folder of a "
-            "search that is there."
+            "search that is there, ./random if it has a searcher's name."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds to search with, one after another.", min=1, max=1000)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the best cell as JSON.")] = False,
 ) -> None:
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
+    from nasnet_zoo.search.folder import whole
     from nasnet_zoo.search.own_data import for_own_data
     from nasnet_zoo.search.presets import changed, parsed
     from nasnet_zoo.search.several import parts, run_several
@@ -127,11 +128,11 @@ def search(
         changes[key] = parsed(value)
     _check_run_folder(folder)
     start = _start(folder, preset, config)
-    if (target_latency is not None or max_latency is not None) and getattr(start.child, "latency", None) == 0:
-        changes = {"child.latency": LATENCY_BATCH} | changes
     changes, notes = for_own_data(start, changes)
     for note in notes:
         print(f"nasnet-zoo: {note}", file=sys.stderr)
+    if target_latency is not None or max_latency is not None:
+        changes = _measuring_latency(start, changes)
     settings = changed(start, {**changes, "folder": str(folder)})
     if enqueue is not None:
         settings = replace(settings, enqueue=_enqueued(enqueue, settings.space.space()))
@@ -155,9 +156,24 @@ def search(
     console.print(said, soft_wrap=True)
     console.print(f"see {folder / 'report.html'}", soft_wrap=True)
     if settings.space.space().kind is not None:  # the cells of a table cannot be built
-        name = typed(f"{_whole(leader.folder)}-600M")
+        name = typed(f"{whole(leader.folder)}-600M")
         command = f"nasnet-zoo transfer {typed(leader.folder)} --max-madds 600M -o {name}"
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _measuring_latency(start, changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes to a config with a size of the batch at which latency is measured, if none is set."""
+    from nasnet_zoo.search import CHILDREN
+
+    task = changes.get("child.task", start.child.task)
+    default = CHILDREN.row(task).settings()
+    if not hasattr(default, "latency"):
+        raise ConfigError(
+            f"search: children of the task {task} are {default.summary()} and have no latency: leave out "
+            f"--target-latency and --max-latency"
+        )
+    had = start.child.latency if task == start.child.task else default.latency
+    return {"child.latency": had or LATENCY_BATCH} | changes
 
 
 def _check_run_folder(folder: Path) -> None:
@@ -171,7 +187,7 @@ def _baselines(named: Sequence[str]) -> tuple[list[str], list[Path]]:
     """The searchers and the run folders among what is named."""
     from nasnet_zoo.search import SEARCHERS
 
-    searchers = [name for name in dict.fromkeys(named) if name in SEARCHERS and not Path(name).exists()]
+    searchers = [name for name in dict.fromkeys(named) if name in SEARCHERS]
     folders = [name for name in named if name not in searchers]
     for name in folders:
         if not Path(name).exists():
@@ -233,7 +249,7 @@ def _enqueued(names: str, space) -> tuple[tuple[int, ...], ...]:
         except ConfigError as error:
             raise ConfigError(f"--enqueue {name}: {error}") from error
         for note in notes:
-            console.print(f"{name}: {note}", soft_wrap=True)
+            print(f"nasnet-zoo: {name}: {note}", file=sys.stderr)
         found.append(tokens)
     return tuple(found)
 
@@ -395,17 +411,14 @@ def transfer(
 
 def _training(out: Path, labels: str | tuple[str, ...] | None, multiply_adds: int, pictures: str | None) -> str:
     """The command that trains what was written to `out`, on a folder of pictures if it is known."""
+    from nasnet_zoo.search.folder import whole
+
     from ..lookup import typed
     from ..training.recipes import imagenet_recipe
 
     data = "" if labels == "cifar10" else f" --data {'DIR' if pictures is None else typed(pictures)}"
     recipe = f" --recipe {imagenet_recipe(multiply_adds)}" if labels == "imagenet-1k" else ""
-    return f"nasnet-zoo train -m {typed(out)}{data}{recipe} -o {typed(f'{_whole(out)}-trained')}"
-
-
-def _whole(folder: Path) -> Path:
-    """A folder with a name that can be added to, which . and .. have not."""
-    return folder.resolve() if folder.name in ("", "..") else folder
+    return f"nasnet-zoo train -m {typed(out)}{data}{recipe} -o {typed(f'{whole(out)}-trained')}"
 
 
 def _check_search(source: str) -> None:

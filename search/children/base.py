@@ -21,11 +21,11 @@ FAILURES = ("nan", "oom", "timeout", "error", "lost", "rejected")
 
 
 class ChildFailure(Exception):
-    """A child that has no metrics, for one of the reasons in FAILURES."""
+    """A child that has no result, for one of the reasons in FAILURES; `metrics` is what is known of it all the same."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, metrics: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.metrics = kind, metrics or {}
 
 
 class Stopped(Exception):
@@ -173,7 +173,7 @@ def run_task(child: Child, task: Task, worker: str, decide: Callable[[Report], b
     except Stopped:
         metrics, status, message = {}, "stopped", ""
     except ChildFailure as failure:
-        metrics, status, message = {}, failure.kind, str(failure)
+        metrics, status, message = failure.metrics, failure.kind, str(failure)
     except ZooError:
         raise
     except Exception as error:

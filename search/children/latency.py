@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -27,18 +28,19 @@ def latency_ms(network: Network, batch: int, device: str) -> float:
     if torch.device(device).type == "cuda":
         network = network.to(torch.float16, memory_format=torch.channels_last)
         pictures = pictures.to(torch.float16, memory_format=torch.channels_last)
-    with torch.inference_mode():
+    # Streams, captures and waits are of the current device, which is the first one, whatever the worker's is.
+    with torch.inference_mode(), torch.cuda.device(pictures.device) if pictures.is_cuda else nullcontext():
         run = _captured(network, pictures) if pictures.is_cuda else lambda: network(pictures)
         return _shortest(run, torch.cuda.synchronize if pictures.is_cuda else lambda: None)
 
 
 def _captured(network: Network, pictures: Tensor) -> Callable[[], object]:
-    stream = torch.cuda.Stream(pictures.device)
-    stream.wait_stream(torch.cuda.current_stream(pictures.device))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARMUP):
             network(pictures)
-    torch.cuda.current_stream(pictures.device).wait_stream(stream)
+    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         network(pictures)

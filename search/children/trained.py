@@ -80,11 +80,11 @@ class TrainedChild(ABC, Generic[Settings]):
         batch, most = self.settings.latency, self.settings.max_latency_ms
         if not batch:
             return {}
-        one = latency_ms(network, 1, self.device)
+        one = round(latency_ms(network, 1, self.device), 5)
+        found = {"latency_ms": one, "latency_device": device_name(self.device)}
         if most is not None and one > most:
-            raise ChildFailure("rejected", f"{one:.3g} ms for a picture, and {most:g} are the most")
-        found = {"latency_ms": one, "latency_batch_ms": latency_ms(network, batch, self.device)}
-        return {name: round(value, 5) for name, value in found.items()} | {"latency_device": device_name(self.device)}
+            raise ChildFailure("rejected", f"{one:.3g} ms for a picture, and {most:g} are the most", found)
+        return found | {"latency_batch_ms": round(latency_ms(network, batch, self.device), 5)}
 
     def _measured(self, network: Network, task: Classify, losses: list[float]) -> dict[str, Any]:
         """The metrics of a network as it is now, whose batch norms get new statistics."""

@@ -95,7 +95,9 @@ class Others:
                     if named[key] is not None:
                         raise
                     left_out.append(f"{path} was named before with --{key}, and is left out: {error}.")
-        remember(search.folder, folders)
+        if baseline is not None or seeds is not None:  # others may name more meanwhile, which a plain report must keep
+            given = {key: folders[key] for key, paths in named.items() if paths is not None}
+            remember(search.folder, remembered(search.folder) | given)
         return cls(found["baseline"], found["seeds"], left_out)
 
 

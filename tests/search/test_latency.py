@@ -12,15 +12,17 @@ from typer.testing import CliRunner
 import nasnet_zoo
 from nasnet_zoo.cli import app
 from nasnet_zoo.errors import ConfigError, SearchError
-from nasnet_zoo.search import CostSettings, read_children, run
-from nasnet_zoo.search.children.base import ChildFailure
+from nasnet_zoo.search import CostSettings, FailureSettings, RungSettings, read_children, run
+from nasnet_zoo.search.children.base import ChildFailure, run_task
 from nasnet_zoo.search.children.latency import latency_ms
+from nasnet_zoo.search.fleet.base import Fleet
 from nasnet_zoo.search.history import read_history
 from nasnet_zoo.search.presets import preset
 from nasnet_zoo.util.environment import device_name
 
 MEASURED = {"latency_ms", "latency_batch_ms", "latency_device"}
 QUICK = replace(preset("quick").child, latency=32)
+LONG = replace(QUICK, recipe=replace(QUICK.recipe, epochs=9))
 
 
 class Timed(ToyChild):
@@ -32,7 +34,8 @@ class Timed(ToyChild):
     def __call__(self, architecture, seed):
         latency = 1 + seed % 1000 / 1000
         if self.most is not None and latency > self.most:
-            raise ChildFailure("rejected", f"{latency:.3g} ms for a picture, and {self.most:g} are the most")
+            said = f"{latency:.3g} ms for a picture, and {self.most:g} are the most"
+            raise ChildFailure("rejected", said, {"latency_device": self.device})
         measured = {"latency_ms": latency, "latency_batch_ms": 20 * latency, "latency_device": self.device}
         return super().__call__(architecture, seed) | measured
 
@@ -116,6 +119,81 @@ def test_machines_are_not_mixed_within_a_search(tmp_path, without_report):
         run(toy_config(tmp_path, 40), child=Mixed())
 
 
+OTHER = "was measured on another GPU, and those before it on a GPU: they cannot be compared"
+
+
+def test_another_machine_s_children_are_not_stopped_or_rejected_unnoticed(tmp_path, without_report):
+    class Reporting(Timed):
+        def __call__(self, architecture, seed, report):
+            for epoch in (1, 3):
+                report(epoch, super().__call__(architecture, seed))
+            return super().__call__(architecture, seed)
+
+    cost = CostSettings("latency_ms", 1.5)
+    config = toy_config(tmp_path / "a", 20, cost=cost, rungs=RungSettings((1, 3)), child=LONG)
+    run(config, child=Reporting("a GPU"))
+    with pytest.raises(SearchError, match=OTHER):
+        run(replace(config, children=40), child=Reporting("another GPU"))
+    run(toy_config(tmp_path / "b", 20), child=Timed("a GPU"))
+    with pytest.raises(SearchError, match=OTHER):
+        run(toy_config(tmp_path / "b", 40), child=Timed("another GPU", most=0.5))
+    for name in "ab":
+        assert len(read_history(tmp_path / name).finished) == 20
+
+
+class Together(Fleet):
+    """Runs four children, and returns them together."""
+
+    capacity = 4
+
+    def __init__(self, child):
+        self.child, self.tasks = child, []
+
+    def start(self):
+        pass
+
+    def close(self):
+        pass
+
+    def submit(self, task):
+        self.tasks.append(task)
+
+    def next_done(self, timeout=None):
+        done, self.tasks = [run_task(self.child, task, "here") for task in self.tasks], []
+        return done
+
+
+def test_the_results_beside_one_of_another_machine_are_kept(tmp_path, without_report):
+    class Mixed(Timed):
+        count = 0
+
+        def __call__(self, architecture, seed):
+            self.count += 1
+            return super().__call__(architecture, seed) | {"latency_device": "ab"[self.count == 2]}
+
+    with pytest.raises(SearchError, match="measured on b, and those before it on a"):
+        child = Mixed()
+        run(toy_config(tmp_path, 40), child=child, fleet=Together(child))
+    finished = read_history(tmp_path).finished  # the other three, though the second was told at once
+    assert [record.child for record in finished] == [0, 2, 3]
+
+
+def test_a_rejected_child_is_not_tried_again_and_a_restart_begins_to_count_anew(tmp_path, without_report):
+    with pytest.raises(ConfigError, match="rejected"):
+        FailureSettings(rejected="retry")
+    with pytest.raises(SearchError, match="begin another search with higher limits or smaller children"):
+        run(toy_config(tmp_path, 20), child=Timed(most=0.5))
+
+    class Rejecting(Timed):
+        count = 0
+
+        def __call__(self, architecture, seed):
+            self.count, self.most = self.count + 1, None if self.count else 0.5
+            return super().__call__(architecture, seed)
+
+    assert run(toy_config(tmp_path, 20), child=Rejecting()).children == 20
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -146,6 +224,10 @@ def test_the_options_of_the_command(tmp_path, monkeypatch):
     assert (target.cost.measure, target.cost.target, target.child.latency) == ("latency_ms", 2.5, 32)
     assert (limit.cost.measure, limit.child.max_latency_ms, limit.child.latency) == ("", 4.0, 32)
     assert (measured.child.latency, measured.child.max_latency_ms) == (64, None)
+    for options in (["--target-latency", "3"], ["--max-latency", "3"]):
+        looked_up = ["search", str(tmp_path / "run"), "--preset", "tabular", *options]
+        said = "children of the task nasbench201 are looked up in NAS-Bench-201 and have no latency"
+        assert said in str(CliRunner().invoke(app, looked_up).exception)
     both = ["--target-latency", "2", "--target-madds", "5M"]
     result = CliRunner().invoke(app, ["search", str(tmp_path / "run"), "--preset", "quick", *both])
     assert "a reward has one target" in str(result.exception)

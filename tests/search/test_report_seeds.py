@@ -12,7 +12,7 @@ from toy_search import ToyChild, toy_config
 
 from nasnet_zoo.errors import ConfigError, JournalError, SearchError
 from nasnet_zoo.search import SearchConfig, run
-from nasnet_zoo.search.beside import remembered
+from nasnet_zoo.search.beside import distinct, remember, remembered
 from nasnet_zoo.search.report import charts
 from nasnet_zoo.search.report.others import Search
 from nasnet_zoo.search.report.report import write_report
@@ -189,7 +189,28 @@ def test_a_damaged_list_is_ignored_and_written_anew(text, several):
     path = several / "ppo0" / "report.json"
     path.write_text(text)
     assert "PPO" in Page(write_report(several / "ppo0")).text("reward")
-    assert json.loads(path.read_text()) == {"baseline": [], "seeds": []}
+    assert path.read_text() == text  # a report for which nothing is named writes no list
+    write_report(several / "ppo0", [several / "random0"])
+    assert json.loads(path.read_text()) == {"baseline": ["../random0"], "seeds": []}
+
+
+def test_a_report_for_which_nothing_is_named_keeps_what_is_named_meanwhile(several, monkeypatch):
+    write_report(several / "ppo0", [several / "random0"])
+    read = Search.read
+
+    def slow(folder):  # another process adds one while the first is read
+        if Path(folder).name == "random0":
+            others = remembered(several / "ppo0")
+            remember(several / "ppo0", others | {"baseline": distinct([*others["baseline"], several / "evolution"])})
+        return read(folder)
+
+    monkeypatch.setattr(Search, "read", slow)
+    write_report(several / "ppo0")
+    write_report(several / "ppo0", seeds=[several / "ppo1"])
+    assert {key: [path.name for path in paths] for key, paths in remembered(several / "ppo0").items()} == {
+        "baseline": ["random0", "evolution"],
+        "seeds": ["ppo1"],
+    }
 
 
 def test_names_that_are_no_run_folder_of_another_search_are_left_out(several):

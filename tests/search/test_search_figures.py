@@ -109,3 +109,16 @@ def test_rungs():
         assert cells[4] == ("none" if after is None or after >= EPOCHS else f"{1 - after / EPOCHS:.0%}"[:-1] + " %"), (
             which
         )
+
+
+def test_own_data():
+    found = results("search_own_data")
+    assert (found["search"]["children"], found["data"]["classes"]) == (60, 50)
+    first, last = (found["against the target"][name] for name in ("first", "last"))
+    text = " ".join(DOCS.split())
+    assert f"needed {100 * first['share']:.0f} % of the target on average and {first['above']} of them more" in text
+    assert f"needed {100 * last['share']:.0f} %, none more" in text and last["above"] == 0
+    assert f"accuracy of {100 * last['accuracy']:.1f} % where the first had {100 * first['accuracy']:.1f} %" in text
+    shares = [100 * cell["share"] for cell in found["cells"]]
+    assert f"at {min(shares):.1f} to {max(shares):.1f} % of the 8 M" in text and found["target"] == 8e6
+    assert f"had {100 * found['training']['top1']:.1f} % top-1" in text

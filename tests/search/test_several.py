@@ -3,13 +3,15 @@
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from toy_search import ToyChild, toy_config
 from typer.testing import CliRunner
 
 from nasnet_zoo.cli import app
-from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.errors import ConfigError, JournalError
 from nasnet_zoo.search import run, run_several
 from nasnet_zoo.search.beside import remembered
 from nasnet_zoo.search.history import read_history
@@ -52,7 +54,12 @@ def evolution(folder, children):
 
 
 def journals(tmp_path):
-    return {path.parent.name: path.read_bytes() for path in (tmp_path / "runs").glob("*/journal.sqlite")}
+    return {path.parent.name for path in (tmp_path / "runs").glob("*/journal.sqlite")}
+
+
+def times(tmp_path):
+    """When each child of each search finished."""
+    return {name: [r.time for r in read_history(tmp_path / "runs" / name).finished] for name in journals(tmp_path)}
 
 
 def test_the_parts_of_several_searches():
@@ -101,7 +108,7 @@ def test_the_report_of_the_first_shows_the_others(tmp_path):
 def test_one_command_for_seeds_and_a_baseline(command, tmp_path):
     code, printed, said = command("--seeds", "2", "--baseline", "random")
     assert code == 0, said
-    assert set(journals(tmp_path)) == {"first", "first-random", "first-seed1", "first-random-seed1"}
+    assert journals(tmp_path) == {"first", "first-random", "first-seed1", "first-random-seed1"}
     assert "search 1 of 4: PPO, seed 0, in runs/first\n" in said
     assert "search 4 of 4: random search, seed 1, in runs/first-random-seed1\n" in said
     lines = printed.splitlines()
@@ -116,11 +123,11 @@ def test_one_command_for_seeds_and_a_baseline(command, tmp_path):
 
 def test_what_was_searched_is_not_searched_again(command, tmp_path):
     assert command("--seeds", "2")[0] == 0
-    before = {name: read_history(tmp_path / "runs" / name).records for name in journals(tmp_path)}
+    before = times(tmp_path)
     code, printed, _ = command("search", "runs/first", "--seeds", "3", "--baseline", "random", new=False)
     assert code == 0 and printed.splitlines()[1].split()[:2] == ["PPO", "3"]
-    assert {name: read_history(tmp_path / "runs" / name).records for name in before} == before
-    assert len(journals(tmp_path)) == 6
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before and len(after) == 6
 
 
 def test_an_interrupted_command_says_all_of_what_continues(command, tmp_path, monkeypatch):
@@ -136,7 +143,7 @@ def test_an_interrupted_command_says_all_of_what_continues(command, tmp_path, mo
         code, _, said = command("--seeds", "2", "--baseline", "random")
     continues = "nasnet-zoo search runs/first --baseline random --seeds 2"
     assert code == 130 and f"stopped; `{continues}` continues from here" in said
-    assert set(journals(tmp_path)) == {"first", "first-random"}
+    assert journals(tmp_path) == {"first", "first-random"}
     assert command(*continues.split()[1:], new=False)[0] == 0 and len(journals(tmp_path)) == 4
 
 
@@ -145,7 +152,7 @@ def test_a_folder_of_a_search_is_a_baseline_too(command, tmp_path):
     shutil.move(tmp_path / "runs" / "first", tmp_path / "runs" / "old")
     assert command("--baseline", "runs/old")[0] == 0
     assert [path.name for path in remembered(tmp_path / "runs" / "first")["baseline"]] == ["old"]
-    assert set(journals(tmp_path)) == {"first", "old"}
+    assert journals(tmp_path) == {"first", "old"}
 
 
 @pytest.mark.parametrize(
@@ -182,3 +189,40 @@ def test_a_watched_part_gets_its_drivers(tmp_path):
 
     run_several(evolution(tmp_path / "a", children=20), seeds=2, child=ToyChild(), watched=watched)
     assert len({there for there, _ in seen}) == 2 and all(there == driver for there, driver in seen)
+
+
+def test_another_search_in_a_folder_is_told_before_anything_is_searched(tmp_path):
+    run(replace(evolution(tmp_path / "a-seed1", children=20), seed=7), child=ToyChild())
+    with pytest.raises(JournalError, match=r"a-seed1 holds a search with another config \(seed 7 there, 1 here\)"):
+        run_several(evolution(tmp_path / "a", children=20), seeds=2, child=ToyChild())
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_report_that_cannot_be_written_ends_no_search(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("nasnet_zoo.search.report.report.write_report", lambda *arguments: 1 / 0)
+    results = run_several(evolution(tmp_path / "a", children=20), seeds=3, child=ToyChild())
+    assert len(results) == 3 and "report.html could not be written" in caplog.text
+
+
+@pytest.mark.parametrize("name", [".", "../first", "./", "../first/"])
+def test_no_search_lies_in_the_folder_of_another(tmp_path, monkeypatch, name):
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    found = [Path(part.config.folder).resolve() for part in parts(replace(evolution(name, 20)), ["random"], 2)]
+    names = ["first", "first-random", "first-seed1", "first-random-seed1"]
+    assert found == [tmp_path.resolve() / name for name in names]
+
+
+def test_a_searcher_s_name_is_the_searcher_and_baselines_add_up(command, tmp_path):
+    (tmp_path / "random").mkdir()
+    assert command("--baseline", "random")[0] == 0
+    shutil.copytree(tmp_path / "runs" / "first-random", tmp_path / "runs" / "old")
+    assert command("--baseline", "runs/old")[0] == 0
+    named = [path.name for path in remembered(tmp_path / "runs" / "first")["baseline"]]
+    assert named == ["first-random", "old"] and list((tmp_path / "random").iterdir()) == []
+
+
+def test_json_is_all_that_is_printed(command):
+    enqueue = ["search", "runs/a", "--space", "nasnet", "--enqueue", "NASNet-A", "--preset", "nasnet", "--json"]
+    code, printed, said = command(*enqueue, "--set", "child.data=none", new=False)
+    assert code != 0 and printed == "" and "NASNet-A: the normal cell hands on states" in said
