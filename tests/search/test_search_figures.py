@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+IN_FLIGHT = "20", "200", "450", "450 in order"  # children
 EPOCHS = 320 * 9  # of the searches with rungs and without
 
 
@@ -41,9 +42,15 @@ def test_planted_rewards():
             if part == "large":
                 columns = ("additive 1000", "additive 2000", "graph 1000", "graph 2000")
             assert cells == [with_error(found[column]) for column in columns], searcher
+    columns = [f"{many}, {reward} 2000" for reward in ("additive", "graph") for many in IN_FLIGHT]
     for searcher, *cells in flight[1:]:
         found = parts["flight"][name.get(searcher.replace("`", ""), searcher.replace("`", ""))]
-        assert cells == [with_error(figures) for figures in found.values()], searcher
+        assert cells == [with_error(found[column]) for column in columns], searcher
+    early = [
+        [parts["flight"][searcher][f"450, {reward} 1000"]["last"] for reward in ("additive", "graph")]
+        for searcher in ("REINFORCE, batch mean", "PPO, preset nasnet")
+    ]
+    assert "({:.2f} and {:.2f} against {:.2f} and {:.2f})".format(*early[0], *early[1]) in " ".join(DOCS.split())
     for floor, *cells in failures[1:]:
         found = parts["failures"]["PPO, preset quick"]
         key = {"the lowest of the last hundred": "worst", "0.0": "0.0"}[floor]
