@@ -140,6 +140,8 @@ def search(
     several = parts(settings, searchers, seeds)
     for part in several[1:]:
         _check_run_folder(Path(part.config.folder))
+    if any(part.config.searcher == "evolution" for part in several):
+        _check_population(settings)
     options = "".join([f" --baseline {name}" for name in searchers] + [f" --seeds {seeds}"] * (seeds > 1))
     with resumable(lambda: f"`nasnet-zoo search {typed(folder)}{options}`"):
         watched = partial(_watched, several)
@@ -159,6 +161,18 @@ def search(
         name = typed(f"{whole(leader.folder)}-600M")
         command = f"nasnet-zoo transfer {typed(leader.folder)} --max-madds 600M -o {name}"
         console.print(f"next: {command}", soft_wrap=True)
+
+
+def _check_population(settings) -> None:
+    """Says if so few children are all random, as those are that evolution begins with."""
+    population = settings.evolution.population
+    if settings.children <= population:
+        print(
+            f"nasnet-zoo: evolution begins with {population} random children, and there are {settings.children}: "
+            f"--set evolution.population={max(settings.children // 16, 5)} --set evolution.sample="
+            f"{max(settings.children // 32, 2)} lets it begin sooner",
+            file=sys.stderr,
+        )
 
 
 def _measuring_latency(start, changes: dict[str, Any]) -> dict[str, Any]:

@@ -222,6 +222,12 @@ def test_a_searcher_s_name_is_the_searcher_and_baselines_add_up(command, tmp_pat
     assert named == ["first-random", "old"] and list((tmp_path / "random").iterdir()) == []
 
 
+def test_evolution_of_too_few_children_is_told(command):
+    said = command("--baseline", "evolution")[2]
+    assert "evolution begins with 100 random children, and there are 40: --set evolution.population=5" in said
+    assert "evolution begins with" not in command("--baseline", "random")[2]
+
+
 def test_json_is_all_that_is_printed(command):
     enqueue = ["search", "runs/a", "--space", "nasnet", "--enqueue", "NASNet-A", "--preset", "nasnet", "--json"]
     code, printed, said = command(*enqueue, "--set", "child.data=none", new=False)
