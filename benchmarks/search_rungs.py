@@ -1,7 +1,7 @@
 """Stopping what falls behind (rungs), on planted learning curves and in a small real search: what it saves.
 
     python benchmarks/search_rungs.py [--parts searchers rewards rules]
-    python benchmarks/search_rungs.py --real --data DIR [--children 100] [--folder runs/rungs]
+    python benchmarks/search_rungs.py --real --data DIR [--children 96] [--folder runs/rungs]
 
 A child is worth in the end what search_planted.py has planted, "additive" or "graph", with its spread and noise. After
 epoch e of 9 its accuracy is that less its gap times (1 - e / 9) squared. Half of the gap's variance is the
@@ -19,7 +19,7 @@ the end and that were proposed. The parts take 20 minutes on one core:
 
 `searchers` has seeds from 0 on. The other parts, by which the defaults were chosen, have seeds from 1000 on.
 
---real is random search with the preset `quick` and 4 epochs, with rungs after 1 and 2: half an hour on one core.
+--real is random search with the preset `quick` and 4 epochs, with rungs after 1 and 2: an hour on a busy machine.
 """
 
 import argparse
@@ -376,7 +376,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--data")
     parser.add_argument("--folder", default="runs/rungs")
-    parser.add_argument("--children", type=int, default=100)
+    parser.add_argument("--children", type=int, default=96)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.real:

@@ -129,3 +129,13 @@ def test_own_data():
     shares = [100 * cell["share"] for cell in found["cells"]]
     assert f"at {min(shares):.1f} to {max(shares):.1f} % of the 8 M" in text and found["target"] == 8e6
     assert f"had {100 * found['training']['top1']:.1f} % top-1" in text
+
+
+def test_rungs_in_a_real_search():
+    found, text = results("search_rungs_real"), " ".join(DOCS.split())
+    assert f"{found['children']} children of four epochs" in text
+    assert "in the end are {:.2f} and {:.2f}".format(*found["correlations"]) in text
+    one, orders = found["one search"], found["orders"]
+    assert f"took {100 * one['epochs saved']:.0f} % fewer epochs" in text and one["best"][0] == one["best"][1]
+    assert f"{100 * orders['best kept']:.1f} % kept the best one" in text
+    assert f"{100 * orders['epochs saved']:.0f} % of the epochs were saved" in text
