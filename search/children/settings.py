@@ -14,7 +14,6 @@ from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipe import Recipe
 
 from .base import BaseChildSettings
-from .own_pictures import OwnPictures
 
 MAX_BATCH = 4096  # of a latency
 
@@ -114,6 +113,8 @@ class FolderChildSettings(TrainedChildSettings):
             raise ConfigError("child: pictures and validation must not be negative; 0 is all there are")
 
     def completed(self) -> Self:
+        from .own_pictures import OwnPictures  # imports Pillow
+
         there = self if self.data is None else replace(self, data=os.path.abspath(self.data))
         if self.labels:
             return there

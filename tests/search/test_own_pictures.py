@@ -170,7 +170,7 @@ def test_a_child_learns_its_classes(flat):
     child = FolderChild(replace(SETTINGS, data=str(flat), recipe=replace(SHORT, epochs=12)), "cell")
     child.prepare("cpu")
     metrics = child(NASNET_A, 1)
-    assert set(metrics) == {"accuracy", "top5", "losses", "parameters"}
+    assert set(metrics) == {"accuracy", "top5", "losses", "parameters", "multiply_adds"}
     assert metrics["accuracy"] > 0.5 and metrics["top5"] == 1 and metrics["losses"][-1] < metrics["losses"][0]
     assert child(NASNET_A, 1) == metrics
     network = nasnet_zoo.create(child.config(NASNET_A))
