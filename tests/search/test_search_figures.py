@@ -139,3 +139,10 @@ def test_rungs_in_a_real_search():
     assert f"took {100 * one['epochs saved']:.0f} % fewer epochs" in text and one["best"][0] == one["best"][1]
     assert f"{100 * orders['best kept']:.1f} % kept the best one" in text
     assert f"{100 * orders['epochs saved']:.0f} % of the epochs were saved" in text
+
+
+def test_children_per_hour():
+    table = tables("Speed of a child")[-1]
+    found = results("search_fleets")["per hour"]
+    assert table[1:] == [[name, f"{count:,.0f}"] for name, count in found.items()]
+    assert found["processes, one core each"] > found["inline, all cores"]
