@@ -391,7 +391,7 @@ def test_ray_shares_gpus(cluster, tmp_path):
     node = cluster.add_node(num_cpus=3, num_gpus=1, object_store_memory=2**27)  # pretended: the toys do not use it
     with make_fleet(FleetSettings("ray", per_device=6), ToyChild(str(tmp_path))) as fleet:
         wait_for(lambda: fleet.next_done(0.2) or fleet.capacity == 6)
-        assert all(result.worker.endswith(":cuda") for result in gather(fleet, ["a", "b", "c"]))
+        assert all(result.worker.endswith(":cuda:0") for result in gather(fleet, ["a", "b", "c"]))
     cluster.remove_node(node)
 
 
