@@ -26,8 +26,8 @@ class CostSettings:
     equation 2); above the target the exponent is `beyond`, if that is given. With -0.07 on both sides, twice the cost
     is worth a twentieth of the accuracy; 0 and -1 make the target a limit that few cross. Children with more than
     `max_multiply_adds` or `max_parameters` are rejected before they are trained. (The limit of a latency is the child's
-    `max_latency_ms`, because it has to be measured.) All of it is about the child's own
-    network, for one picture: a network that is transferred from its cell costs more in about the same ratio.
+    `max_latency_ms`, because it has to be measured.) All of it is about the child's own network, for one picture: a
+    network that is transferred from its cell costs more in about the same ratio.
     """
 
     measure: Literal["", "multiply_adds", "parameters", "latency_ms", "latency_batch_ms"] = ""

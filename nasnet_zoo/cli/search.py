@@ -116,7 +116,6 @@ def search(
     given |= {"cost.measure": "multiply_adds" if target_madds is not None else None}
     if target_latency is not None:
         given |= {"cost.target": target_latency, "cost.measure": "latency_ms"}
-    given["child.max_latency_ms"] = max_latency
     given |= {"cost.max_multiply_adds": _amount(max_madds, "--max-madds")}
     given |= {"cost.max_parameters": _amount(max_params, "--max-params")}
     given["rungs.epochs"] = None if rungs is None else _epochs(rungs)
@@ -131,9 +130,9 @@ def search(
     changes, notes = for_own_data(start, changes)
     for note in notes:
         print(f"nasnet-zoo: {note}", file=sys.stderr)
-    if target_latency is not None or max_latency is not None:
-        changes = _measuring_latency(start, changes)
     settings = changed(start, {**changes, "folder": str(folder)})
+    if target_latency is not None or max_latency is not None:
+        settings = replace(settings, child=_measuring_latency(settings.child, max_latency))
     if enqueue is not None:
         settings = replace(settings, enqueue=_enqueued(enqueue, settings.space.space()))
     searchers, folders = _baselines(baseline or ())
@@ -144,7 +143,7 @@ def search(
         _check_population(settings)
     options = "".join([f" --baseline {name}" for name in searchers] + [f" --seeds {seeds}"] * (seeds > 1))
     with resumable(lambda: f"`nasnet-zoo search {typed(folder)}{options}`"):
-        watched = partial(_watched, several)
+        watched = partial(_watched, [part.config.folder for part in several])
         results = run_several(settings, baseline=searchers, seeds=seeds, beside=folders or None, watched=watched)
     own = [result for result, part in zip(results, several) if part.config.searcher == settings.searcher]
     leader = max(own, key=lambda result: result.best.reward)
@@ -175,19 +174,15 @@ def _check_population(settings) -> None:
         )
 
 
-def _measuring_latency(start, changes: dict[str, Any]) -> dict[str, Any]:
-    """The changes to a config with a size of the batch at which latency is measured, if none is set."""
-    from nasnet_zoo.search import CHILDREN
-
-    task = changes.get("child.task", start.child.task)
-    default = CHILDREN.row(task).settings()
-    if not hasattr(default, "latency"):
+def _measuring_latency(child, most: float | None):
+    """A child's settings with a size of the batch at which latency is measured, if they have none, and with a limit."""
+    if not hasattr(child, "latency"):
         raise ConfigError(
-            f"search: children of the task {task} are {default.summary()} and have no latency: leave out "
+            f"search: children of the task {child.task} are {child.summary()} and have no latency: leave out "
             f"--target-latency and --max-latency"
         )
-    had = start.child.latency if task == start.child.task else default.latency
-    return {"child.latency": had or LATENCY_BATCH} | changes
+    limit = child.max_latency_ms if most is None else most
+    return replace(child, latency=child.latency or LATENCY_BATCH, max_latency_ms=limit)
 
 
 def _check_run_folder(folder: Path) -> None:
@@ -213,12 +208,13 @@ def _baselines(named: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 
 @contextmanager
-def _watched(several: Sequence, part) -> Iterator[Callable]:
-    """Shows the progress of one of several searches."""
+def _watched(folders: Sequence[str], part) -> Iterator[Callable]:
+    """Shows the progress of one of the searches in these folders."""
     from nasnet_zoo.search.progress import Progress
 
-    if len(several) > 1:
-        print(f"search {several.index(part) + 1} of {len(several)}: {part.title}", file=sys.stderr)
+    if len(folders) > 1:
+        place = folders.index(part.config.folder) + 1
+        print(f"search {place} of {len(folders)}: {part.title}", file=sys.stderr)
     with Progress() as progress:
         yield progress.changed
 

@@ -34,9 +34,9 @@ def processor() -> str:
             key, _, value = line.partition(":")
             said[key.strip()] = value.strip()
     name = said.get("model name") or platform.processor() or platform.machine()
-    return (
-        f"{name} (family {said['cpu family']}, model {said['model']})" if {"cpu family", "model"} <= set(said) else name
-    )
+    if not {"cpu family", "model"} <= set(said):
+        return name
+    return f"{name} (family {said['cpu family']}, model {said['model']})"
 
 
 def device_name(device: str) -> str:

@@ -228,6 +228,10 @@ def test_the_options_of_the_command(tmp_path, monkeypatch):
         looked_up = ["search", str(tmp_path / "run"), "--preset", "tabular", *options]
         said = "children of the task nasbench201 are looked up in NAS-Bench-201 and have no latency"
         assert said in str(CliRunner().invoke(app, looked_up).exception)
+    for task in ("[]", "3"):  # a setting that is nonsense is told as without the option
+        nonsense = ["search", str(tmp_path / "run"), "--preset", "quick", "--set", f"child.task={task}"]
+        errors = [CliRunner().invoke(app, [*nonsense, *more]).exception for more in ([], ["--target-latency", "1"])]
+        assert type(errors[1]) is ConfigError and str(errors[0]) == str(errors[1])
     both = ["--target-latency", "2", "--target-madds", "5M"]
     result = CliRunner().invoke(app, ["search", str(tmp_path / "run"), "--preset", "quick", *both])
     assert "a reward has one target" in str(result.exception)

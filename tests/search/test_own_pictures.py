@@ -385,6 +385,14 @@ def test_from_pictures_to_predictions(tmp_path, monkeypatch, flat, done):
     assert "cat" in out and "dog" in out
 
 
+def test_several_searches_on_pictures_of_one_s_own(tmp_path, flat, done):
+    options = ["--preset", "quick", "--data", flat, "--children", 2, "--seeds", 2, *SMALL]
+    out, err = done("search", tmp_path / "found", *options)
+    assert out.splitlines()[1].split()[:3] == ["random", "search", "2"]
+    assert f"search 2 of 2: random search, seed 1, in {tmp_path / 'found-seed1'}" in err
+    assert done("search", tmp_path / "found", "--seeds", 2)[0] == out  # and it is found finished
+
+
 def test_transfer_takes_the_classes_of_the_data(searched, tmp_path, flat, done):
     size = ["--stem", "cifar", "--size", 16, "-n", 1, "-p", 48]
     for source in (searched, searched / "best.json"):

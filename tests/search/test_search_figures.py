@@ -83,6 +83,9 @@ def test_real_searches():
         for what in ("last", "best again")
     )
     assert f"(p = {last[0]:.0g}, Welch's" in DOCS and f"(p = {last[1]:.0g});" in DOCS
+    said = [found["searchers"][name]["last"] for name in ("ppo", "evolution", "random")]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert [f"{row['mean']:.3f} ± {row['half']:.3f}" in text for row in said] == [True] * 3
     assert f"random search's (p = {again[0]:.0g})" in DOCS and f"evolution's (p = {again[1]:.2g})" in DOCS
 
 
