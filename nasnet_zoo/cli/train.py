@@ -39,6 +39,14 @@ LabelsOption = Annotated[
     Path | None, typer.Option(help="A file of class names, one a line, or JSON of folders and names.")
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Of first weights, order and augmentation; 0 if not given.")]
+HoldOutOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Measure each epoch on so many of the training pictures, left out of the training, and on the test pictures "
+        "once, at the end; 0: only at the end.",
+        min=0,
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(help="Processes that read pictures; by default the cores less one, at most 8.", min=0, max=512),
@@ -72,13 +80,14 @@ def train(
     setting: SetOption = None,
     labels: LabelsOption = None,
     seed: SeedOption = None,
+    hold_out: HoldOutOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
     keep: KeepOption = None,
     save_minutes: SaveOption = 5.0,
 ) -> None:
     """Train a network. After an interruption, the same command continues where it stopped, or `train -o FOLDER`."""
-    given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed)
+    given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed, hold_out=hold_out)
     _run(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=False)
 
 
@@ -99,6 +108,7 @@ def finetune(
     setting: SetOption = None,
     labels: LabelsOption = None,
     seed: SeedOption = None,
+    hold_out: HoldOutOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
     keep: KeepOption = None,
@@ -107,7 +117,7 @@ def finetune(
     """Adapt a trained network to pictures of your own: first its classifier, then all of it."""
     if out is None:
         out = Path("-".join(Path(each).resolve().name for each in (data, model)))
-    given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed)
+    given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed, hold_out=hold_out)
     _run(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=True)
 
 
@@ -147,8 +157,8 @@ def _run(
         for note in notes:
             console.print(note, soft_wrap=True)
         with progress_bar(times=True) as progress:
-            history = _watched(run, network, data, progress)
-    _print_end(out, data, history)
+            outcome = _watched(run, network, data, progress)
+    _print_end(out, data, outcome)
 
 
 def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
@@ -166,29 +176,31 @@ def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
         said["loss"] = f"loss {loss:.3f}"
 
     def on_epoch(epoch: Any) -> None:
-        said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%}"
+        if epoch.metrics:
+            said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%}"
         left = progress.tasks[0].time_remaining
         progress.say(f"{epoch}, {duration(left)} left" if left else str(epoch))
 
     return run.perform(network, data, on_step, on_loss, on_epoch)
 
 
-def _print_end(out: Path, data: Any, history: Any) -> None:
+def _print_end(out: Path, data: Any, outcome: Any) -> None:
     from ..lookup import typed
     from ..training.history import best_of
     from ..training.run import BEST, CHECKPOINT
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "epoch", "loss", "top-1", "top-5", "in"):
-        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
-    last = history[-1]
-    for name, epoch, place in (("best", best_of(history) or last, BEST), ("last", last, CHECKPOINT)):
-        accuracies = (f"{epoch.metrics[metric]:.2%}" if epoch.metrics else "" for metric in ("top1", "top5"))
-        table.add_row(name, str(epoch.epoch), f"{epoch.loss:.4f}", *accuracies, str(out / place))
-    print_table(table)
+    last, best = outcome.epochs[-1], best_of(outcome.epochs)
+    if best is not None:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("", "epoch", "loss", "top-1", "top-5", "in"):
+            table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+        for name, epoch, place in (("best", best, BEST), ("last", last, CHECKPOINT)):
+            accuracies = (f"{epoch.metrics[metric]:.2%}" if epoch.metrics else "" for metric in ("top1", "top5"))
+            table.add_row(name, str(epoch.epoch), f"{epoch.loss:.4f}", *accuracies, str(out / place))
+        print_table(table)
     known = {"cifar10_test": "CIFAR-10's test pictures", "held_out": "the pictures held out"}
-    where = known.get(data.measured, "the validation pictures")
-    said = f": top-1 {last.metrics['top1']:.2%} on {where}" if last.metrics else ""
+    measured, metrics = (data.tested, outcome.tested) if outcome.tested else (data.measured, last.metrics)
+    said = f": top-1 {metrics['top1']:.2%} on {known.get(measured, 'the validation pictures')}" if metrics else ""
     console.print(f"wrote {out / CHECKPOINT}{said}", soft_wrap=True)
     console.print(f"next: nasnet-zoo predict PICTURES -m {typed(out)}", soft_wrap=True)
 

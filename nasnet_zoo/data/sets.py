@@ -1,10 +1,14 @@
 """Data sets by name, for a training: CIFAR-10, or folders of pictures."""
 
 import os
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
+from ..errors import DataError
 from .cifar import CIFAR_FOLDER, Pictures, cifar10_pictures, in_classes_of
 from .classes import class_folders
 from .folders import Labelled
@@ -17,7 +21,8 @@ class DataSet:
     """What a training learns from and is measured on.
 
     `labels` are the class names in the order of the classes, or the name of a label set; `measured` is what the
-    accuracies on `val` are called.
+    accuracies on `val` are called. `test`, if there is one, is what a training is measured on once, at its end, and
+    `tested` what those accuracies are called.
     """
 
     name: str
@@ -26,6 +31,8 @@ class DataSet:
     labels: str | tuple[str, ...]
     measured: str
     held_out: bool = False
+    test: Pictures | Labelled | None = None
+    tested: str = ""
 
     @property
     def unmeasured(self) -> list[str]:
@@ -57,3 +64,26 @@ def find_data(name: str | Path, labels: Sequence[str] | LabelFile | None = None)
     found = class_folders(name, labels)
     measured = "held_out" if found.held_out else "val"
     return DataSet(str(name), found.train, found.val, as_label_set(found.labels), measured, found.held_out)
+
+
+def with_held_out(data: DataSet, count: int) -> DataSet:
+    """The data with so many of the training pictures held out as `val`, the same ones each time; what was `val` is then
+    `test`. With a count of 0 nothing is measured before the end. Raises DataError if the data cannot spare them."""
+    if data.held_out:
+        raise DataError(
+            f"{data.name} has no pictures to test on: a part of the training's is held out already, so leave --hold-out "
+            f"away, or add a folder val"
+        )
+    there = len(data.train)
+    if not 0 <= count < there:
+        raise DataError(f"{count} of the {there} training pictures of {data.name} cannot be held out: give fewer")
+    chosen = set(random.Random(0).sample(range(there), count))
+    parts = [[place for place in range(there) if (place in chosen) is out] for out in (False, True)]
+    learned, held_out = (_part(data.train, places) for places in parts)
+    return replace(data, train=learned, val=held_out, measured="held_out", test=data.val, tested=data.measured)
+
+
+def _part(pictures: Pictures | Labelled, places: list[int]) -> Pictures | Labelled:
+    if isinstance(pictures, Pictures):
+        return pictures.subset(torch.tensor(places, dtype=torch.int64))
+    return [pictures[place] for place in places]

@@ -17,7 +17,7 @@ from ..data.folders import Labelled, checked_folder
 from ..data.label_file import read_labels
 from ..data.labels import label_names, with_classes
 from ..data.matching import UnknownClass
-from ..data.sets import DataSet, find_data, is_cifar10
+from ..data.sets import DataSet, find_data, is_cifar10, with_held_out
 from ..errors import ConfigError, DataError
 from ..lookup import BEST, TRAINING, Named, find_config, identify, read_architecture, typed
 from ..networks.build import build
@@ -37,7 +37,8 @@ WEIGHTS = ("weights", "checkpoint", "training", "repo")  # forms whose weights a
 class Request:
     """What a user has asked for. What is None is as the training in the folder `out` has it, or the default.
 
-    `changes` are fields of the recipe, and `search` gives the network of a search's best child, by its folder.
+    `changes` are fields of the recipe, `hold_out` is how many of the training pictures are measured on in place of the
+    data's own, which are then measured on once, and `search` gives the network of a search's best child, by its folder.
     """
 
     out: Path
@@ -46,6 +47,7 @@ class Request:
     recipe: str | None = None
     labels: Path | None = None
     seed: int | None = None
+    hold_out: int | None = None
     finetune: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
     search: Callable[[Path], NetworkConfig | None] = lambda path: None
@@ -86,6 +88,15 @@ def begin(
     start = start or _start(model, request.search, finetune)
     name, recipe = _recipe(request, before, start, data_name, finetune)  # before the data, which may be a download
     data, notes = _fitted(start, data_name, labels, finetune, goes_on)
+    held_out = before.get("hold_out")
+    hold_out = held_out if request.hold_out is None else request.hold_out
+    if goes_on and hold_out != held_out:
+        raise ConfigError(
+            f"{out} holds a training with {held_out or 'no'} pictures held out: leave --hold-out away to go on with it, "
+            f"or choose another folder"
+        )
+    if hold_out is not None:
+        data = with_held_out(data, hold_out)
     if finetune and not goes_on and not start.trained:
         notes.append(
             f"{model} has a fresh classifier: if all its weights are fresh, `nasnet-zoo train` suits them better"
@@ -108,6 +119,7 @@ def begin(
         "labels": None if labels is None else os.path.abspath(labels),
         "pictures": pictures,
         "held_out": data.held_out,
+        "hold_out": hold_out,
         "recipe": {"name": name, **asdict(recipe)},
         "seed": seed,
         "keep": keep,

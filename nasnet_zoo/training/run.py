@@ -3,12 +3,14 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from ..data.cifar import Pictures
 from ..data.sets import DataSet, find_data
@@ -16,10 +18,11 @@ from ..errors import ConfigError, DataError, TrainingError, ZooError, first_line
 from ..lookup import STATE, TRAINING
 from ..networks.network import ImageNetwork, Network
 from ..util.arguments import checked
+from ..util.environment import device_name
 from ..util.files import atomic_file, check_replaceable, check_run_folder, locked
 from ..weights.checkpoint import OWN, save
-from .distributed import first
-from .history import History, best_of
+from .distributed import first, world
+from .history import History, best_of, spent
 from .loop import train as train_task
 from .recipe import Recipe
 from .recipes import find_recipe
@@ -129,7 +132,14 @@ def classify(network: ImageNetwork, data: DataSet, recipe: Recipe, workers: int 
         else:
             train, val = as_labelled(train), as_labelled(val)
     options = dict(classes=config.num_classes, channels=config.in_channels, workers=workers)
-    return Classify(train, recipe, config.preprocess, val, **options)
+    return Classify(train, recipe, config.preprocess, val if len(val) else None, **options)
+
+
+class Outcome(NamedTuple):
+    """What a training came to: its epochs, and the metrics on the pictures that are measured once, if there are any."""
+
+    epochs: list[Epoch]
+    tested: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ class Run:
         on_step: Callable[[int, int, int], None] | None = None,
         on_loss: Callable[[float], None] | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
-    ) -> list[Epoch]:
+    ) -> Outcome:
         """Trains the network on the data, or goes on with it; see `train` for what it raises."""
         task = classify(network, data, self.recipe, self.workers)
         with _alone_in(self.folder), _memory_told(self.recipe):
@@ -176,7 +186,9 @@ class Run:
                     history.epoch(epochs)
                     self._keep_best(network, data, epochs)
 
-            options = dict(seed=self.seed, folder=self.folder, measure=True, keep_seconds=self.keep_seconds)
+            options = dict(
+                seed=self.seed, folder=self.folder, measure=bool(len(data.val)), keep_seconds=self.keep_seconds
+            )
             tell = dict(on_step=step_done, on_loss=on_loss, on_epoch=on_epoch, before_keep=epoch_done)
             try:
                 done = train_task(network, task, self.recipe, **options, **tell)
@@ -185,9 +197,17 @@ class Run:
                 if first() and not has_state(self.folder):
                     (self.folder / TRAINING).unlink(missing_ok=True)  # of what did not come to anything
             write_record()
+            tested = {} if data.test is None else self._tested(network, replace(data, val=data.test))
             if first():
-                self._save(network, data, done[-1], CHECKPOINT)
-        return done
+                self._save(network, data, done, CHECKPOINT, tested)
+        return Outcome(done, tested)
+
+    def _tested(self, network: ImageNetwork, data: DataSet) -> dict[str, float]:
+        task = classify(network, data, self.recipe, self.workers)
+        try:
+            return task.evaluate(network)
+        finally:
+            task.close()
 
     def _write_record(self) -> None:
         if not first():
@@ -203,21 +223,34 @@ class Run:
             except ZooError as error:  # somebody has put a file there, which is no reason to lose an epoch
                 log.warning("the training goes on without the checkpoint of its best epoch: %s", error)
             else:
-                self._save(network, data, last, BEST)
-        if self.keep > 1:
+                self._save(network, data, epochs, BEST)
+        if self.keep > 1 and last.metrics:
             name = next(iter(last.metrics))
             measured = [epoch for epoch in epochs if name in epoch.metrics]  # the first version did not measure them
             best = sorted(measured, key=lambda epoch: (-epoch.metrics[name], epoch.epoch))[: self.keep]
             if last in best:
-                self._save(network, data, last, f"{EPOCHS}/{last.epoch}")
+                self._save(network, data, epochs, f"{EPOCHS}/{last.epoch}")
             for path in (self.folder / EPOCHS).glob("*"):
                 if path.name.isdecimal() and int(path.name) not in {epoch.epoch for epoch in best}:
                     shutil.rmtree(path)
 
-    def _save(self, network: ImageNetwork, data: DataSet, epoch: Epoch, name: str) -> None:
-        accuracy = {f"{data.measured}_{metric}": value for metric, value in epoch.metrics.items()}
+    def _save(
+        self, network: ImageNetwork, data: DataSet, epochs: list[Epoch], name: str, tested: Mapping[str, float] = {}
+    ) -> None:
+        last = epochs[-1]
+        accuracy = {f"{data.measured}_{metric}": value for metric, value in last.metrics.items()}
+        accuracy |= {f"{data.tested}_{metric}": value for metric, value in tested.items()}
         record = {"name": self.recipe_name, "seed": self.seed, **asdict(self.recipe)}
-        save(network, self.folder / name, recipe=record, epoch=epoch.epoch, accuracy=accuracy)
+        batch = self.recipe.batch_size
+        training = {
+            "data": Path(data.name).name,  # a path would say who trained it, to all that get the checkpoint
+            "pictures": len(data.train),
+            **spent(epochs, len(data.train) // batch * batch),
+            "device": device_name(str(next(network.parameters()).device)),
+            "processes": world(),
+            "torch": torch.__version__,
+        }
+        save(network, self.folder / name, recipe=record, epoch=last.epoch, accuracy=accuracy, training=training)
 
 
 def check_folder(folder: str | Path) -> None:

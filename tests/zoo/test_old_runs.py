@@ -28,7 +28,7 @@ def test_a_run_folder_of_the_second_version_goes_on(tmp_path, monkeypatch, golde
     shutil.copytree(golden / "v2" / "training", tmp_path / "run")
     run, network, data, _ = begin(Request(tmp_path / "run"), "cpu")
     steps = []
-    history = run.perform(network, data, on_step=lambda epoch, done, of: steps.append((epoch, done)))
+    history = run.perform(network, data, on_step=lambda epoch, done, of: steps.append((epoch, done))).epochs
     assert steps[0] == (2, 2) and steps[-1] == (3, 4)
     assert [epoch.loss for epoch in history] == pytest.approx(expected["losses"], abs=1e-3)
     assert [epoch.metrics["top1"] for epoch in history] == pytest.approx(expected["top1"], abs=0.04)

@@ -1,0 +1,123 @@
+"""How the network that is shipped was chosen: the speed of each way to train it, and short runs on a held-back part.
+
+    python benchmarks/shelf_choose.py speed  --data DIR                 pictures per second; idle machine, ten minutes
+    python benchmarks/shelf_choose.py choose --data DIR [--only NAME ...]     ten minutes a run on one core, resumed
+
+A run learns from the first 20,000 of CIFAR-10's training pictures and is measured on the last 5,000 of them; the test
+pictures are not read. Each differs from `base` in what its name says.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from common import RESULTS, add_options, results, write
+
+import nasnet_zoo
+from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.cost import network_cost
+from nasnet_zoo.arch.genotype import Genotype
+from nasnet_zoo.arch.genotypes import GENOTYPES
+from nasnet_zoo.data.cifar import Pictures, load_cifar10
+from nasnet_zoo.search.scaling import Target, best_of, ladder
+from nasnet_zoo.training.loop import train
+from nasnet_zoo.training.recipe import Recipe
+from nasnet_zoo.training.tasks.classify import Classify
+
+ROOT = Path(__file__).parents[1]
+FOUND = ROOT / "search" / "found" / "quick.json"
+RUNS = ROOT / "runs" / "shelf-choose"
+PARAMETERS = 1e6
+LEARNED, HELD_BACK = 20_000, 5_000
+TIMED_STEPS = 8
+
+BASE = Recipe(8, 128, 0.2, label_smoothing=0.1, sizes=((0, 16), (4, 24), (7, 32)), precision="bfloat16")
+RUN = {  # name: (cell, normal cells per stage, recipe)
+    "base": ("quick", 1, BASE),
+    "two cells": ("quick", 2, BASE),
+    "four cells": ("quick", 4, BASE),
+    "rate 0.1": ("quick", 1, replace(BASE, learning_rate=0.1)),
+    "rate 0.4": ("quick", 1, replace(BASE, learning_rate=0.4)),
+    "batch 64": ("quick", 1, replace(BASE, batch_size=64, learning_rate=0.1)),
+    "16 and 32 px": ("quick", 1, replace(BASE, sizes=((0, 16), (6, 32)))),
+    "NASNet-A": ("NASNet-A", 1, replace(BASE, precision="float32")),
+}
+WAYS = {  # name: (threads, changes of the recipe)
+    "float32": (2, {"precision": "float32"}),
+    "bfloat16": (2, {}),
+    "bfloat16, one thread": (1, {}),
+    "float32, one thread": (1, {"precision": "float32"}),
+    "bfloat16, not channels_last": (2, {"channels_last": False}),
+    "bfloat16, compiled": (2, {"compile": True}),
+    "bfloat16, batch 32": (2, {"batch_size": 32}),
+    "bfloat16, 24 px": (2, {"sizes": ((0, 24),)}),
+    "bfloat16, 16 px": (2, {"sizes": ((0, 16),)}),
+}
+
+
+def network_of(cell: str, cells: int) -> NetworkConfig:
+    """The widest network of a cell with at most a million parameters and so many normal cells per stage."""
+    genotype = GENOTYPES.get(cell) or Genotype.from_json(json.loads(FOUND.read_text())["best"]["architecture"])
+    target = Target(parameters=PARAMETERS, cells=cells)
+    config = best_of(ladder(genotype, target, stem="cifar"), target, "cifar").config
+    return replace(config, scale=replace(config.scale, aux_size=None))  # which smaller pictures could not have
+
+
+def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
+    count = len(pictures)
+    held_back = pictures.subset(torch.arange(count - (200 if rehearse else HELD_BACK), count))
+    learned = pictures.subset(torch.arange(256 if rehearse else LEARNED))
+    path = results(rehearse) / "shelf_choose.json"
+    torch.set_num_threads(1)
+    for name in names or RUN:
+        cell, cells, recipe = RUN[name]
+        config = network_of(cell, cells)
+        torch.manual_seed(0)
+        network = nasnet_zoo.create(config)
+        task = Classify(learned, recipe, config.preprocess, held_back)
+        folder = None if rehearse else RUNS / name.replace(" ", "-")
+        done = train(network, task, recipe, folder=folder, on_epoch=lambda epoch: print(name, epoch, flush=True))
+        cost = network_cost(config)
+        record = {"accuracy": task.evaluate(network)["top1"], "seconds": sum(each.seconds for each in done)}
+        record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "losses": [e.loss for e in done]}
+        print(name, record["accuracy"], flush=True)
+        known = json.loads(path.read_text()) if path.exists() else {}
+        known.pop("machine", None)
+        write("shelf_choose", {**known, name: record}, rehearse)
+
+
+def speed(pictures: Pictures, names: list[str], rehearse: bool) -> None:
+    found: dict[str, dict[str, float]] = {}
+    for cell in ("quick", "NASNet-A"):
+        config = network_of(cell, 1)
+        for name, (threads, changes) in WAYS.items():
+            torch.set_num_threads(threads)
+            recipe = replace(BASE, epochs=1, sizes=(), **changes)
+            torch.manual_seed(0)
+            network, marks = nasnet_zoo.create(config), []
+            some = pictures.subset(torch.arange(recipe.batch_size * (TIMED_STEPS + 3)))
+            task = Classify(some, recipe, config.preprocess)
+            train(network, task, recipe, on_step=lambda *_: marks.append(time.perf_counter()))
+            steps = [after - before for before, after in zip(marks[2:], marks[3:])]
+            found.setdefault(cell, {})[name] = recipe.batch_size / statistics.median(steps)
+            print(f"{cell:10} {name:30} {found[cell][name]:6.0f} pictures/s", flush=True)
+    write("shelf_speed", {"pictures_per_second": found}, rehearse)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("speed", "choose"))
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="some of the runs")
+    parser.add_argument("--data", required=True)
+    add_options(parser)
+    arguments = parser.parse_args()
+    pictures = load_cifar10(arguments.data, train=True)
+    {"speed": speed, "choose": choose}[arguments.part](pictures, arguments.only, arguments.rehearse)
+
+
+if __name__ == "__main__":
+    main()
