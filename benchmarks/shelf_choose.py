@@ -12,10 +12,11 @@ import json
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from common import RESULTS, add_options, results, write
+from common import add_options, results, write
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
@@ -80,7 +81,7 @@ def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
         network = nasnet_zoo.create(config)
         task = Classify(learned, recipe, config.preprocess, held_back)
         folder = None if rehearse else RUNS / name.replace(" ", "-")
-        done = train(network, task, recipe, folder=folder, on_epoch=lambda epoch: print(name, epoch, flush=True))
+        done = train(network, task, recipe, folder=folder, on_epoch=partial(print, name, flush=True))
         cost = network_cost(config)
         record = {"accuracy": task.evaluate(network)["top1"], "seconds": sum(each.seconds for each in done)}
         record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "losses": [e.loss for e in done]}
@@ -98,14 +99,19 @@ def speed(pictures: Pictures, names: list[str], rehearse: bool) -> None:
             torch.set_num_threads(threads)
             recipe = replace(BASE, epochs=1, sizes=(), **changes)
             torch.manual_seed(0)
-            network, marks = nasnet_zoo.create(config), []
+            network = nasnet_zoo.create(config)
+            marks: list[float] = []
             some = pictures.subset(torch.arange(recipe.batch_size * (TIMED_STEPS + 3)))
             task = Classify(some, recipe, config.preprocess)
-            train(network, task, recipe, on_step=lambda *_: marks.append(time.perf_counter()))
+            train(network, task, recipe, on_step=partial(_mark, marks))
             steps = [after - before for before, after in zip(marks[2:], marks[3:])]
             found.setdefault(cell, {})[name] = recipe.batch_size / statistics.median(steps)
             print(f"{cell:10} {name:30} {found[cell][name]:6.0f} pictures/s", flush=True)
     write("shelf_speed", {"pictures_per_second": found}, rehearse)
+
+
+def _mark(marks: list[float], *place: int) -> None:
+    marks.append(time.perf_counter())
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Do cells that are found on CIFAR-10 transfer? Networks of equal multiply-adds on 50 classes of Tiny ImageNet.
 
-    python benchmarks/transfer_study.py --data DIR --tiny DIR            trains what is not trained yet, one core each
-    python benchmarks/transfer_study.py --table                          reads the results, whole or not, and writes them
+    python benchmarks/transfer_study.py --data DIR --tiny DIR    trains what is not trained yet, on one core
+    python benchmarks/transfer_study.py --table                  the results so far
 
 `--data` holds CIFAR-10 and `--tiny` Tiny ImageNet's class folders, train/ and val/. Run in several terminals, it shares
 the work among them; stopped, the same command goes on. Eighteen trainings answer the question (six networks, three
@@ -17,7 +17,6 @@ import argparse
 import json
 import random
 import statistics
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import add_options, results, write
+from common import add_options, write
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -195,11 +194,11 @@ def table(runs: Path, rehearse: bool) -> None:
     from scipy.stats import kendalltau, spearmanr
 
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*.json"))]
-    by: Callable[[str, str], list[float]] = lambda name, data: [  # noqa: E731
-        each["top1"]
-        for each in sorted(found, key=lambda each: each["seed"])
-        if (each["name"], each["data"]) == (name, data)
-    ]
+
+    def by(name: str, data: str) -> list[float]:
+        """The accuracies of a network's trainings, in the order of their seeds."""
+        return [each["top1"] for each in found if (each["name"], each["data"]) == (name, data)]
+
     for name in (*CELLS, PEER, *MORE):
         for data in ("tiny", "cifar10"):
             if values := by(name, data):

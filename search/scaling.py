@@ -85,6 +85,7 @@ def transfer(
     stem: Literal["imagenet", "cifar"] = "imagenet",
     size: int | None = None,
     num_classes: int | None = None,
+    auxiliary: bool = True,
 ) -> NetworkConfig:
     """The network of an architecture that fits a target best.
 
@@ -95,17 +96,18 @@ def transfer(
         stem: for ImageNet's pictures or for CIFAR's.
         size: pixels a side; 224 for ImageNet and 32 for CIFAR.
         num_classes: 1000 for ImageNet and 10 for CIFAR.
+        auxiliary: whether it gets the auxiliary head that the paper trains such networks with, where its pictures are
+            large enough; no cost here includes it. With one it cannot be trained on much smaller pictures.
 
     Returns:
         The config of the variant at most 5 % below the target, if there is one; of several the one whose ratio of width
-        to depth is closest to that of the paper's networks of its size (PROPORTIONS). It has the auxiliary head that
-        the paper trains such networks with, where its pictures are large enough; no cost here includes it.
+        to depth is closest to that of the paper's networks of its size (PROPORTIONS).
 
     Raises:
         SearchError: if no variant fits.
     """
-    rungs = ladder(architecture, target, kind=kind, stem=stem, size=size, num_classes=num_classes)
-    return best_of(rungs, target, stem).config
+    scale = dict(kind=kind, stem=stem, size=size, num_classes=num_classes, auxiliary=auxiliary)
+    return best_of(ladder(architecture, target, **scale), target, stem).config
 
 
 def best_of(rungs: list[Variant], target: Target, stem: Literal["imagenet", "cifar"]) -> Variant:
@@ -130,9 +132,10 @@ def ladder(
     stem: Literal["imagenet", "cifar"] = "imagenet",
     size: int | None = None,
     num_classes: int | None = None,
+    auxiliary: bool = True,
 ) -> list[Variant]:
     """The widest variant within the target, for every number of cells N; raises SearchError if there is none."""
-    variant, narrowest = _variants(architecture, target, kind, stem, size, num_classes)
+    variant, narrowest = _variants(architecture, target, kind, stem, size, num_classes, auxiliary=auxiliary)
     if target.penultimate is not None and target.cells is not None:
         return [variant(target.cells, _filters_of(target.penultimate, variant, narrowest))]
     rungs, guess = [], FIRST_GUESS
@@ -162,13 +165,18 @@ def check_target(
 
 
 def _variants(
-    architecture: Any, target: Target, kind: str | None, stem: Literal["imagenet", "cifar"], *scale: int | None
+    architecture: Any,
+    target: Target,
+    kind: str | None,
+    stem: Literal["imagenet", "cifar"],
+    *scale: int | None,
+    auxiliary: bool = True,
 ) -> tuple[Callable[[int, int], Variant], int]:
     """What makes a variant of N and F, and the least F; raises SearchError if no variant fits the target."""
     sized = get_kind(kind or kind_of(architecture)).sized
 
     def variant(cells: int, filters: int) -> Variant:
-        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", *scale, auxiliary=True)
+        sizing = Sizing(cells, filters, "cifar10" if stem == "cifar" else "imagenet", *scale, auxiliary=auxiliary)
         return Variant(sized(architecture, sizing), cells, filters)
 
     narrowest = _narrowest(variant)

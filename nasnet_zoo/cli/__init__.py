@@ -12,6 +12,7 @@ from . import zoo  # noqa: F401
 from . import info  # noqa: F401
 from . import predict  # noqa: F401
 from . import train  # noqa: F401
+from . import tune  # noqa: F401
 from . import search  # noqa: F401
 from . import export  # noqa: F401
 # isort: on

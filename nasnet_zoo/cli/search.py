@@ -360,6 +360,14 @@ def transfer(
             min=1,
         ),
     ] = None,
+    auxiliary: Annotated[
+        bool,
+        typer.Option(
+            "--aux/--no-aux",
+            help="With the auxiliary head of the paper's trainings, or without, as recipes that begin on smaller "
+            "pictures need it.",
+        ),
+    ] = True,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a folder with fresh weights to train.")] = None,
     rerank: Annotated[
         int, typer.Option(help="First train this many of the search's best cells for longer.", min=0)
@@ -392,7 +400,8 @@ def transfer(
         fits = partial(check_target, target=target, stem=stem, size=size, num_classes=classes)
         source = _rerank(Path(source), rerank, epochs, data, device, fits)
         found = find_architecture(source)
-    rungs = ladder(found.architecture, target, kind=found.kind, stem=stem, size=size, num_classes=classes)
+    scale = dict(kind=found.kind, stem=stem, size=size, num_classes=classes, auxiliary=auxiliary)
+    rungs = ladder(found.architecture, target, **scale)
     best = best_of(rungs, target, stem)
     config = best.config if labels is None else with_classes(best.config, labels=as_label_set(labels))
     if out is not None:

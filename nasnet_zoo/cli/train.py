@@ -12,7 +12,7 @@ from ..util.progress import duration
 from .app import DeviceOption, app, console, model_names, print_table, progress_bar, resumable
 
 
-class _WithRecipes(TyperCommand):
+class WithRecipes(TyperCommand):
     """A command whose help ends with the recipes, read when the help is printed."""
 
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
@@ -42,7 +42,7 @@ SeedOption = Annotated[int | None, typer.Option(help="Of first weights, order an
 HoldOutOption = Annotated[
     int | None,
     typer.Option(
-        help="Measure each epoch on so many of the training pictures, left out of the training, and on the test pictures "
+        help="Measure each epoch on so many of the training pictures, left out of the training, and on the test ones "
         "once, at the end; 0: only at the end.",
         min=0,
     ),
@@ -59,7 +59,7 @@ SaveOption = Annotated[
 ]
 
 
-@app.command(cls=_WithRecipes)
+@app.command(cls=WithRecipes)
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a training that it holds goes on.")],
     model: Annotated[
@@ -88,10 +88,10 @@ def train(
 ) -> None:
     """Train a network. After an interruption, the same command continues where it stopped, or `train -o FOLDER`."""
     given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed, hold_out=hold_out)
-    _run(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=False)
+    perform(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=False)
 
 
-@app.command(cls=_WithRecipes)
+@app.command(cls=WithRecipes)
 def finetune(
     data: Annotated[str, typer.Argument(help="A folder with train/ and val/, or one subfolder of pictures a class.")],
     model: Annotated[
@@ -118,20 +118,22 @@ def finetune(
     if out is None:
         out = Path("-".join(Path(each).resolve().name for each in (data, model)))
     given = dict(model=model, data=data, recipe=recipe, labels=labels, seed=seed, hold_out=hold_out)
-    _run(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=True)
+    perform(out, given, epochs, setting, device, workers, keep, save_minutes, finetune=True)
 
 
-def _run(
+def perform(
     out: Path,
     given: dict[str, Any],
-    epochs: int | None,
-    settings: list[str] | None,
-    device: str | None,
-    workers: int | None,
-    keep: int | None,
-    save_minutes: float,
-    finetune: bool,
+    epochs: int | None = None,
+    settings: list[str] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    keep: int | None = None,
+    save_minutes: float = 5.0,
+    finetune: bool = False,
 ) -> None:
+    """Begins a training or goes on with it, shows how far it is, and says what came of it. `given` are the fields of
+    the request that a user has named."""
     from ..lookup import typed
     from ..training.begin import Request, begin
     from ..training.distributed import first, processes
@@ -144,7 +146,7 @@ def _run(
         changes["epochs"] = epochs
     if device is not None:
         check_device(device)
-    request = Request(out, finetune=finetune, changes=changes, search=_child_network, **given)
+    request = Request(out, finetune=finetune, changes=changes, search=child_network, **given)
 
     def command() -> str:
         return f"`nasnet-zoo train -o {typed(out)}`" if has_state(out) else "the same command"
@@ -205,7 +207,7 @@ def _print_end(out: Path, data: Any, outcome: Any) -> None:
     console.print(f"next: nasnet-zoo predict PICTURES -m {typed(out)}", soft_wrap=True)
 
 
-def _child_network(path: Path) -> Any:
+def child_network(path: Path) -> Any:
     """The config of the network that a search trained its best child as; None if it was no search that trains."""
     from nasnet_zoo.search.folder import read_config
 

@@ -71,8 +71,8 @@ def with_held_out(data: DataSet, count: int) -> DataSet:
     `test`. With a count of 0 nothing is measured before the end. Raises DataError if the data cannot spare them."""
     if data.held_out:
         raise DataError(
-            f"{data.name} has no pictures to test on: a part of the training's is held out already, so leave --hold-out "
-            f"away, or add a folder val"
+            f"{data.name} has no pictures to test on: a part of the training's is held out already, so leave "
+            f"--hold-out away, or add a folder val"
         )
     there = len(data.train)
     if not 0 <= count < there:

@@ -92,8 +92,8 @@ def begin(
     hold_out = held_out if request.hold_out is None else request.hold_out
     if goes_on and hold_out != held_out:
         raise ConfigError(
-            f"{out} holds a training with {held_out or 'no'} pictures held out: leave --hold-out away to go on with it, "
-            f"or choose another folder"
+            f"{out} holds a training with {held_out or 'no'} pictures held out: leave --hold-out away to go on with "
+            f"it, or choose another folder"
         )
     if hold_out is not None:
         data = with_held_out(data, hold_out)
@@ -274,7 +274,7 @@ def _recipe(
     """The recipe's name and the recipe, of what was asked, of the training before, or the default for such data."""
     if request.recipe is not None or not before:
         name = request.recipe or _default_recipe(start, data_name, finetune)
-        return name, find_recipe(name, request.changes)
+        return Path(name).name, find_recipe(name, request.changes)  # a path would be in every checkpoint
     record = dict(before["recipe"])
     name = str(record.pop("name", ""))
     return name, find_recipe(find_recipe("cifar-quick", record), request.changes)

@@ -143,3 +143,34 @@ class FolderChildSettings(TrainedChildSettings):
 
     def data_record(self) -> dict[str, Any]:
         return {"data": self.data, "labels": list(self.labels)}
+
+
+@dataclass(frozen=True)
+class RecipeChildSettings(BaseChildSettings):
+    """One network, trained with fresh weights by recipes that differ (Zoph & Le 2016, section 4.1: the small grid after
+    the search). `config` is the network's in JSON, `recipe` what the grid changes, and `hold_out` how many of the
+    training pictures of `data` the accuracy is measured on; the test pictures are not read."""
+
+    task: Literal["recipes"] = "recipes"
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
+    recipe: Recipe = field(default_factory=lambda: Recipe(20))
+    hold_out: int = 5_000
+    labels: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hold_out < 1:
+            raise ConfigError(f"child: hold_out {self.hold_out} pictures are none to measure on: give at least one")
+
+    def completed(self) -> Self:
+        if not self.config:
+            raise ConfigError("child: the task recipes needs the config of a network: let `nasnet-zoo tune` set it")
+        NetworkConfig.from_json(self.config)
+        return self
+
+    def training_epochs(self) -> int:
+        return self.recipe.epochs
+
+    def summary(self) -> str:
+        data = Path(self.data or "cifar10").name
+        return f"one network, trained on {data} without {self.hold_out:,} of its pictures by different recipes"

@@ -10,7 +10,7 @@ from nasnet_zoo.util.tables import Table
 from ..spaces.base import Space
 from .base import BaseChildSettings, Child
 from .nasbench import TableChild, TableChildSettings
-from .settings import CifarChildSettings, FolderChildSettings
+from .settings import CifarChildSettings, FolderChildSettings, RecipeChildSettings
 
 
 class ChildEntry(NamedTuple):
@@ -61,6 +61,12 @@ def _folders(settings: FolderChildSettings, space: Space) -> Child:
     return FolderChild(settings, space.kind)
 
 
+def _recipes(settings: RecipeChildSettings, space: Space) -> Child:
+    from .recipes import RecipeChild  # imports torch
+
+    return RecipeChild(settings)
+
+
 def _table(settings: TableChildSettings, space: Space) -> Child:
     return TableChild(settings)
 
@@ -85,6 +91,12 @@ CHILDREN = Table(
             TableChildSettings,
             lambda space: space.name == "nasbench201",
             _table,
+        ),
+        "recipes": ChildEntry(
+            "one network, trained by the recipes of a grid (`nasnet-zoo tune`)",
+            RecipeChildSettings,
+            lambda space: space.name == "recipes",
+            _recipes,
         ),
     },
 )

@@ -15,6 +15,7 @@ from nasnet_zoo.util.tables import Table
 from .base import Space
 from .cells import CellSpace, Outputs
 from .nasbench import NasBench201Space
+from .recipes import RecipeSpace
 
 # NASNet paper, appendix A.1: the thirteen operations.
 NASNET_OPS = (
@@ -57,6 +58,13 @@ class SpaceSettings:
         return get_space(self.name, **fields)
 
 
+@dataclass(frozen=True)
+class RecipeSpaceSettings(SpaceSettings):
+    """`grid` are the fields and their values: see RecipeSpace."""
+
+    grid: tuple[str, ...] | None = None
+
+
 class SpaceEntry(NamedTuple):
     """`make` takes the space's name. Only fields of the dataclass that it returns can be changed."""
 
@@ -94,6 +102,9 @@ SPACES = Table(
             "DARTS's as there", lambda name: CellSpace(name, NDS_DARTS_OPS, 4, outputs="blocks", style="nds")
         ),
         "nasbench201": SpaceEntry("NAS-Bench-201's, whose cells are looked up", lambda name: NasBench201Space(name)),
+        "recipes": SpaceEntry(
+            "a grid of a recipe's settings, for one network (`nasnet-zoo tune`)", RecipeSpace, RecipeSpaceSettings
+        ),
     },
 )
 

@@ -74,8 +74,16 @@ def test_sizes_that_papers_state():
     assert len(get_space("nasbench201").decisions) == 6
 
 
+def test_the_space_of_recipes_is_the_product_of_its_values():
+    space = get_space("recipes", grid=("learning_rate=0.1,0.2,0.4", "schedule=step,cosine"))
+    assert space.size == 6 and [decision.name for decision in space.decisions] == ["learning_rate", "schedule"]
+    assert space.decode((2, 1)) == {"learning_rate": 0.4, "schedule": "cosine"}
+    with pytest.raises(ConfigError, match="learning_rate 0.3 is none of 0.1, 0.2, 0.4"):
+        space.encode({"learning_rate": 0.3, "schedule": "step"})
+
+
 def test_the_facts_of_every_space_are_checked():
-    assert {name for name, *_ in CELL_SPACE_FACTS} == set(CELL_SPACES) == set(SPACES) - {"nasbench201"}
+    assert {name for name, *_ in CELL_SPACE_FACTS} == set(CELL_SPACES) == set(SPACES) - {"nasbench201", "recipes"}
 
 
 @ANY_SPACE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train_cli import CONFIG, cifar10, paint, record, refused, trained
+from toy_training import CONFIG, cifar10, paint, record, refused, trained
 
 import nasnet_zoo
 from nasnet_zoo.data.sets import DataSet, find_data, with_held_out
