@@ -1,8 +1,10 @@
-"""The published cells, as literals. State 0 is the current input and state 1 the previous one (see genotype.py).
+"""Cells as literals: the published ones, and the one that this project found. State 0 is the current input and state 1
+the previous one (see genotype.py).
 
 Sources: TF-slim's nasnet and pnasnet code (NASNet-A, PNASNet-5), the TPU AmoebaNet specifications, the ENAS micro
 arcs of `scripts/cifar10_micro_final.sh`, and the genotypes of DARTS, P-DARTS and PC-DARTS with their two input
 numbers exchanged. NASNet-B and NASNet-C are absent: their wiring is published only as figures of the paper.
+Quick-PPO is the best cell of a search with the preset `quick`, whose record is search/found/quick.json.
 """
 
 from .genotype import PUBLISHED, Block, Cell, Edge, Genotype
@@ -210,6 +212,20 @@ ENAS_MICRO_REDUCTION = _cell(
 )
 ENAS_MICRO = Genotype(ENAS_MICRO_NORMAL, ENAS_MICRO_REDUCTION)
 
+QUICK_PPO_NORMAL = _cell(
+    ((0, "conv_3x3_dilated"), (1, "conv_3x3")),
+    ((1, "conv_3x3"), (1, "avg_pool_3x3")),
+    ((2, "avg_pool_3x3"), (1, "max_pool_3x3")),
+    outputs=(3, 4),
+)
+QUICK_PPO_REDUCTION = _cell(
+    ((1, "conv_1x1"), (1, "avg_pool_3x3")),
+    ((2, "conv_3x3_dilated"), (1, "max_pool_3x3")),
+    ((1, "max_pool_3x3"), (2, "conv_1x1")),
+    outputs=(3, 4),
+)
+QUICK_PPO = Genotype(QUICK_PPO_NORMAL, QUICK_PPO_REDUCTION)
+
 GENOTYPES: dict[str, Genotype] = {
     "NASNet-A": NASNET_A,
     "PNASNet-5": PNASNET_5,
@@ -223,5 +239,6 @@ GENOTYPES: dict[str, Genotype] = {
     "PC-DARTS-CIFAR10": PC_DARTS_CIFAR10,
     "PC-DARTS-ImageNet": PC_DARTS_IMAGENET,
     "ENAS-micro": ENAS_MICRO,
+    "Quick-PPO": QUICK_PPO,
 }
 PUBLISHED.update(GENOTYPES)

@@ -4,6 +4,7 @@ import csv
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from toy_search import toy_run
 from typer.testing import CliRunner
 
 from nasnet_zoo.arch.config import NetworkConfig
+from nasnet_zoo.arch.genotype import Genotype
+from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.cli import search as cli_search  # noqa: F401 - registers its commands
 from nasnet_zoo.cli.app import app
 from nasnet_zoo.errors import ConfigError, ZooError
@@ -144,6 +147,12 @@ def test_transfer_says_how_its_network_is_trained(tmp_path, monkeypatch, options
     assert last == f"next: nasnet-zoo train -m 'my net' {said}-o 'my net-trained'"
 
 
+def test_transfer_leaves_the_auxiliary_head_out():
+    options = "NASNet-A", "--params", "1M", "--stem", "cifar", "--json"
+    with_head, without = (json.loads(call("transfer", *options, each)) for each in ("--aux", "--no-aux"))
+    assert with_head["scale"]["aux_size"] == [16, 16] and without["scale"]["aux_size"] is None
+
+
 def test_transfer_knows_two_stems():
     result = CliRunner().invoke(app, ["transfer", "NASNet-A", "--params", "1M", "--stem", "x"])
     assert result.exit_code == 2 and "'x' is not one of 'imagenet', 'cifar'" in result.stderr
@@ -243,3 +252,9 @@ def test_the_shipped_cell_has_the_reward_that_is_recorded(cifar10):
     if value["made_on"] == {"processor": processor(), "torch": torch.__version__}:
         assert metrics == {key: best["metrics"].get(key, metrics[key]) for key in metrics}
     assert metrics["accuracy"] == pytest.approx(best["reward"], abs=0.05)
+
+
+def test_the_shipped_cell_is_a_genotype_by_name():
+    record = json.loads((Path(__file__).parents[2] / "search" / "found" / "quick.json").read_text())
+    assert Genotype.from_json(record["best"]["architecture"]) == GENOTYPES["Quick-PPO"]
+    assert get_space("nasnet", blocks=3).encode(GENOTYPES["Quick-PPO"]) == tuple(record["best"]["tokens"])

@@ -118,6 +118,13 @@ def test_maps_that_are_too_small_or_too_large_for_an_auxiliary_head(stem, size):
     assert transfer(NASNET_A, Target(cells=1, penultimate=240), stem=stem, size=size).scale.aux_size is None
 
 
+def test_without_an_auxiliary_head_it_is_the_same_network_and_takes_smaller_pictures():
+    target = Target(multiply_adds=20e6, cells=1)
+    plain, whole = (transfer(NASNET_A, target, stem="cifar", auxiliary=each) for each in (False, True))
+    assert whole.scale.aux_size == (16, 16) and plain == replace(whole, scale=replace(whole.scale, aux_size=None))
+    assert nasnet_zoo.create(plain)(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+
+
 def test_the_children_of_a_search_have_no_auxiliary_head():
     assert CifarChildSettings(filters=8, cells=1).network(NASNET_A, None).scale.aux_size is None
 

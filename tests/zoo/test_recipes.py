@@ -232,7 +232,7 @@ def refused(said, what, changes=None):
 
 
 def test_names_and_fields_that_there_are_not(tmp_path):
-    refused(r"no recipe 'cifar-quik'; there are cifar-quick, .*JSON file; did you mean cifar-quick\?", "cifar-quik")
+    refused(r"no recipe 'cifar-quik'; there are cifar-quick, .*JSON file; did you mean cifar-quick", "cifar-quik")
     refused(r"no recipe 'nothing at all'; there are .*JSON file$", "nothing at all")
     refused(r"cannot read the recipe .*absent\.json: No such file", tmp_path / "absent.json")
     refused(r"no field 'epoch'; did you mean epochs\b.*\?$", "cifar10", {"epoch": 3})
