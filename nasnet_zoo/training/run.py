@@ -20,6 +20,7 @@ from ..networks.network import ImageNetwork, Network
 from ..util.arguments import checked
 from ..util.environment import device_name
 from ..util.files import atomic_file, check_replaceable, check_run_folder, locked
+from ..weights.cards import write_card
 from ..weights.checkpoint import OWN, save
 from .distributed import first, world
 from .history import History, best_of, spent
@@ -251,6 +252,7 @@ class Run:
             "torch": torch.__version__,
         }
         save(network, self.folder / name, recipe=record, epoch=last.epoch, accuracy=accuracy, training=training)
+        write_card(self.folder / name, self.folder.resolve().name)
 
 
 def check_folder(folder: str | Path) -> None:
