@@ -48,7 +48,7 @@ ARCHITECTURE = f"Genotype's name or JSON file, search folder, best.json; or: {CO
 GRAPH = "or an exported graph's folder"
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=f"{WEIGHTS}, {GRAPH}.", autocompletion=model_names)]
 ConfigOption = Annotated[
-    str, typer.Option("--model", "-m", help=f"The architecture: {CONFIG}.", autocompletion=model_names)
+    str | None, typer.Option("--model", "-m", help=f"A file's architecture: {CONFIG}.", autocompletion=model_names)
 ]
 WeightsArgument = Annotated[str, typer.Argument(help=f"{WEIGHTS}.", autocompletion=model_names)]
 ModelArgument = Annotated[str, typer.Argument(help=f"{WEIGHTS}, {GRAPH}.", autocompletion=model_names)]

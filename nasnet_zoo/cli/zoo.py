@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..errors import ZooError
+from ..errors import ConfigError, ZooError
 from ..registry import MODELS, ModelInfo, accuracy, list_models, stated
 from .app import (
     ArchitectureArgument,
@@ -93,17 +93,32 @@ def draw(
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(help="TF-slim checkpoint or tar.gz, Keras .h5, .safetensors, .pth, .pth.tar, .pt, .ckpt."),
+        typer.Argument(
+            help="TF-slim checkpoint or tar.gz, Keras .h5, .safetensors, .pth, .pth.tar, .pt, .ckpt; or a training's "
+            "folder or a checkpoint, which know their network."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint folder to write.")],
-    model: ConfigOption,
+    model: ConfigOption = None,
     half: Annotated[bool, typer.Option("--float16", help="Store the weights as float16.")] = False,
 ) -> None:
-    """Convert foreign weights, or the checkpoint of your own training, into a checkpoint folder."""
-    from ..lookup import find_config
+    """Convert foreign weights, or the checkpoint of your own training, into a checkpoint folder with a card."""
+    from ..lookup import find_config, identify_path
+    from ..weights.cards import write_card
+    from ..weights.checkpoint import copy_checkpoint
     from ..weights.foreign import convert_file
     from ..weights.training_checkpoint import averages
 
+    named = identify_path(source) if source.is_dir() else None
+    if named is not None and named.form in ("checkpoint", "training"):
+        if model is not None:
+            raise ConfigError(f"{source} knows its network: leave -m away")
+        copy_checkpoint(named.path, out, "float16" if half else None)
+        write_card(out)
+        console.print(f"wrote {out}", soft_wrap=True)
+        return
+    if model is None:
+        raise ConfigError(f"{source} does not say of which network it holds the weights: name it with -m")
     entry = convert_file(source, find_config(model), out, half)
     what = "the averaged weights, " if entry and averages(entry) else ""
     console.print(f"wrote {out}" + (f": {what}the file's {entry}" if entry else ""), soft_wrap=True)

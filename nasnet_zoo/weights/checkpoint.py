@@ -98,6 +98,18 @@ def write_checkpoint(
         (temporary / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def copy_checkpoint(folder: str | Path, out: str | Path, dtype: torch.dtype | str | None = None) -> None:
+    """Writes a checkpoint folder's network to another one with all that is known of its weights, in another type if one
+    is given. Raises as `load_folder` and `save` do."""
+    folder, out = Path(folder), Path(out)
+    if out.exists() and out.samefile(folder):
+        raise ConfigError(f"{out} would be replaced by a copy of itself: name another folder")
+    network = load_folder(folder, verify=True)
+    recorded = {key: value for key, value in read_config(folder / CONFIG)[1].items() if key != "sha256"}
+    own = next((value.dtype for value in read_weights(folder / WEIGHTS).values()), None)
+    save(network, out, own if dtype is None else dtype, **recorded)
+
+
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
     """Raises the system's own errors as OSError: safetensors reports a full disk as a SafetensorError."""
