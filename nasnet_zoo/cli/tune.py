@@ -12,7 +12,6 @@ from ..errors import ConfigError
 from ..util.files import atomic_file
 from .app import app, console, model_names, print_table, resumable
 from .train import (
-    EpochsOption,
     LabelsOption,
     SeedOption,
     SetOption,
@@ -44,7 +43,9 @@ def tune(
     recipe: Annotated[
         str | None, typer.Option(help="The recipe that the grid changes: one below, or a JSON file.")
     ] = None,
-    epochs: EpochsOption = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="How long each training is, if not as the recipe says.", min=1)
+    ] = None,
     setting: SetOption = None,
     grid: Annotated[
         list[str] | None,
