@@ -16,6 +16,7 @@ one for all, and was tuned for none.
 import argparse
 import json
 import random
+import shutil
 import statistics
 from dataclasses import replace
 from functools import cache, partial
@@ -146,7 +147,7 @@ def pictures(data: str, folder: str, rehearse: bool) -> tuple[Pictures, Pictures
     else:
         both = class_folders(folder)
         found = tuple(_decoded(part[:: 30 if rehearse else 1]) for part in (both.train, both.val))
-    return tuple(each.subset(torch.arange(128)) for each in found) if rehearse else found
+    return tuple(each.subset(torch.arange(min(128, len(each)))) for each in found) if rehearse else found
 
 
 def _decoded(labelled: Any) -> Pictures:
@@ -191,30 +192,54 @@ def plan() -> list[tuple[str, str, int]]:
 
 
 def table(runs: Path, rehearse: bool) -> None:
+    """Writes the record of the trainings so far, and prints it as the rows of docs/transfer.md."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*.json"))]
+    networks: dict[str, dict[str, Any]] = {}
+    for name in (*CELLS, PEER, *MORE):
+        of_data = {data: [each for each in found if (each["name"], each["data"]) == (name, data)] for data in BUDGETS}
+        networks[name] = {data: summary(trained) for data, trained in of_data.items() if trained}
+        if networks[name]:
+            print(row(name, networks[name]))
+    record: dict[str, Any] = {"recipes": {data: vars(recipe) for data, recipe in RECIPES.items()}, "networks": networks}
+    both = {name: each for name, each in networks.items() if each.keys() == BUDGETS.keys()}
+    for group, names in {"random cells": [*CELLS[2:], *MORE], "all cells": [*CELLS, *MORE]}.items():
+        pairs = [[both[name][data]["top1"][0] for data in BUDGETS] for name in names if name in both]
+        if len(pairs) > 2:
+            record[group] = correlation(pairs)
+            print(group, record[group])
+    write("transfer_study", record, rehearse)
+
+
+def summary(trained: list[dict[str, Any]]) -> dict[str, Any]:
+    """What several trainings of a network came to, by their seeds."""
+    trained = sorted(trained, key=lambda each: each["seed"])
+    shared = {
+        key: trained[0][key] for key in ("multiply_adds", "parameters", "filters", "stem_channels") if key in trained[0]
+    }
+    return shared | {key: [each[key] for each in trained] for key in ("top1", "top5", "seconds", "losses")}
+
+
+def row(name: str, networks: dict[str, dict[str, Any]]) -> str:
+    """A row of the table in docs/transfer.md."""
+    cells = [name]
+    for data in BUDGETS:
+        if data not in networks:
+            cells += ["", "", ""]
+            continue
+        found = networks[data]
+        spread = f" ± {100 * statistics.stdev(found['top1']):.1f}" if len(found["top1"]) > 1 else ""
+        size = f"{found['multiply_adds'] / 1e6:.2f} M", f"{found['parameters'] / 1e6:.2f} M"
+        cells += [*size, f"{100 * statistics.mean(found['top1']):.1f}{spread}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def correlation(pairs: list[list[float]]) -> dict[str, float]:
+    """Kendall's and Spearman's rank correlations of two columns, with their p-values."""
     from scipy.stats import kendalltau, spearmanr
 
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*.json"))]
-
-    def by(name: str, data: str) -> list[float]:
-        """The accuracies of a network's trainings, in the order of their seeds."""
-        return [each["top1"] for each in found if (each["name"], each["data"]) == (name, data)]
-
-    for name in (*CELLS, PEER, *MORE):
-        for data in ("tiny", "cifar10"):
-            if values := by(name, data):
-                spread = f" +- {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-                print(f"{name:12} {data:8} {statistics.mean(values):.2%}{spread} ({len(values)})")
-    record: dict[str, Any] = {"runs": found, "recipes": {data: vars(recipe) for data, recipe in RECIPES.items()}}
-    for group, names in {"random": [*CELLS[2:], *MORE], "all": [*CELLS, *MORE]}.items():
-        pairs = [
-            (by(name, "cifar10")[0], by(name, "tiny")[0]) for name in names if by(name, "cifar10") and by(name, "tiny")
-        ]
-        if len(pairs) > 2:
-            tau, rho = kendalltau(*zip(*pairs)), spearmanr(*zip(*pairs))
-            record[group] = {"cells": len(pairs), "tau": tau.statistic, "tau_p": tau.pvalue}
-            record[group] |= {"rho": rho.statistic, "rho_p": rho.pvalue}
-            print(f"{group}, {len(pairs)} cells: tau {tau.statistic:.2f}, p {tau.pvalue:.2g}; rho {rho.statistic:.2f}")
-    write("transfer_study", record, rehearse)
+    tau, rho = kendalltau(*zip(*pairs)), spearmanr(*zip(*pairs))
+    found = {"cells": len(pairs), "tau": tau.statistic, "tau_p": tau.pvalue, "rho": rho.statistic, "rho_p": rho.pvalue}
+    return {key: float(value) for key, value in found.items()}
 
 
 def main() -> None:
@@ -226,9 +251,12 @@ def main() -> None:
     add_options(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.rehearse:
+        arguments.runs = arguments.runs.with_name("transfer-rehearsal")
+        shutil.rmtree(arguments.runs, ignore_errors=True)
     arguments.runs.mkdir(parents=True, exist_ok=True)
     if not arguments.table:
-        for name, data, seed in plan():
+        for name, data, seed in plan()[:: 5 if arguments.rehearse else 1]:
             folder = arguments.tiny if data == "tiny" else arguments.data
             perform(name, data, seed, folder, arguments.runs, arguments.rehearse)
     table(arguments.runs, arguments.rehearse)
