@@ -74,6 +74,7 @@ def tune(
     from nasnet_zoo.search.spaces.table import RecipeSpaceSettings
 
     from ..arch.config import NetworkConfig
+    from ..data.sets import with_held_out
     from ..lookup import typed
     from ..training.begin import Request, begin
     from ..training.recipes import parsed_changes
@@ -85,6 +86,8 @@ def tune(
         raise ConfigError(f"{model} has weights of its own, and tune begins with fresh ones: name its config.json")
     for note in notes:
         console.print(note, soft_wrap=True)
+    count = hold_out or max(round(HELD_OUT_SHARE * len(pictures.train)), 1)
+    with_held_out(pictures, count)
     texts = tuple(grid or default_grid(start.recipe, network.config))
     space = RecipeSpaceSettings("recipes", grid=texts)
     every = all_of(space.space())
@@ -94,7 +97,7 @@ def tune(
         data=start.record["data"],
         config=network.config.to_json(),
         recipe=start.recipe,
-        hold_out=hold_out or max(round(HELD_OUT_SHARE * len(pictures.train)), 1),
+        hold_out=count,
         labels=start.record["labels"],
     )
     where = FleetSettings(fleet, tuple(device or ()), per_device)

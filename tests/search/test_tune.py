@@ -137,6 +137,12 @@ def test_the_same_field_twice(here, run):
     assert "a grid needs at least one field and none twice" in said
 
 
+def test_pictures_that_leave_none_to_test_on(here, run):
+    paint(here / "fruit", splits=(("", 8),))
+    said = refused(run, *TUNE, "--data", "fruit", *GRID, fast=False)
+    assert said.startswith("fruit has no pictures to test on") and not Path("tuned").exists()
+
+
 def test_trained_weights_are_not_thrown_away_silently(here, run):
     network = nasnet_zoo.create(CONFIG)
     torch.nn.init.normal_(network.classifier.bias)
