@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nasnet_zoo.errors import ZooError
 from nasnet_zoo.util.environment import processor
 from nasnet_zoo.util.files import atomic_file
 
@@ -53,6 +54,15 @@ class Clock:
         """Ends a script that had no time for all of it with the exit code that says so."""
         if self.incomplete:
             sys.exit(INCOMPLETE)
+
+
+def in_a_sentence(main: Callable[[], None]) -> None:
+    """Runs a script. Of an error that its user can mend it says the sentence, and exits with 2 as nasnet-zoo does."""
+    try:
+        main()
+    except ZooError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(2)
 
 
 @cache

@@ -3,11 +3,13 @@
     benchmarks/gpu.sh all                       smoke, training, providers and mobile: eight minutes together
     benchmarks/gpu.sh large --minutes 9         one part, or several, in that time together
     benchmarks/gpu.sh all --rehearse            the same on a CPU, tiny, to see that it runs
+    benchmarks/gpu.sh weights -- --cell quick   one part, whose scripts get what stands after the --
 
 A part that fails, or is not done in its time, is ended and does not end the others; what it leaves of its time the
 next ones have. A row is in benchmarks/results as soon as it is measured. The archive gpu-results.tar.gz, in $OUT or
 else in runs/gpu, has what was measured and every part's output, also while the parts run; unpacked in the project's
-root it puts the results in their place. A rehearsal's figures stay in runs/rehearsal. Exits 1 if a part failed.
+root it puts the results in their place. It stays below 16 MB: what is too large for it is named in left-out.txt and
+lies in benchmarks/results or runs/gpu. A rehearsal's figures stay in runs/rehearsal. Exits 1 if a part failed.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from typing import NamedTuple
 
 from common import INCOMPLETE, results
 
+from nasnet_zoo.errors import ZooError
 from nasnet_zoo.util.files import atomic_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +40,7 @@ REFRESH = 20.0  # seconds between two archives of what there is: whoever ends th
 GRACE = 15.0  # seconds of its time that a part has to end by itself, at most a fifth
 LOG_LIMIT = 1 << 20  # bytes of a log's beginning, and as many of its end, that go into the archive
 ARCHIVE = "gpu-results.tar.gz"
+ARCHIVE_LIMIT = 15 << 20  # bytes: a machine may give back no larger file
 
 
 class Part(NamedTuple):
@@ -84,7 +88,11 @@ PARTS: Mapping[str, Part] = {
         "exported graphs: float16 and int8 on CIFAR-10, float32 of every model",
     ),
     "forward": Part(2, (script("forward.py --device {device} --rounds 20"),), "torch's forward pass against timm's"),
-    "weights": Part(8, (script("weights.py --data {data}"),), "a NASNet-A for CIFAR-10, trained in the time there is"),
+    "weights": Part(
+        8,
+        (script("weights.py --data {data}"),),
+        "a network for CIFAR-10, trained in the time there is; benchmarks/weights.py says how it goes on",
+    ),
     "search": Part(9, (script("search_gpu.py --data {data}"),), "a whole search, PPO and random, and a re-ranking"),
     "fusions": Part(
         4,
@@ -100,11 +108,12 @@ ALL = ("smoke", "training", "providers", "mobile")
 class Run:
     """A run of some parts: where things go, what the commands are told, and what came of each part."""
 
-    def __init__(self, data: str, rehearse: bool, out: Path, folder: Path) -> None:
-        self.data, self.rehearse, self.folder = data, rehearse, folder
+    def __init__(self, data: str, rehearse: bool, out: Path, folder: Path, more: Sequence[str] = ()) -> None:
+        self.data, self.rehearse, self.folder, self.more = data, rehearse, folder, more
         self.archive = out / ARCHIVE
         self.results = results(rehearse)
         self.outcomes: dict[str, tuple[str, float]] = {}
+        self.left_out: list[str] = []
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         if rehearse:
@@ -128,8 +137,8 @@ class Run:
                 self.pack()
         finally:
             print(f"\n{self.table()}", flush=True)
-            self.pack()
-            print(f"everything is in {self.archive}", flush=True)
+            if self.pack():
+                print(f"everything is in {self.archive}", flush=True)
         return all(result == "PASS" for result, _ in self.outcomes.values())
 
     def part(self, name: str, part: Part, end: float) -> str:
@@ -140,7 +149,7 @@ class Run:
             options = f"--minutes {max(left - GRACE, 0.8 * left) / 60:.3f}" + (" --rehearse" if self.rehearse else "")
             place = {"provider": "cpu", "device": "cpu"} if self.rehearse else {"provider": "cuda", "device": "cuda"}
             line = line.format(data=shlex.quote(self.data), tests=shlex.join(gpu_tests()), options=options, **place)
-            code = self.process(name, [sys.executable, *shlex.split(line)], left)
+            code = self.process(name, [sys.executable, *shlex.split(line), *self.more], left)
             known = {None: "timeout", 0: "", INCOMPLETE: "INCOMPLETE"}
             said.append(known.get(code, f"FAIL ({code})"))
         with (self.folder / "nvidia-smi.txt").open("a", encoding="utf-8") as file:
@@ -154,7 +163,7 @@ class Run:
         if self.rehearse:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         end = time.monotonic() + seconds
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with (self.folder / f"{name}.log").open("ab", buffering=0) as log:
             log.write(f"$ {shlex.join(command)}\n".encode())
             pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
@@ -176,29 +185,53 @@ class Run:
         width = max(map(len, self.outcomes))
         return "\n".join(f"{name:{width}}  {result}  {took:.0f} s" for name, (result, took) in self.outcomes.items())
 
-    def pack(self) -> None:
-        """Puts what this run has measured and said so far into the archive."""
+    def pack(self) -> bool:
+        """Puts what this run has measured and said so far into the archive. Whether that went well: a full disk is no
+        reason to end a part."""
+        try:
+            self._pack()
+        except (OSError, ZooError) as error:
+            print(f"no new {ARCHIVE}: {error}", flush=True)
+            return False
+        return True
+
+    def _pack(self) -> None:
         (self.folder / "parts.txt").write_text(self.table() + "\n", encoding="utf-8")
         where = "runs/rehearsal" if self.rehearse else "benchmarks/results"
         written = [*self.results.glob("*.json"), *self.results.glob("*.txt")]
         measured = [path for path in sorted(written) if path.stat().st_mtime >= self.started]
-        with atomic_file(self.archive) as temporary, tarfile.open(temporary, "w:gz") as archive:
-            for path in measured:
-                archive.add(path, f"{where}/{path.name}")
-            for path in sorted([*self.folder.glob("*.log"), *self.folder.glob("*.txt")]):
-                text = path.read_bytes()
-                if len(text) > 2 * LOG_LIMIT:
-                    text = text[:LOG_LIMIT] + b"\n[...]\n" + text[-LOG_LIMIT:]
-                entry = tarfile.TarInfo(f"runs/gpu/{path.name}")
-                entry.size, entry.mtime = len(text), int(path.stat().st_mtime)
-                archive.addfile(entry, io.BytesIO(text))
+        entries = {f"{where}/{path.name}": path.read_bytes() for path in measured}
+        for path in sorted([*self.folder.glob("*.log"), *self.folder.glob("*.txt")]):
+            text = path.read_bytes()
+            if len(text) > 2 * LOG_LIMIT:
+                text = text[:LOG_LIMIT] + b"\n[...]\n" + text[-LOG_LIMIT:]
+            entries[f"runs/gpu/{path.name}"] = text
+        left_out: list[str] = []
+        with atomic_file(self.archive) as temporary:
+            while write_archive(temporary, entries) > ARCHIVE_LIMIT:
+                left_out.append(largest := max(entries, key=lambda name: len(entries[name])))
+                del entries[largest]
+                entries["runs/gpu/left-out.txt"] = "\n".join([*left_out, ""]).encode()
+        if left_out != self.left_out:
+            print(f"too large for {ARCHIVE}, and left out: {', '.join(left_out)}", flush=True)
+        self.left_out = left_out
 
 
-def copy(source: io.BufferedReader, log: io.BufferedWriter) -> None:
-    """Copies a process's output line by line."""
+def write_archive(path: Path, entries: Mapping[str, bytes]) -> int:
+    """The size of an archive of these files."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in entries.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mtime = len(content), int(time.time())
+            archive.addfile(entry, io.BytesIO(content))
+    return path.stat().st_size
+
+
+def copy(source: io.BufferedReader, log: io.FileIO) -> None:
+    """Copies a process's output line by line; a full disk costs the log, and not the process."""
     for line in source:
-        log.write(line)
-        log.flush()
+        with suppress(OSError):
+            log.write(line)
         sys.stdout.write(line.decode(errors="replace"))
         sys.stdout.flush()
 
@@ -233,6 +266,12 @@ def versions() -> str:
     return "\n".join([sys.version, *sorted(packages, key=str.lower), "", nvidia_smi()])
 
 
+def before_and_after(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """This script's arguments, and those for the part, which stand after a --."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place + 1 :]
+
+
 def main() -> None:
     rows = "\n".join(f"  {name:9} {part.minutes:4g} min  {part.says}" for name, part in PARTS.items())
     parser = argparse.ArgumentParser(
@@ -242,14 +281,17 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("CIFAR", "data"), help="the folder that holds CIFAR-10")
     parser.add_argument("--minutes", type=float, help="for all of them together")
     parser.add_argument("--rehearse", action="store_true")
-    arguments = parser.parse_args()
+    own, more = before_and_after(sys.argv[1:])
+    arguments = parser.parse_args(own)
     names = [name for part in arguments.parts for name in (ALL if part == "all" else (part,))]
+    if more and len(names) > 1:
+        parser.error(f"what stands after -- is for one part, and not for {len(names)}")
     minutes = sum(PARTS[name].minutes for name in names) if arguments.minutes is None else arguments.minutes
     folder = ROOT / "runs" / "gpu"
     out = Path(os.environ["OUT"]) if os.environ.get("OUT") else folder
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run = Run(str(Path(arguments.data).resolve()), arguments.rehearse, out, folder)
+        run = Run(str(Path(arguments.data).resolve()), arguments.rehearse, out, folder, more)
         sys.exit(0 if run.perform(list(dict.fromkeys(names)), PARTS, minutes) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

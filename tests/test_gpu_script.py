@@ -1,5 +1,6 @@
 """benchmarks/gpu.sh: a part that crashes or hangs costs nothing but itself, and what was measured is in the archive."""
 
+import errno
 import json
 import os
 import signal
@@ -162,6 +163,49 @@ def test_long_logs_are_cut_in_the_archive(run, monkeypatch):
     run.outcomes = {"long": ("PASS", 1.0)}
     run.pack()
     assert packed(run.archive)["runs/gpu/long.log"] == "b" * 10 + "\n[...]\n" + "e" * 10
+
+
+def test_the_archive_leaves_out_what_is_too_large_and_says_so(run, parts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "ARCHIVE_LIMIT", 20_000)
+    (tmp_path / "results" / "large.json").write_text(os.urandom(20_000).hex())
+    assert run.perform(["first"], parts, minutes=1)
+    files = packed(run.archive)
+    assert run.archive.stat().st_size <= 20_000 and "benchmarks/results/first.json" in files
+    assert "benchmarks/results/large.json" not in files
+    assert files["runs/gpu/left-out.txt"] == "benchmarks/results/large.json\n"
+    said = [line for line in capsys.readouterr().out.splitlines() if "too large" in line]
+    assert said == [f"too large for {gpu.ARCHIVE}, and left out: benchmarks/results/large.json"]
+
+
+def test_a_disk_that_is_full_costs_the_archive_and_no_part(run, parts, monkeypatch, capsys):
+    def full(path, entries):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(gpu, "write_archive", full)
+    monkeypatch.setattr(gpu, "REFRESH", 0.01)
+    assert run.perform(["first", "last"], parts, minutes=2)
+    said = capsys.readouterr().out
+    assert f"no new {gpu.ARCHIVE}: Cannot write" in said and "everything is in" not in said
+
+
+def test_what_stands_after_two_dashes_is_for_the_part(parts, tmp_path, monkeypatch, capsys):
+    (tmp_path / "asked.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    table = {**parts, "asked": parts["first"]._replace(commands=(f"{tmp_path / 'asked.py'} its own",))}
+    monkeypatch.setattr(gpu, "PARTS", table)
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    monkeypatch.setattr(gpu, "results", lambda rehearse: tmp_path / "results")
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            gpu.main()
+        return ended.value.code, capsys.readouterr()
+
+    code, said = called("asked", "--minutes", "1", "--", "--cell", "a b", "--minutes", "2")
+    assert code == 0 and "['its', 'own', '--cell', 'a b', '--minutes', '2']" in said.out
+    code, said = called("asked", "first", "--", "--cell", "a")
+    assert code == 2 and "for one part" in said.err
 
 
 def test_all_is_eight_minutes():
