@@ -44,7 +44,12 @@ class OddPointConv2d(PointConv2d):
 
 
 class SameConv2d(Conv2d):
-    """A convolution with SAME padding for any size; pads explicitly only where the two sides differ."""
+    """A convolution with SAME padding for any size; pads explicitly only where the two sides differ.
+
+    A dilated one of bfloat16 is computed in float32 where oneDNN's weight gradient reads memory that nobody has
+    written, and is NaN or merely wrong: on a CPU, in channels_last, from maps of 32 pixels on, depthwise or with
+    channels that 16 does not divide (seen with torch 2.14, oneDNN 3.12).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         (kh, kw), (sh, sw), (dh, dw) = self.kernel_size, self.stride, self.dilation
@@ -52,7 +57,17 @@ class SameConv2d(Conv2d):
         left, right = same_padding(x.shape[3], (kw - 1) * dw + 1, sw)
         if top != bottom or left != right:
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        return F.conv2d(x, self.weight, None, self.stride, (top, left), self.dilation, self.groups)
+        rest = None, self.stride, (top, left), self.dilation, self.groups
+        if self._misread(x):
+            with torch.autocast("cpu", enabled=False):
+                return F.conv2d(x.float(), self.weight.float(), *rest).bfloat16()
+        return F.conv2d(x, self.weight, *rest)
+
+    def _misread(self, x: Tensor) -> bool:
+        if self.dilation == (1, 1) or x.device.type != "cpu" or not torch.is_grad_enabled():
+            return False
+        automatic = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        return (automatic or x.dtype == torch.bfloat16) and (self.groups > 1 or self.in_channels % 16 > 0)
 
 
 class SamePool2d(nn.Module):

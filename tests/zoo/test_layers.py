@@ -334,3 +334,30 @@ def test_an_op_leaves_what_it_reads_alone(op):
         if y.requires_grad:
             y.square().sum().backward()
         assert torch.equal(state.raw, raw) and torch.equal(state.relu, relu)
+
+
+@EVERY_OP
+@pytest.mark.parametrize("channels", [18, 32])
+@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "bfloat16"])
+def test_convolutions_in_bfloat16_have_the_gradients_of_float32(op, channels, whole):
+    """In channels_last, as trainings compute. oneDNN's weight gradient of a dilated one can be NaN, or nonsense."""
+    for convolution in Chain(OPS[op](channels, channels, 1), EPS).modules():
+        if not isinstance(convolution, nn.Conv2d):
+            continue
+        nn.init.normal_(convolution.weight.data)
+        convolution.to(memory_format=torch.channels_last)
+        for size in (32, 33, 40):
+            x = torch.randn(4, convolution.in_channels, size, size).contiguous(memory_format=torch.channels_last)
+            exact = gradients(convolution.float(), x)
+            with torch.autocast("cpu", torch.bfloat16, enabled=not whole):
+                found = gradients(convolution.bfloat16(), x.bfloat16()) if whole else gradients(convolution, x)
+            for mine, true in zip(found, exact, strict=True):
+                assert float((mine.float() - true).norm()) <= 0.02 * float(true.norm()), (convolution, size)
+
+
+def gradients(convolution, x):
+    """Of the weight and of what goes in, for a slope that is the same each time."""
+    x = x.clone().requires_grad_()
+    y = convolution(x)
+    slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    return torch.autograd.grad((y.float() * slope).sum(), (convolution.weight, x))
