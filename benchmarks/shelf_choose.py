@@ -21,16 +21,14 @@ from common import add_options, results, write
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.cost import network_cost
-from nasnet_zoo.arch.genotype import Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.data.cifar import Pictures, load_cifar10
-from nasnet_zoo.search.scaling import Target, best_of, ladder
+from nasnet_zoo.search import Target, transfer
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
 
 ROOT = Path(__file__).parents[1]
-FOUND = ROOT / "search" / "found" / "quick.json"
 RUNS = ROOT / "runs" / "shelf-choose"
 PARAMETERS = 1e6
 LEARNED, HELD_BACK = 20_000, 5_000
@@ -38,13 +36,13 @@ TIMED_STEPS = 8
 
 BASE = Recipe(8, 128, 0.2, label_smoothing=0.1, sizes=((0, 16), (4, 24), (7, 32)), precision="bfloat16")
 RUN = {  # name: (cell, normal cells per stage, recipe)
-    "base": ("quick", 1, BASE),
-    "two cells": ("quick", 2, BASE),
-    "four cells": ("quick", 4, BASE),
-    "rate 0.1": ("quick", 1, replace(BASE, learning_rate=0.1)),
-    "rate 0.4": ("quick", 1, replace(BASE, learning_rate=0.4)),
-    "batch 64": ("quick", 1, replace(BASE, batch_size=64, learning_rate=0.1)),
-    "16 and 32 px": ("quick", 1, replace(BASE, sizes=((0, 16), (6, 32)))),
+    "base": ("Quick-PPO", 1, BASE),
+    "two cells": ("Quick-PPO", 2, BASE),
+    "four cells": ("Quick-PPO", 4, BASE),
+    "rate 0.1": ("Quick-PPO", 1, replace(BASE, learning_rate=0.1)),
+    "rate 0.4": ("Quick-PPO", 1, replace(BASE, learning_rate=0.4)),
+    "batch 64": ("Quick-PPO", 1, replace(BASE, batch_size=64, learning_rate=0.1)),
+    "16 and 32 px": ("Quick-PPO", 1, replace(BASE, sizes=((0, 16), (6, 32)))),
     "NASNet-A": ("NASNet-A", 1, replace(BASE, precision="float32")),
 }
 WAYS = {  # name: (threads, changes of the recipe)
@@ -62,10 +60,8 @@ WAYS = {  # name: (threads, changes of the recipe)
 
 def network_of(cell: str, cells: int) -> NetworkConfig:
     """The widest network of a cell with at most a million parameters and so many normal cells per stage."""
-    genotype = GENOTYPES.get(cell) or Genotype.from_json(json.loads(FOUND.read_text())["best"]["architecture"])
     target = Target(parameters=PARAMETERS, cells=cells)
-    config = best_of(ladder(genotype, target, stem="cifar"), target, "cifar").config
-    return replace(config, scale=replace(config.scale, aux_size=None))  # which smaller pictures could not have
+    return transfer(GENOTYPES[cell], target, stem="cifar", auxiliary=False)
 
 
 def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
@@ -93,7 +89,7 @@ def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
 
 def speed(pictures: Pictures, names: list[str], rehearse: bool) -> None:
     found: dict[str, dict[str, float]] = {}
-    for cell in ("quick", "NASNet-A"):
+    for cell in ("Quick-PPO", "NASNet-A"):
         config = network_of(cell, 1)
         for name, (threads, changes) in WAYS.items():
             torch.set_num_threads(threads)

@@ -39,7 +39,6 @@ from nasnet_zoo.data.cifar import Pictures, load_cifar10
 from nasnet_zoo.data.classes import class_folders
 from nasnet_zoo.errors import BusyError
 from nasnet_zoo.networks.network import Network
-from nasnet_zoo.search.spaces.cells import CellSpace
 from nasnet_zoo.search.spaces.table import get_space
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
@@ -47,8 +46,7 @@ from nasnet_zoo.training.tasks.classify import Classify
 from nasnet_zoo.util.files import atomic_file, locked
 
 ROOT = Path(__file__).parents[1]
-FOUND = ROOT / "search" / "found" / "quick.json"
-CELLS = ("NASNet-A", "quick", "random 0", "random 1", "random 2")
+CELLS = ("NASNet-A", "Quick-PPO", "random 0", "random 1", "random 2")
 PEER = "ShuffleNetV2"
 MORE = tuple(f"random {index}" for index in range(3, 13))
 SEEDS = 3
@@ -66,11 +64,8 @@ def genotype(name: str) -> Genotype:
     """A published cell, the one that this project's search found, or a random one of the space of that search."""
     if name in GENOTYPES:
         return GENOTYPES[name]
-    if name.startswith("random "):
-        space = replace(get_space("nasnet"), blocks=3)
-        assert isinstance(space, CellSpace)
-        return space.decode(space.sample(random.Random(int(name.split()[1]))))
-    return Genotype.from_json(json.loads(FOUND.read_text(encoding="utf-8"))["best"]["architecture"])
+    space = get_space("nasnet", blocks=3)
+    return space.decode(space.sample(random.Random(int(name.split()[1]))))
 
 
 def config_of(name: str, data: str) -> NetworkConfig:

@@ -1,7 +1,7 @@
 """Trains a network for CIFAR-10 in the time there is, in several calls and on several machines, and measures it once.
 
     python benchmarks/weights.py --data DIR --minutes 8                  NASNet-A (6 @ 768), 3.3 million parameters
-    python benchmarks/weights.py --data DIR --minutes 8 --cell quick     the project's own cell, as many multiply-adds
+    python benchmarks/weights.py --data DIR --minutes 8 --cell Quick-PPO  the project's own cell, as many multiply-adds
 
 First some steps are timed, which gives the number of epochs that the time has room for; then it is one training, whose
 accuracy on some training pictures is measured after every epoch. Its folder, runs/weights, has the state, the plan and
@@ -27,7 +27,6 @@ import signal
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ from nasnet_zoo.training.state import Epoch, has_state, kept_epochs
 from nasnet_zoo.training.tasks.classify import Classify
 from nasnet_zoo.util.files import atomic_file
 
-NAMES = {"NASNet-A": "weights", "quick": "weights_quick"}  # of a cell's folder, record and pieces
+NAMES = {"NASNet-A": "weights", "Quick-PPO": "weights_quick"}  # of a cell's folder, record and pieces
 TIMED_STEPS = 40
 ROOM = 0.9  # of the time that is left: an epoch is not always as long as the timed steps say, and states are kept
 WATCHED = 2000  # training pictures on which the accuracy is measured as the training goes
@@ -71,8 +70,7 @@ def network_config(cell: str, cells: int, filters: int) -> NetworkConfig:
     wanted = of(GENOTYPES["NASNet-A"], filters)
     if cell == "NASNet-A":
         return wanted
-    found = json.loads((files("nasnet_zoo.search") / "found" / f"{cell}.json").read_text(encoding="utf-8"))
-    genotype, cost = Genotype.from_json(found["best"]["architecture"]), network_cost(wanted).multiply_adds
+    genotype, cost = GENOTYPES[cell], network_cost(wanted).multiply_adds
 
     def off(filters: int) -> int:
         return network_cost(of(genotype, filters)).multiply_adds - cost

@@ -462,7 +462,7 @@ def test_an_epoch_is_its_steps_and_its_measuring(monkeypatch):
 def test_the_projects_own_cell_costs_as_much():
     wanted = network_cost(weights.network_config("NASNet-A", 6, 32)).multiply_adds
     assert weights.network_config("NASNet-A", 6, 32) == nasnet_zoo.info("nasnet-a-cifar").config
-    config = weights.network_config("quick", 6, 32)
+    config = weights.network_config("Quick-PPO", 6, 32)
     filters, off = config.scale.filters, abs(network_cost(config).multiply_adds - wanted)
     assert config.scale.stages == (6, 6, 6) and off < 0.01 * wanted
     for other in (filters - 1, filters + 1):
@@ -471,9 +471,9 @@ def test_the_projects_own_cell_costs_as_much():
 
 
 def test_another_cell_has_a_record_and_pieces_of_its_own(place):
-    assert place.call("own", "--cell", "quick", "--epochs", 1) == 0
+    assert place.call("own", "--cell", "Quick-PPO", "--epochs", 1) == 0
     record = json.loads((place.root / "rehearsal" / "weights_quick.json").read_text())
-    assert record["cell"] == "quick" and record["scale"]["filters"] == 5
+    assert record["cell"] == "Quick-PPO" and record["scale"]["filters"] == 5
     assert read_pieces(place.out("own"), "weights_quick-state")
     assert place.call("nasnet", "--continue", place.out("own")) == 2 and f"no {NAME}.json" in place.erred
 
