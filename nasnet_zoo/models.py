@@ -122,18 +122,9 @@ register(
 )
 register(
     ModelInfo(
-        name="nasnet-a-cifar-1@840",
-        config=cifar(GENOTYPES["NASNet-A"], filters=35, stages=(1, 1, 1), stem_channels=105),
-        description="NASNet-A (1 @ 840) for CIFAR-10, of the size of quick-ppo-cifar-1@256",
-        paper=NASNET,
-        published=Published(source=OWN),
-    )
-)
-register(
-    ModelInfo(
-        name="quick-ppo-cifar-1@256",
-        config=cifar(GENOTYPES["Quick-PPO"], filters=32, stages=(1, 1, 1), stem_channels=96),
-        description="the cell that this project's preset quick found on two CPU cores (1 @ 256), for CIFAR-10",
+        name="quick-ppo-cifar-5@128",
+        config=cifar(GENOTYPES["Quick-PPO"], filters=16, stages=(5, 5, 5), stem_channels=48),
+        description="the cell that this project's preset quick found on two CPU cores (5 @ 128), for CIFAR-10",
         paper=NASNET,
         published=Published(source=OWN),
     )

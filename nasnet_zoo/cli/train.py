@@ -43,7 +43,7 @@ HoldOutOption = Annotated[
     int | None,
     typer.Option(
         help="Measure each epoch on so many of the training pictures, left out of the training, and on the test ones "
-        "once, at the end; 0: only at the end.",
+        "once, at the end; with 0 none is left out.",
         min=0,
     ),
 ]
@@ -187,12 +187,13 @@ def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
 
 
 def _print_end(out: Path, data: Any, outcome: Any) -> None:
+    from ..data.sets import SEEN
     from ..lookup import typed
     from ..training.history import best_of
     from ..training.run import BEST, CHECKPOINT
 
     last, best = outcome.epochs[-1], best_of(outcome.epochs)
-    if best is not None:
+    if best is not None and data.measured != SEEN:
         table = Table(box=None, pad_edge=False)
         for heading in ("", "epoch", "loss", "top-1", "top-5", "in"):
             table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)

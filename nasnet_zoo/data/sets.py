@@ -15,6 +15,9 @@ from .folders import Labelled
 from .label_file import LabelFile
 from .labels import as_label_set, label_set
 
+WATCHED = 2_000  # pictures
+SEEN = "seen"  # what accuracies on pictures are called that the network learns from
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -68,7 +71,8 @@ def find_data(name: str | Path, labels: Sequence[str] | LabelFile | None = None)
 
 def with_held_out(data: DataSet, count: int) -> DataSet:
     """The data with so many of the training pictures held out as `val`, the same ones each time; what was `val` is then
-    `test`. With a count of 0 nothing is measured before the end. Raises DataError if the data cannot spare them."""
+    `test`. With a count of 0 none is, and `val` has WATCHED of those that are learned from, which shows how far a
+    training is and nothing else. Raises DataError if the data cannot spare them."""
     if data.held_out:
         raise DataError(
             f"{data.name} has no pictures to test on: a part of the training's is held out already, so leave "
@@ -77,10 +81,13 @@ def with_held_out(data: DataSet, count: int) -> DataSet:
     there = len(data.train)
     if not 0 <= count < there:
         raise DataError(f"{count} of the {there} training pictures of {data.name} cannot be held out: give fewer")
-    chosen = set(random.Random(0).sample(range(there), count))
+    chosen = set(random.Random(0).sample(range(there), count or min(WATCHED, there)))
     parts = [[place for place in range(there) if (place in chosen) is out] for out in (False, True)]
-    learned, held_out = (_part(data.train, places) for places in parts)
-    return replace(data, train=learned, val=held_out, measured="held_out", test=data.val, tested=data.measured)
+    learned, measured = (_part(data.train, places) for places in parts)
+    tested = replace(data, val=measured, test=data.val, tested=data.measured)
+    if not count:
+        return replace(tested, measured=SEEN)
+    return replace(tested, train=learned, measured="held_out")
 
 
 def _part(pictures: Pictures | Labelled, places: list[int]) -> Pictures | Labelled:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..data.cifar import Pictures
-from ..data.sets import DataSet, find_data
+from ..data.sets import SEEN, DataSet, find_data
 from ..errors import ConfigError, DataError, TrainingError, ZooError, first_line, out_of_memory
 from ..lookup import STATE, TRAINING
 from ..networks.network import ImageNetwork, Network
@@ -133,7 +133,7 @@ def classify(network: ImageNetwork, data: DataSet, recipe: Recipe, workers: int 
         else:
             train, val = as_labelled(train), as_labelled(val)
     options = dict(classes=config.num_classes, channels=config.in_channels, workers=workers)
-    return Classify(train, recipe, config.preprocess, val if len(val) else None, **options)
+    return Classify(train, recipe, config.preprocess, val, **options)
 
 
 class Outcome(NamedTuple):
@@ -185,11 +185,10 @@ class Run:
                 epochs.append(epoch)
                 if first():
                     history.epoch(epochs)
-                    self._keep_best(network, data, epochs)
+                    if data.measured != SEEN:
+                        self._keep_best(network, data, epochs)
 
-            options = dict(
-                seed=self.seed, folder=self.folder, measure=bool(len(data.val)), keep_seconds=self.keep_seconds
-            )
+            options = dict(seed=self.seed, folder=self.folder, measure=True, keep_seconds=self.keep_seconds)
             tell = dict(on_step=step_done, on_loss=on_loss, on_epoch=on_epoch, before_keep=epoch_done)
             try:
                 done = train_task(network, task, self.recipe, **options, **tell)
@@ -225,7 +224,7 @@ class Run:
                 log.warning("the training goes on without the checkpoint of its best epoch: %s", error)
             else:
                 self._save(network, data, epochs, BEST)
-        if self.keep > 1 and last.metrics:
+        if self.keep > 1:
             name = next(iter(last.metrics))
             measured = [epoch for epoch in epochs if name in epoch.metrics]  # the first version did not measure them
             best = sorted(measured, key=lambda epoch: (-epoch.metrics[name], epoch.epoch))[: self.keep]

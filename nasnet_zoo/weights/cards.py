@@ -20,6 +20,7 @@ MEASURED = {
     "cifar10_test": "on CIFAR-10's 10,000 test pictures",
     "val": "on the validation pictures",
     "held_out": "on pictures held out from the training",
+    "seen": "on some of the pictures that it learned from",
 }
 
 

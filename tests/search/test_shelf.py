@@ -22,7 +22,7 @@ COMMANDS = [shlex.split(line)[1:] for line in BLOCK.splitlines()]
 SHORT = {
     "search": "--children 4 --fleet inline --device cpu --set child.pictures=60 --set child.validation=20 "
     "--set child.calibration=0 --set child.recipe.batch_size=20 --set controller.batch=2 --set child.filters=4",
-    "transfer": "--rerank 2 --epochs 1 --params 30k --device cpu",
+    "transfer": "--rerank 2 --epochs 1 --params 150k --device cpu",
     "train": "--epochs 1 --set batch_size=20 --set sizes=[[0,16]] --device cpu",
 }
 
@@ -58,7 +58,7 @@ def test_every_command_of_the_page(here, run):
         assert code == 0, (command, err)
     weights = json.loads(Path("cell/config.json").read_text())["weights"]
     assert weights["recipe"]["name"] == "cifar-cpu" and weights["recipe"]["precision"] == "bfloat16"
-    assert list(weights["accuracy"]) == ["cifar10_test_top1", "cifar10_test_top5"]
+    assert list(weights["accuracy"])[2:] == ["cifar10_test_top1", "cifar10_test_top5"]
     assert weights["training"]["pictures"] == 100
     assert "recipe cifar-cpu, seed 0" in Path("cell/README.md").read_text()
     assert nasnet_zoo.load("cell").config.scale.aux_size is None
@@ -66,12 +66,12 @@ def test_every_command_of_the_page(here, run):
 
 
 def test_what_the_page_says_of_the_network():
-    cost = MODELS["quick-ppo-cifar-1@256"].cost
+    cost = MODELS["quick-ppo-cifar-5@128"].cost
     assert f"{cost.parameters:,} parameters and {cost.multiply_adds / 1e6:.1f} million" in " ".join(PAGE.split())
     transferred = nasnet_zoo.search.transfer(
-        MODELS["quick-ppo-cifar-1@256"].config.architecture,
-        nasnet_zoo.search.Target(parameters=1e6, cells=1),
+        MODELS["quick-ppo-cifar-5@128"].config.architecture,
+        nasnet_zoo.search.Target(parameters=1e6, cells=5),
         stem="cifar",
         auxiliary=False,
     )
-    assert transferred == MODELS["quick-ppo-cifar-1@256"].config
+    assert transferred == MODELS["quick-ppo-cifar-5@128"].config

@@ -53,7 +53,7 @@ def read(path):
 def test_the_grid_is_measured_on_held_out_pictures_and_the_test_pictures_are_read_once(here, run, measured):
     code, out, err = run(*TUNE, *GRID)
     assert code == 0, err
-    assert measured == [6, 6, 6, 6, 30]  # a tenth of 64, four times; then the test pictures
+    assert measured[:4] == [6] * 4 and measured[4:] == [64, 64, 30]  # a tenth of 64; then those of the last training
     rows = read_children("tuned/grid")
     assert [row["architecture"] for row in rows] == [
         {"learning_rate": rate, "bn_eps": eps} for rate in (0.02, 1e-5) for eps in (1e-5, 1e-3)
@@ -69,7 +69,7 @@ def test_the_grid_is_measured_on_held_out_pictures_and_the_test_pictures_are_rea
     assert final["weights"]["recipe"]["learning_rate"] == best["architecture"]["learning_rate"]
     assert final["weights"]["recipe"]["name"] == "recipe.json"
     assert final["weights"]["training"]["pictures"] == 64
-    assert set(final["weights"]["accuracy"]) == {"cifar10_test_top1", "cifar10_test_top5"}
+    assert {"cifar10_test_top1", "cifar10_test_top5"} < set(final["weights"]["accuracy"])
     assert f"{final['weights']['accuracy']['cifar10_test_top1']:.2%} on CIFAR-10's test pictures" in out
     assert "the best 4 of 4 trainings" in out and "learning_rate" in out
 
@@ -104,7 +104,7 @@ def test_folders_of_pictures_in_worker_processes(here, run):
     code, out, err = run(*TUNE[:-4], *fleet, "--device", "cpu", "--data", "fruit", *grid)
     assert code == 0, err
     accuracy = read("tuned/final/checkpoint/config.json")["weights"]["accuracy"]
-    assert set(accuracy) == {"val_top1", "val_top5"}
+    assert {"val_top1", "val_top5"} < set(accuracy)
     assert all(row["status"] == "done" for row in read_children("tuned/grid"))
     assert nasnet_zoo.load("tuned/final").labels == ("kiwi", "mango", "Äpfel 🍎")
 

@@ -37,10 +37,10 @@ def table(text):
 
 
 def test_it_says_what_the_config_says():
-    rows = table(card(MODELS["quick-ppo-cifar-1@256"].config, TRAINED, "mine", "float16"))
+    rows = table(card(MODELS["quick-ppo-cifar-5@128"].config, TRAINED, "mine", "float16"))
     assert rows == [
-        ("network", MODELS["quick-ppo-cifar-1@256"].description),
-        ("size", "0.95 M parameters, 178.8 M multiply-adds for a picture of 32 x 32 px"),
+        ("network", MODELS["quick-ppo-cifar-5@128"].description),
+        ("size", "0.91 M parameters, 141.6 M multiply-adds for a picture of 32 x 32 px"),
         ("classes", "10: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck"),
         ("accuracy", "top-1 50.00% on pictures held out from the training"),
         ("accuracy", "top-1 91.23%, top-5 99.71% on CIFAR-10's 10,000 test pictures"),

@@ -84,15 +84,15 @@ def test_the_test_pictures_are_read_once(here, run, measured):
     assert f"top-1 {top1:.2%}" in out
 
 
-def test_with_none_held_out_nothing_is_measured_before_the_end(here, run, measured):
+def test_with_none_held_out_all_are_learned_and_some_of_them_watched(here, run, measured):
+    data = with_held_out(colours(), 0)
+    assert (len(data.train), len(data.val), len(data.test), data.measured) == (64, 64, 30, "seen")
     out = trained(run, *TRAIN, "--hold-out", 0)
-    assert measured == [30] and not Path("run/best").exists()
-    assert set(record("run/checkpoint", "config.json")["weights"]["accuracy"]) == {
-        "cifar10_test_top1",
-        "cifar10_test_top5",
-    }
-    assert "on CIFAR-10's test pictures" in out
-    assert "top1" not in Path("run/history.csv").read_text()
+    assert measured == [64, 64, 30] and not Path("run/best").exists()
+    accuracy = record("run/checkpoint", "config.json")["weights"]["accuracy"]
+    assert list(accuracy) == ["seen_top1", "seen_top5", "cifar10_test_top1", "cifar10_test_top5"]
+    assert "on CIFAR-10's test pictures" in out and "best" not in out
+    assert "top1" in Path("run/history.csv").read_text()
 
 
 def test_a_training_that_goes_on_keeps_what_it_held_out(here, run, measured):
