@@ -1,0 +1,63 @@
+"""Writes what a finished training of `nasnet-zoo train` came to, as the docs quote it and weights_curve.py draws it.
+
+python benchmarks/shelf_record.py RUN NAME     writes benchmarks/results/NAME.json
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from common import in_a_sentence, write
+
+from nasnet_zoo.arch.checks import read_json
+from nasnet_zoo.arch.config import config_of
+from nasnet_zoo.arch.cost import network_cost
+from nasnet_zoo.arch.kinds import get_kind
+from nasnet_zoo.errors import ConfigError
+from nasnet_zoo.registry import MODELS
+from nasnet_zoo.training.history import TABLE
+from nasnet_zoo.training.run import CHECKPOINT
+from nasnet_zoo.weights.cards import MEASURED
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """The record of the training in a run folder; raises ConfigError if there is none that is done."""
+    path = folder / CHECKPOINT / "config.json"
+    config, weights = config_of(read_json(path, "config"), path)
+    if not {"training", "recipe", "accuracy"} <= weights.keys():
+        raise ConfigError(f"{path} does not say how its weights were trained: name the folder of a training")
+    with (folder / TABLE).open(encoding="utf-8", newline="") as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    curve, seconds = [], 0.0
+    per_epoch = weights["training"]["pictures"] // weights["recipe"]["batch_size"] * weights["recipe"]["batch_size"]
+    for row in rows:  # of an epoch that was interrupted only the later part was timed
+        seconds += per_epoch / row["pictures_per_second"]
+        point = {"epoch": int(row["epoch"]), "loss": row["loss"], "seconds": seconds}
+        curve.append(point | ({"accuracy": row["top1"]} if "top1" in row else {}))
+    cost = network_cost(config)
+    name = next((model.name for model in MODELS.values() if model.config == config), None)
+    return {
+        "cell": name or get_kind(config.kind).hash(config.architecture),
+        "scale": json.loads(json.dumps(vars(config.scale))),
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        **{key: weights["training"][key] for key in ("device", "seconds", "pictures_per_second", "processes", "torch")},
+        "accuracy": weights["accuracy"],
+        "recipe": weights["recipe"],
+        "curve_of": MEASURED[next(iter(weights["accuracy"])).rpartition("_")[0]],
+        "curve": curve,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    arguments = parser.parse_args()
+    write(arguments.name, record(arguments.run))
+
+
+if __name__ == "__main__":
+    in_a_sentence(main)
