@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import add_options, results, write
+from common import add_options, in_a_sentence, results, write
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
@@ -24,6 +24,7 @@ from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.data.cifar import Pictures, load_cifar10
 from nasnet_zoo.search import Target, transfer
+from nasnet_zoo.training.history import spent
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
@@ -76,7 +77,7 @@ def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
         folder = None if rehearse else RUNS / name.replace(" ", "-")
         done = train(network, task, recipe, folder=folder, on_epoch=partial(print, name, flush=True))
         cost = network_cost(config)
-        record = {"accuracy": task.evaluate(network)["top1"], "seconds": sum(each.seconds for each in done)}
+        record = {"accuracy": task.evaluate(network)["top1"], **spent(done, task.steps * recipe.batch_size)}
         record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "losses": [e.loss for e in done]}
         print(name, record["accuracy"], flush=True)
         known = json.loads(path.read_text()) if path.exists() else {}
@@ -110,7 +111,7 @@ def _mark(marks: list[float], *place: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("speed", "choose"))
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="some of the runs")
+    parser.add_argument("--only", nargs="*", default=[], choices=RUN, metavar="NAME", help="some of the runs")
     parser.add_argument("--data", required=True)
     add_options(parser)
     arguments = parser.parse_args()
@@ -119,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_a_sentence(main)

@@ -4,7 +4,6 @@ python benchmarks/shelf_record.py RUN NAME     writes benchmarks/results/NAME.js
 """
 
 import argparse
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.registry import MODELS
-from nasnet_zoo.training.history import TABLE
+from nasnet_zoo.training.history import spent
 from nasnet_zoo.training.run import CHECKPOINT
+from nasnet_zoo.training.state import kept_epochs
 from nasnet_zoo.weights.cards import MEASURED
 
 
@@ -26,16 +26,14 @@ def record(folder: Path) -> dict[str, Any]:
     """The record of the training in a run folder; raises ConfigError if there is none that is done."""
     path = folder / CHECKPOINT / "config.json"
     config, weights = config_of(read_json(path, "config"), path)
-    if not {"training", "recipe", "accuracy"} <= weights.keys():
+    if not {"training", "recipe", "accuracy"} <= weights.keys() or "seconds" not in weights["training"]:
         raise ConfigError(f"{path} does not say how its weights were trained: name the folder of a training")
-    with (folder / TABLE).open(encoding="utf-8", newline="") as file:
-        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    curve, seconds = [], 0.0
-    per_epoch = weights["training"]["pictures"] // weights["recipe"]["batch_size"] * weights["recipe"]["batch_size"]
-    for row in rows:  # of an epoch that was interrupted only the later part was timed
-        seconds += per_epoch / row["pictures_per_second"]
-        point = {"epoch": int(row["epoch"]), "loss": row["loss"], "seconds": seconds}
-        curve.append(point | ({"accuracy": row["top1"]} if "top1" in row else {}))
+    batch = weights["recipe"]["batch_size"]
+    pictures, epochs = weights["training"]["pictures"] // batch * batch, kept_epochs(folder)
+    curve = []
+    for count, epoch in enumerate(epochs, 1):
+        point = {"epoch": epoch.epoch, "loss": epoch.loss, "seconds": spent(epochs[:count], pictures)["seconds"]}
+        curve.append(point | ({"accuracy": epoch.metrics["top1"]} if "top1" in epoch.metrics else {}))
     cost = network_cost(config)
     name = next((model.name for model in MODELS.values() if model.config == config), None)
     return {
@@ -43,10 +41,10 @@ def record(folder: Path) -> dict[str, Any]:
         "scale": json.loads(json.dumps(vars(config.scale))),
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
-        **{key: weights["training"][key] for key in ("device", "seconds", "pictures_per_second", "processes", "torch")},
+        **{key: weights["training"][key] for key in ("devices", "seconds", "pictures_per_second")},
         "accuracy": weights["accuracy"],
         "recipe": weights["recipe"],
-        "curve_of": MEASURED[next(iter(weights["accuracy"])).rpartition("_")[0]],
+        "curve_of": next((said for key, said in MEASURED.items() if f"{key}_top1" in weights["accuracy"]), ""),
         "curve": curve,
     }
 

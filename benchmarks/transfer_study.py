@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import add_options, write
+from common import add_options, in_a_sentence, write
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -100,9 +100,10 @@ def with_widths(config: NetworkConfig, filters: int, stem: int) -> NetworkConfig
 class Peer(Network):
     """torchvision's ShuffleNetV2, as wide as the budget allows. Of the config only the preprocessing is read."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, seed: int) -> None:
         super().__init__(config)
         best = min(range(24, 200, 2), key=lambda width: abs(counted(shuffle_net(width)) - BUDGETS["tiny"]))
+        torch.manual_seed(seed)
         self.network = shuffle_net(best)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -127,8 +128,8 @@ def create(name: str, data: str, seed: int) -> tuple[Network, float, int]:
     """(a network with fresh weights, its multiply-adds, its parameters)."""
     torch.manual_seed(seed)
     if name == PEER:
-        network: Network = Peer(config_of("NASNet-A", data))
-        torch.manual_seed(seed)
+        network: Network = Peer(config_of("NASNet-A", data), seed)
+        assert abs(counted(network) / BUDGETS[data] - 1) <= TOLERANCE
         return network, counted(network), sum(parameter.numel() for parameter in network.parameters())
     config = config_of(name, data)
     return nasnet_zoo.create(config), network_cost(config).multiply_adds, network_cost(config).parameters
@@ -198,11 +199,16 @@ def table(runs: Path, rehearse: bool) -> None:
     record: dict[str, Any] = {"recipes": {data: vars(recipe) for data, recipe in RECIPES.items()}, "networks": networks}
     both = {name: each for name, each in networks.items() if each.keys() == BUDGETS.keys()}
     for group, names in {"random cells": [*CELLS[2:], *MORE], "all cells": [*CELLS, *MORE]}.items():
-        pairs = [[both[name][data]["top1"][0] for data in BUDGETS] for name in names if name in both]
+        pairs = [[both[name][data]["top1"][0] for data in BUDGETS] for name in names if first_seeds(both.get(name))]
         if len(pairs) > 2:
             record[group] = correlation(pairs)
             print(group, record[group])
     write("transfer_study", record, rehearse)
+
+
+def first_seeds(of_data: dict[str, Any] | None) -> bool:
+    """Whether a network has been trained with seed 0 on both data."""
+    return of_data is not None and all(each["seeds"][0] == 0 for each in of_data.values())
 
 
 def summary(trained: list[dict[str, Any]]) -> dict[str, Any]:
@@ -211,7 +217,8 @@ def summary(trained: list[dict[str, Any]]) -> dict[str, Any]:
     shared = {
         key: trained[0][key] for key in ("multiply_adds", "parameters", "filters", "stem_channels") if key in trained[0]
     }
-    return shared | {key: [each[key] for each in trained] for key in ("top1", "top5", "seconds", "losses")}
+    several = {key: [each[key] for each in trained] for key in ("top1", "top5", "seconds", "losses")}
+    return shared | {"seeds": [each["seed"] for each in trained]} | several
 
 
 def row(name: str, networks: dict[str, dict[str, Any]]) -> str:
@@ -239,8 +246,8 @@ def correlation(pairs: list[list[float]]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="")
-    parser.add_argument("--tiny", default="")
+    parser.add_argument("--data", default="data", help="the folder that holds CIFAR-10")
+    parser.add_argument("--tiny", default="tiny-imagenet-50", help="the folder that has train/ and val/")
     parser.add_argument("--table", action="store_true", help="only read what has been trained")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "transfer-study")
     add_options(parser)
@@ -258,4 +265,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_a_sentence(main)

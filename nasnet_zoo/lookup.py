@@ -37,8 +37,8 @@ FORMS = {
     "architecture": ("a file with an architecture, which has no size", _TRANSFER),
     "search": ("a search's run folder", _TRANSFER.replace("of it", "of its best cell")),
     "begun": ("a search without a finished child", "`nasnet-zoo search {what}` goes on"),
-    "table": ("a search of a table", "its cells are looked up and cannot be built"),
-    "entry": ("a cell of a table", "it is looked up and cannot be built"),
+    "table": ("a search of a table's cells or of recipes", "what it found is no network that could be built"),
+    "entry": ("a table's cell, or a recipe that `tune` tried", "it is no network that could be built"),
     "settings": (
         "a search's config",
         "name its folder, {folder}, for that search; `nasnet-zoo search FOLDER --config {what}` begins another one",

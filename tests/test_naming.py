@@ -166,8 +166,8 @@ def test_the_commands_that_take_long_say_at_once_what_does_not_serve(place, monk
 
 
 ADVICE = {
-    "table": "its cells are looked up and cannot be built",
-    "table/best.json": "it is looked up and cannot be built",
+    "table": "what it found is no network that could be built",
+    "table/best.json": "it is no network that could be built",
     "begun": "`nasnet-zoo search begun` goes on",
     "half": "`nasnet-zoo convert half/model.safetensors -m MODEL -o FOLDER` makes a whole one",
     "search/config.json": "name its folder, search, for that search",

@@ -165,7 +165,10 @@ def perform(
 
 def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
     """Performs a training with its progress shown: as a bar, or in a log by a line for each epoch and some between."""
+    from ..data.sets import SEEN
+
     task = progress.add_task("training", total=run.recipe.epochs, unit="epochs", note="")
+    seen = " of pictures that it learns from" if data.measured == SEEN else ""
     said: dict[str, str] = {}  # the least important last: a narrow terminal cuts it off
 
     def on_step(epoch: int, done: int, steps: int) -> None:
@@ -179,7 +182,7 @@ def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
 
     def on_epoch(epoch: Any) -> None:
         if epoch.metrics:
-            said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%}"
+            said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%}{seen}"
         left = progress.tasks[0].time_remaining
         progress.say(f"{epoch}, {duration(left)} left" if left else str(epoch))
 

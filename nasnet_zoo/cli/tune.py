@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError
-from ..util.files import atomic_file
+from ..util.files import atomic_file, check_run_folder
 from .app import app, console, model_names, print_table, resumable
 from .train import (
     LabelsOption,
@@ -23,6 +23,7 @@ from .train import (
 
 HELD_OUT_SHARE = 0.1  # of the training pictures, unless the user says how many
 SHOWN = 10  # of the table's best rows
+GRID, CHOSEN, FINAL = "grid", "chosen", "final"  # in the folder: the search, what it chose, the last training
 
 
 @app.command(cls=WithRecipes)
@@ -73,12 +74,14 @@ def tune(
     from nasnet_zoo.search.runner import run
     from nasnet_zoo.search.spaces.table import RecipeSpaceSettings
 
-    from ..arch.config import NetworkConfig
     from ..data.sets import with_held_out
-    from ..lookup import typed
+    from ..lookup import JOURNAL, typed
+    from ..networks.build import build
     from ..training.begin import Request, begin
     from ..training.recipes import parsed_changes
+    from ..training.run import classify
 
+    check_run_folder(out, (f"{GRID}/{JOURNAL}",), "tuning")
     changes = parsed_changes(setting or []) | ({} if epochs is None else {"epochs": epochs})
     request = Request(out / "start", model, data, recipe, labels, seed, changes=changes, search=child_network)
     start, network, pictures, notes = begin(request, "cpu")
@@ -87,52 +90,47 @@ def tune(
     for note in notes:
         console.print(note, soft_wrap=True)
     count = hold_out or max(round(HELD_OUT_SHARE * len(pictures.train)), 1)
-    with_held_out(pictures, count)
+    held_out = with_held_out(pictures, count)
     texts = tuple(grid or default_grid(start.recipe, network.config))
     space = RecipeSpaceSettings("recipes", grid=texts)
     every = all_of(space.space())
-    for tokens in every:
-        changed(network.config, start.recipe, space.space().decode(tokens))  # what is impossible ends it at once
+    for tokens in every:  # what is impossible ends it at once
+        config, one = changed(network.config, start.recipe, space.space().decode(tokens))
+        classify(build(config, empty=True), held_out, one).close()
     child = RecipeChildSettings(
         data=start.record["data"],
         config=network.config.to_json(),
         recipe=start.recipe,
         hold_out=count,
         labels=start.record["labels"],
-    )
-    where = FleetSettings(fleet, tuple(device or ()), per_device)
-    config = SearchConfig(
-        str(out / "grid"),
-        space,
-        "random",
-        child=child,
-        children=len(every),
-        enqueue=every,
-        fleet=where,
         seed=start.seed,
     )
+    where = FleetSettings(fleet, tuple(device or ()), per_device)
+    options = dict(child=child, children=len(every), enqueue=every, fleet=where, seed=start.seed)
     with resumable():
         with Progress() as progress:
-            found = run(config, on_change=progress.changed)
-        _print_rows(read_children(out / "grid"), list(found.architecture))
-        config, best = changed(NetworkConfig.from_json(child.config), start.recipe, found.architecture)
-        _write(out / "best" / "config.json", {"network": config.to_json()})
-        _write(out / "best" / "recipe.json", asdict(best))
-    chosen = ", ".join(f"{name} {value}" for name, value in found.architecture.items())
-    console.print(f"the best: {chosen}; {typed(out / 'best')} has its recipe and network", soft_wrap=True)
-    console.print("now it is trained on all training pictures, and measured on the test pictures once")
-    given = dict(model=str(out / "best" / "config.json"), recipe=str(out / "best" / "recipe.json"), hold_out=0)
+            found = run(SearchConfig(str(out / GRID), space, "random", **options), on_change=progress.changed)
+        _print_rows(read_children(out / GRID), list(found.architecture))
+        config, best = changed(network.config, start.recipe, found.architecture)
+        _write(out / CHOSEN / "config.json", {"network": config.to_json()})
+        _write(out / CHOSEN / "recipe.json", asdict(best))
+    settings = ", ".join(f"{name} {value}" for name, value in found.architecture.items())
+    console.print(f"the best: {settings}; {typed(out / CHOSEN)} has its recipe and network", soft_wrap=True)
+    console.print("now it is trained on all training pictures, and measured on the test pictures once", soft_wrap=True)
+    given = dict(model=str(out / CHOSEN / "config.json"), recipe=str(out / CHOSEN / "recipe.json"), hold_out=0)
     given |= dict(data=child.data, labels=labels, seed=start.seed)
-    perform(out / "final", given, device=(device or [None])[0], workers=workers)
+    perform(out / FINAL, given, device=(device or [None])[0], workers=workers)
 
 
 def default_grid(recipe: Any, config: Any) -> list[str]:
     """The small grid after a search (Zoph & Le 2016, section 4.1): learning rate, weight decay, epsilon of batch norms,
     and the epochs of the steps, if the learning rate falls in steps."""
     grid = [f"learning_rate={_values(recipe.learning_rate, (0.5, 1, 2))}"]
-    grid.append(f"weight_decay={_values(recipe.weight_decay or 1e-4, (0.4, 1))}")
+    grid.append(
+        f"weight_decay={_values(recipe.weight_decay, (0.4, 1))}" if recipe.weight_decay else "weight_decay=0,1e-4"
+    )
     if hasattr(config.scale, "bn_eps"):
-        grid.append("bn_eps=1e-05,0.001")
+        grid.append(f"bn_eps={','.join(f'{value:g}' for value in sorted({1e-5, 1e-3, config.scale.bn_eps}))}")
     if recipe.schedule == "step":
         grid.append(f"decay_epochs={_values(recipe.decay_epochs, (0.67, 1, 1.5))}")
     return grid

@@ -103,22 +103,30 @@ def convert(
     half: Annotated[bool, typer.Option("--float16", help="Store the weights as float16.")] = False,
 ) -> None:
     """Convert foreign weights, or the checkpoint of your own training, into a checkpoint folder with a card."""
+    from ..lookup import CONFIG as CONFIG_FILE
     from ..lookup import find_config, identify_path
     from ..weights.cards import write_card
     from ..weights.checkpoint import copy_checkpoint
     from ..weights.foreign import convert_file
     from ..weights.training_checkpoint import averages
 
-    named = identify_path(source) if source.is_dir() else None
-    if named is not None and named.form in ("checkpoint", "training"):
-        if model is not None:
-            raise ConfigError(f"{source} knows its network: leave -m away")
-        copy_checkpoint(named.path, out, "float16" if half else None)
-        write_card(out)
-        console.print(f"wrote {out}", soft_wrap=True)
-        return
+    named = identify_path(source) if source.exists() else None
+    if named is not None and model is not None and source.is_dir() and named.form in ("checkpoint", "training"):
+        raise ConfigError(f"{source} knows its network: leave -m away")
+    if named is not None and model is None:
+        if named.form == "training" and not (named.path / CONFIG_FILE).is_file():
+            raise named.refused("and has no checkpoint yet")
+        if named.form in ("checkpoint", "training"):
+            copy_checkpoint(named.path, out, "float16" if half else None)
+            write_card(out)
+            console.print(f"wrote {out}", soft_wrap=True)
+            return
+        if named.form not in ("foreign", "file", "folder", "half"):
+            raise named.refused("and a file of weights, a checkpoint or a training is needed here")
     if model is None:
-        raise ConfigError(f"{source} does not say of which network it holds the weights: name it with -m")
+        problem = "does not say of which network it holds the weights" if source.exists() else "is not there"
+        raise ConfigError(f"{source} {problem}: name a file that is, and its network with -m")
     entry = convert_file(source, find_config(model), out, half)
     what = "the averaged weights, " if entry and averages(entry) else ""
+    write_card(out)
     console.print(f"wrote {out}" + (f": {what}the file's {entry}" if entry else ""), soft_wrap=True)

@@ -39,10 +39,12 @@ class DataSet:
 
     @property
     def unmeasured(self) -> list[str]:
-        """The classes that are learned and that `val` has no pictures of."""
-        if isinstance(self.train, Pictures) or isinstance(self.val, Pictures):
+        """The classes that are learned and of which neither `val` nor `test` has a picture."""
+        measured = [part for part in (self.val, self.test) if part is not None]
+        if isinstance(self.train, Pictures) or any(isinstance(part, Pictures) for part in measured):
             return []
-        return [self.names[index] for index in sorted({c for _, c in self.train} - {c for _, c in self.val})]
+        there = {label for part in measured for _, label in part}
+        return [self.names[index] for index in sorted({label for _, label in self.train} - there)]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,24 +72,39 @@ def find_data(name: str | Path, labels: Sequence[str] | LabelFile | None = None)
 
 
 def with_held_out(data: DataSet, count: int) -> DataSet:
-    """The data with so many of the training pictures held out as `val`, the same ones each time; what was `val` is then
-    `test`. With a count of 0 none is, and `val` has WATCHED of those that are learned from, which shows how far a
-    training is and nothing else. Raises DataError if the data cannot spare them."""
+    """The data with so many of the training pictures held out as `val`, the same ones each time, of each class its
+    share; what was `val` is then `test`. With a count of 0 none is, and `val` has WATCHED of those that are learned
+    from, which shows how far a training is and nothing else. Raises DataError if the data cannot spare them."""
     if data.held_out:
         raise DataError(
-            f"{data.name} has no pictures to test on: a part of the training's is held out already, so leave "
-            f"--hold-out away, or add a folder val"
+            f"{data.name} has no pictures to test on, because a part of the training's is held out already: add a "
+            f"folder val with others"
         )
-    there = len(data.train)
-    if not 0 <= count < there:
-        raise DataError(f"{count} of the {there} training pictures of {data.name} cannot be held out: give fewer")
-    chosen = set(random.Random(0).sample(range(there), count or min(WATCHED, there)))
+    classes = data.train.labels.tolist() if isinstance(data.train, Pictures) else [label for _, label in data.train]
+    there, spare = len(classes), len(classes) - len({*classes})
+    if not 0 <= count <= spare:
+        raise DataError(
+            f"{count} of the {there} training pictures of {data.name} cannot be held out, because each class needs one "
+            f"to learn from: give at most {spare}"
+        )
+    chosen = set(_shares(classes, count or min(WATCHED, there)))
     parts = [[place for place in range(there) if (place in chosen) is out] for out in (False, True)]
     learned, measured = (_part(data.train, places) for places in parts)
     tested = replace(data, val=measured, test=data.val, tested=data.measured)
-    if not count:
-        return replace(tested, measured=SEEN)
-    return replace(tested, train=learned, measured="held_out")
+    return replace(tested, train=learned, measured="held_out") if count else replace(tested, measured=SEEN)
+
+
+def _shares(classes: Sequence[int], count: int) -> list[int]:
+    """So many places, at random, of each class about its share; the last picture of a class comes last."""
+    rng, by_class = random.Random(0), dict[int, list[int]]()
+    for place, label in enumerate(classes):
+        by_class.setdefault(label, []).append(place)
+    ranked = []
+    for label, places in sorted(by_class.items()):
+        rng.shuffle(places)
+        last = len(places) - 1
+        ranked += [(rank == last, (rank + 0.5) / len(places), label, place) for rank, place in enumerate(places)]
+    return [place for *_, place in sorted(ranked)[:count]]
 
 
 def _part(pictures: Pictures | Labelled, places: list[int]) -> Pictures | Labelled:

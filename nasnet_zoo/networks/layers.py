@@ -46,9 +46,9 @@ class OddPointConv2d(PointConv2d):
 class SameConv2d(Conv2d):
     """A convolution with SAME padding for any size; pads explicitly only where the two sides differ.
 
-    A dilated one of bfloat16 is computed in float32 where oneDNN's weight gradient reads memory that nobody has
-    written, and is NaN or merely wrong: on a CPU, in channels_last, from maps of 32 pixels on, depthwise or with
-    channels that 16 does not divide (seen with torch 2.14, oneDNN 3.12).
+    In a training on a CPU, a dilated one of bfloat16 that is depthwise, or whose input channels 16 does not divide, is
+    computed in float32: oneDNN's weight gradient reads memory that nobody has written, and is NaN or merely wrong (seen
+    with torch 2.14, oneDNN 3.12, in channels_last on maps of 32 pixels and more).
     """
 
     def forward(self, x: Tensor) -> Tensor:

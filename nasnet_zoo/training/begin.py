@@ -17,7 +17,7 @@ from ..data.folders import Labelled, checked_folder
 from ..data.label_file import read_labels
 from ..data.labels import label_names, with_classes
 from ..data.matching import UnknownClass
-from ..data.sets import DataSet, find_data, is_cifar10, with_held_out
+from ..data.sets import SEEN, DataSet, find_data, is_cifar10, with_held_out
 from ..errors import ConfigError, DataError
 from ..lookup import BEST, TRAINING, Named, find_config, identify, read_architecture, typed
 from ..networks.build import build
@@ -88,12 +88,12 @@ def begin(
     start = start or _start(model, request.search, finetune)
     name, recipe = _recipe(request, before, start, data_name, finetune)  # before the data, which may be a download
     data, notes = _fitted(start, data_name, labels, finetune, goes_on)
-    held_out = before.get("hold_out")
-    hold_out = held_out if request.hold_out is None else request.hold_out
-    if goes_on and hold_out != held_out:
+    hold_out = before.get("hold_out") if request.hold_out is None else request.hold_out
+    if goes_on and hold_out != before.get("hold_out"):
+        began = before.get("hold_out")
         raise ConfigError(
-            f"{out} holds a training with {held_out or 'no'} pictures held out: leave --hold-out away to go on with "
-            f"it, or choose another folder"
+            f"{out} holds a training {'without --hold-out' if began is None else f'with --hold-out {began}'}: leave it "
+            f"away to go on, or choose another folder"
         )
     if hold_out is not None:
         data = with_held_out(data, hold_out)
@@ -108,6 +108,11 @@ def begin(
                 f"{out} holds a training on {before['data']}, and {data_name} has other pictures: leave --data out to "
                 f"go on with it, or choose another folder"
             )
+        if hold_out is not None:
+            raise DataError(
+                f"{data.name} has other pictures than when the training in {out} began, of which some were held out "
+                f"and would now be learned: begin anew in another folder"
+            )
         counts = " and ".join(map(str, before["pictures"]))
         notes.append(f"{data.name} had {counts} pictures when the training began: what follows is another order")
     keep = keep or before.get("keep", 1)
@@ -120,6 +125,7 @@ def begin(
         "pictures": pictures,
         "held_out": data.held_out,
         "hold_out": hold_out,
+        "devices": before.get("devices", []) if goes_on else [],
         "recipe": {"name": name, **asdict(recipe)},
         "seed": seed,
         "keep": keep,
@@ -146,6 +152,11 @@ def _check_apart(out: Path, data_name: str) -> None:
 def _notes(data: DataSet) -> list[str]:
     """What a user may not expect of how the data are measured."""
     notes = []
+    if data.measured == SEEN:
+        notes.append(
+            f"nothing is held out: the accuracies on the way are those on {len(data.val):,} pictures that are learned "
+            f"from, and no best epoch is kept"
+        )
     if data.held_out:
         count = len(data.val) + len(data.train)
         notes.append(
@@ -171,7 +182,8 @@ def _read_record(out: Path) -> dict[str, Any]:
         return {}
     record = read_json(path, "training's record")
     needed = {"model": str, "data": str, "seed": int, "recipe": dict, "network": dict}
-    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in needed.items()):
+    fits = isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in needed.items())
+    if not fits or type(record.get("hold_out")) not in (int, type(None)):
         raise ConfigError(f"{path} is no record of a training: delete it, and give all options again")
     return record
 
@@ -276,7 +288,7 @@ def _recipe(
         name = request.recipe or _default_recipe(start, data_name, finetune)
         return Path(name).name, find_recipe(name, request.changes)  # a path would be in every checkpoint
     record = dict(before["recipe"])
-    name = str(record.pop("name", ""))
+    name = Path(str(record.pop("name", ""))).name
     return name, find_recipe(find_recipe("cifar-quick", record), request.changes)
 
 

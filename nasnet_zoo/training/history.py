@@ -20,8 +20,9 @@ class History:
     """Keeps the table, the picture and the events up to date. A failure is a warning, once, and never ends a training:
     what could not be written is tried again after the next epoch."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, *, best: bool = True) -> None:
+        """`best`: whether the picture marks the best epoch, which says nothing on pictures that are learned from."""
+        self.folder, self.best = Path(folder), best
         self._epochs: Sequence[Epoch] = ()
         self._events = EventFile(self.folder / EVENTS)
         self._drawn, self._due = 0, 0.0  # how many epochs are in the picture, and when it may be drawn again
@@ -44,7 +45,7 @@ class History:
         from .curve import draw_curve  # with matplotlib, which takes half a second to import
 
         start = time.monotonic()
-        draw_curve(self._epochs, best_of(self._epochs), self.folder / CURVE)
+        draw_curve(self._epochs, best_of(self._epochs) if self.best else None, self.folder / CURVE)
         end = time.monotonic()
         self._drawn, self._due = len(self._epochs), end + (end - start) / CURVE_SHARE
 
@@ -74,13 +75,12 @@ def scalars(epoch: Epoch) -> dict[str, float]:
 
 def spent(epochs: Sequence[Epoch], pictures: int) -> dict[str, float]:
     """The `seconds` of a training whose epochs have so many pictures, without the measuring, and its
-    `pictures_per_second`. Of an epoch that was interrupted only the later part was timed; it is counted as if all of it
-    had been as fast."""
-    timed = [epoch for epoch in epochs if epoch.pictures and epoch.seconds]
-    if not timed:
+    `pictures_per_second`; nothing if an epoch was not timed. Of one that was interrupted only the later part was; it is
+    counted as if all of it had been as fast."""
+    if not all(epoch.pictures and epoch.seconds for epoch in epochs):
         return {}
-    seconds = sum(epoch.seconds * pictures / epoch.pictures for epoch in timed)
-    return {"seconds": round(seconds, 1), "pictures_per_second": round(len(timed) * pictures / seconds, 1)}
+    seconds = sum(epoch.seconds * pictures / epoch.pictures for epoch in epochs)
+    return {"seconds": round(seconds, 1), "pictures_per_second": round(len(epochs) * pictures / seconds, 1)}
 
 
 def write_table(epochs: Sequence[Epoch], path: Path) -> None:

@@ -56,10 +56,10 @@ RECIPES = Table(
             "CIFAR-10 in half an hour on two CPU cores: 13 epochs, most of them on smaller pictures",
             Recipe(13, 128, 0.15, weight_decay=3e-4, pad=3, sizes=((0, 16), (7, 20), (10, 24), (12, 32))),
         ),
-        # The shipped weights'. Rate, batch and cells per stage by short runs on held-out pictures
-        # (benchmarks/shelf_choose.py); no cutout, because so few epochs do not overfit.
+        # Chosen by hand; benchmarks/shelf_choose.py compares some of its settings. No cutout: so few epochs do not
+        # overfit.
         "cifar-cpu": Named(
-            "CIFAR-10 in two hours on one CPU core: 30 epochs, most of them on smaller pictures",
+            "CIFAR-10 on a CPU, for some hours: 30 epochs, most of them on smaller pictures",
             Recipe(30, 128, 0.2, label_smoothing=0.1, sizes=((0, 16), (12, 24), (22, 32))),
         ),
         # The paper's recipe at four times the batch and the rate, for a sixth of the epochs.

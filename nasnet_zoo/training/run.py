@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..arch.config import read_config
 from ..data.cifar import Pictures
 from ..data.sets import SEEN, DataSet, find_data
 from ..errors import ConfigError, DataError, TrainingError, ZooError, first_line, out_of_memory
-from ..lookup import STATE, TRAINING
+from ..lookup import CONFIG, STATE, TRAINING
 from ..networks.network import ImageNetwork, Network
 from ..util.arguments import checked
 from ..util.environment import device_name
 from ..util.files import atomic_file, check_replaceable, check_run_folder, locked
 from ..weights.cards import write_card
 from ..weights.checkpoint import OWN, save
-from .distributed import first, world
+from .distributed import anywhere, first, world
 from .history import History, best_of, spent
 from .loop import train as train_task
 from .recipe import Recipe
@@ -173,10 +174,17 @@ class Run:
         task = classify(network, data, self.recipe, self.workers)
         with _alone_in(self.folder), _memory_told(self.recipe):
             epochs = kept_epochs(self.folder)
-            history = History(self.folder)
+            history = History(self.folder, best=data.measured != SEEN)
             write_record = cache(self._write_record)
 
+            @cache
+            def note_device() -> None:
+                devices = self.record.setdefault("devices", [])
+                if (here := _computed_on(network)) not in devices:
+                    devices.append(here)
+
             def step_done(*place: int) -> None:
+                note_device()
                 write_record()  # not before: a call that is refused says nothing of the training that is here
                 if on_step is not None:
                     on_step(*place)
@@ -197,10 +205,29 @@ class Run:
                 if first() and not has_state(self.folder):
                     (self.folder / TRAINING).unlink(missing_ok=True)  # of what did not come to anything
             write_record()
-            tested = {} if data.test is None else self._tested(network, replace(data, val=data.test))
-            if first():
-                self._save(network, data, done, CHECKPOINT, tested)
+            tested = self._known(data, done[-1])
+            known = not anywhere([not tested])[0]  # to all processes, which see the folder at other moments
+            if first() and not known:  # what was learned is kept, whatever comes of the test pictures
+                self._save(network, data, done, CHECKPOINT)
+            if data.test is not None and not known:
+                tested = self._tested(network, replace(data, val=data.test))
+                if first():
+                    self._save(network, data, done, CHECKPOINT, tested)
         return Outcome(done, tested)
+
+    def _known(self, data: DataSet, last: Epoch) -> dict[str, float]:
+        """What the checkpoint of that epoch says of the test pictures, which are then not read again."""
+        path = self.folder / CHECKPOINT / CONFIG
+        if data.test is None or not path.is_file():
+            return {}
+        try:
+            _, weights = read_config(path)
+        except ZooError:
+            return {}
+        accuracy, start = weights.get("accuracy"), f"{data.tested}_"
+        if weights.get("epoch") != last.epoch or not isinstance(accuracy, dict):
+            return {}
+        return {key.removeprefix(start): value for key, value in accuracy.items() if key.startswith(start)}
 
     def _tested(self, network: ImageNetwork, data: DataSet) -> dict[str, float]:
         task = classify(network, data, self.recipe, self.workers)
@@ -243,15 +270,19 @@ class Run:
         record = {"name": self.recipe_name, "seed": self.seed, **asdict(self.recipe)}
         batch = self.recipe.batch_size
         training = {
-            "data": Path(data.name).name,  # a path would say who trained it, to all that get the checkpoint
+            "data": Path(data.name).resolve().name,  # a path would tell who trained it
             "pictures": len(data.train),
             **spent(epochs, len(data.train) // batch * batch),
-            "device": device_name(str(next(network.parameters()).device)),
-            "processes": world(),
-            "torch": torch.__version__,
+            "devices": self.record.get("devices", []),
         }
         save(network, self.folder / name, recipe=record, epoch=last.epoch, accuracy=accuracy, training=training)
         write_card(self.folder / name, self.folder.resolve().name)
+
+
+def _computed_on(network: ImageNetwork) -> str:
+    """What the training computes on here, in words."""
+    processes = f", {world()} processes" if world() > 1 else ""
+    return f"{device_name(str(next(network.parameters()).device))}{processes}, torch {torch.__version__}"
 
 
 def check_folder(folder: str | Path) -> None:

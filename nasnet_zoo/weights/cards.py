@@ -1,6 +1,8 @@
 """The card of a checkpoint: README.md, made from its config.json alone, so that it says what is known and no more."""
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,13 @@ from ..lookup import CONFIG, WEIGHTS
 from ..registry import MODELS
 from ..util.files import atomic_file
 from ..util.progress import duration
+from .checkpoint import CARD, MADE, made
 
-CARD = "README.md"
-MADE = "<!-- made by nasnet_zoo from config.json, and made anew with it; without this line it is left as it is -->"
 MEASURED = {
-    "cifar10_test": "on CIFAR-10's 10,000 test pictures",
-    "val": "on the validation pictures",
-    "held_out": "on pictures held out from the training",
     "seen": "on some of the pictures that it learned from",
+    "held_out": "on pictures held out from the training",
+    "val": "on the validation pictures",
+    "cifar10_test": "on CIFAR-10's 10,000 test pictures",
 }
 
 
@@ -31,7 +32,7 @@ def write_card(folder: str | Path, name: str | None = None) -> Path:
     """
     folder = Path(folder)
     path = folder / CARD
-    if not path.exists() or MADE in path.read_text(encoding="utf-8", errors="replace"):
+    if not path.exists() or made(path):
         text = card(*read_config(folder / CONFIG), name or folder.resolve().name, _dtype(folder / WEIGHTS))
         with atomic_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -39,24 +40,29 @@ def write_card(folder: str | Path, name: str | None = None) -> Path:
 
 
 def card(config: NetworkConfig, weights: Mapping[str, Any], name: str, dtype: str = "") -> str:
-    """The text of a card: the Hub's header, what the network is, how it was trained and measured, how to use it."""
+    """The text of a card: the Hub's header, what the network is, how it was trained and measured, how to use it.
+
+    `weights` may come from anybody: what is not of the type that it should be is not said.
+    """
     model = next((model for model in MODELS.values() if model.config == config), None)
     cost, side = network_cost(config), config.preprocess.size
     size = f"{cost.parameters / 1e6:.2f} M parameters, {cost.multiply_adds / 1e6:,.1f} M multiply-adds"
+    digest = weights.get("sha256")
+    known = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)
     rows = [
-        ("network", model.description if model else repr(config)),
+        ("network", _text(model.description if model else repr(config))),
         ("size", f"{size} for a picture of {side[0]} x {side[1]} px"),
         ("classes", _classes(config)),
-        *_accuracies(weights.get("accuracy")),
+        *_accuracies(_mapping(weights.get("accuracy"))),
         *_training(weights),
-        ("weights", ", ".join(filter(None, [dtype, f"SHA-256 `{weights.get('sha256', 'unknown')}`"]))),
+        ("weights", ", ".join(filter(None, [dtype, f"SHA-256 `{digest}`" if known else ""]))),
     ]
-    table = [f"| {key} | {_cell(value)} |" for key, value in rows]
+    table = [f"| {key} | {value} |" for key, value in rows]
     parts = [
         _header(config, weights),
         MADE,
         "",
-        f"# {_cell(name)}",
+        f"# {_text(name)}",
         "",
         "| | |",
         "| --- | --- |",
@@ -83,34 +89,39 @@ def _classes(config: NetworkConfig) -> str:
     names = label_names(config)
     if names is None:
         return str(config.num_classes)
-    shown = ", ".join(names[:12])
+    shown = ", ".join(map(_text, names[:12]))
     return f"{config.num_classes}: {shown}{', ...' if len(names) > 12 else ''}"
 
 
-def _accuracies(accuracy: Any) -> Iterator[tuple[str, str]]:
+def _accuracies(accuracy: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """A row for each set of pictures that was measured on."""
     found: dict[str, list[str]] = {}
-    for key, value in accuracy.items() if isinstance(accuracy, Mapping) else ():
+    for key, value in accuracy.items():
         where, _, metric = str(key).rpartition("_")
-        if type(value) in (int, float):
-            found.setdefault(where, []).append(f"{metric.replace('top', 'top-')} {value:.2%}")
+        if _number(value):
+            found.setdefault(where, []).append(f"{_text(metric.replace('top', 'top-'))} {value:.2%}")
     for where, values in found.items():
-        yield "accuracy", f"{', '.join(values)} {MEASURED.get(where, where)}"
+        yield "accuracy", f"{', '.join(values)} {MEASURED.get(where) or _text(where)}"
 
 
 def _training(weights: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     training, recipe = (_mapping(weights.get(key)) for key in ("training", "recipe"))
     if recipe:
-        pictures = f" of {training['pictures']:,} pictures of {training['data']}" if "pictures" in training else ""
-        epochs = weights.get("epoch", recipe.get("epochs"))
-        yield "training", f"{epochs} epochs{pictures}, recipe {recipe.get('name')}, seed {recipe.get('seed')}"
-    if "seconds" in training:
-        yield "time", f"{duration(training['seconds'])}, {training['pictures_per_second']:,.0f} pictures per second"
-    if "device" in training:
-        processes = f", {training['processes']} processes" if training.get("processes", 1) > 1 else ""
-        yield "machine", f"{training['device']}{processes}, torch {training.get('torch')}"
+        pictures, epochs = training.get("pictures"), weights.get("epoch", recipe.get("epochs"))
+        of = f" of {pictures:,} pictures of {_text(training.get('data'))}" if type(pictures) is int else ""
+        name, seed = (_text(recipe.get(key)) for key in ("name", "seed"))
+        yield "training", f"{_text(epochs)} epochs{of}, recipe {name}, seed {seed}"
+    seconds, speed = (training.get(key) for key in ("seconds", "pictures_per_second"))
+    if _number(seconds) and _number(speed):
+        yield "time", f"{duration(seconds)}, {speed:,.0f} pictures per second"
+    if isinstance(devices := training.get("devices"), list) and devices:
+        yield "machine", "; then ".join(map(_text, devices))
     if "origin" in weights:
-        yield "origin", str(weights["origin"])
+        yield "origin", _text(weights["origin"])
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -138,9 +149,9 @@ def _recipe(recipe: Any) -> list[str]:
     return [*head, f"{{\n{fields}\n}}", "```", "", "</details>"]
 
 
-def _cell(text: str) -> str:
-    """Text that cannot end a cell of a table, or begin markup of its own."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+def _text(value: Any) -> str:
+    """Text from elsewhere in one line that is no markup: it can end no cell of a table, and is no link or picture."""
+    return re.sub(r"([\\`*_\[\]|!&<>#~])", r"\\\1", " ".join(str(value).split()))
 
 
 def _dtype(path: Path) -> str:

@@ -6,6 +6,7 @@ SHA-256 of the weight file, and the metadata that `save` was given (where they c
 
 import dataclasses
 import gc
+import inspect
 import json
 import os
 import re
@@ -31,7 +32,10 @@ from ..util.arguments import checked
 from ..util.environment import check_device
 from ..util.files import atomic_folder, sha256_file
 
-PUBLISHED = ("README.md", "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
+CARD = "README.md"
+# The line by which a card that cards.py has made is known.
+MADE = "<!-- made by nasnet_zoo from config.json, and made anew with it; without this line it is left as it is -->"
+PUBLISHED = (CARD, "onnx", ".gitattributes")  # what a checkpoint on the Hub has beside them
 OWN = (CONFIG, WEIGHTS, *PUBLISHED)  # what a folder that is replaced may hold
 ALWAYS_HASHED_BYTES = 64 << 20  # files up to this size are hashed at every load, because it takes so little time
 
@@ -41,7 +45,7 @@ def save(network: nn.Module, folder: str | Path, dtype: torch.dtype | str | None
     """Writes a network as a checkpoint folder.
 
     An older checkpoint in the folder is replaced. Its README.md, .gitattributes and onnx/, which a folder from the Hub
-    may have, are kept.
+    may have, are kept, but for a card that this package has made.
 
     Args:
         network: the network to write, which stays as it is. The wrappers of torch.compile, DataParallel,
@@ -90,7 +94,7 @@ def write_checkpoint(
             kept = Path(folder) / name
             if kept.is_dir():
                 shutil.copytree(kept, temporary / name)
-            elif kept.exists():
+            elif kept.exists() and not made(kept):  # a card of ours is of the weights that are replaced
                 shutil.copy2(kept, temporary / name)
         with os_errors(temporary / WEIGHTS):
             save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
@@ -105,9 +109,15 @@ def copy_checkpoint(folder: str | Path, out: str | Path, dtype: torch.dtype | st
     if out.exists() and out.samefile(folder):
         raise ConfigError(f"{out} would be replaced by a copy of itself: name another folder")
     network = load_folder(folder, verify=True)
-    recorded = {key: value for key, value in read_config(folder / CONFIG)[1].items() if key != "sha256"}
+    given = inspect.signature(write_checkpoint).parameters  # which a stranger's config could name too
+    recorded = {key: value for key, value in read_config(folder / CONFIG)[1].items() if key not in ("sha256", *given)}
     own = next((value.dtype for value in read_weights(folder / WEIGHTS).values()), None)
-    save(network, out, own if dtype is None else dtype, **recorded)
+    write_checkpoint(network.state_dict(), network.config, out, own if dtype is None else floating(dtype), **recorded)
+
+
+def made(path: Path) -> bool:
+    """Whether a README.md is a card that this package has made."""
+    return path.name == CARD and path.is_file() and MADE.encode() in path.read_bytes()
 
 
 @contextmanager

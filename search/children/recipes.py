@@ -9,8 +9,8 @@ from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.data.cifar import Pictures
 from nasnet_zoo.data.label_file import read_labels
 from nasnet_zoo.data.labels import label_names
-from nasnet_zoo.data.sets import DataSet, find_data, with_held_out
-from nasnet_zoo.errors import ConfigError, TrainingError
+from nasnet_zoo.data.sets import DataSet, find_data, is_cifar10, with_held_out
+from nasnet_zoo.errors import ConfigError, DataError, TrainingError
 from nasnet_zoo.networks.build import build
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
@@ -18,6 +18,7 @@ from nasnet_zoo.training.recipes import find_recipe
 from nasnet_zoo.training.run import classify
 
 from .base import ChildFailure
+from .own_pictures import OwnPictures
 from .settings import RecipeChildSettings
 
 
@@ -28,6 +29,15 @@ class RecipeChild:
     def __init__(self, settings: RecipeChildSettings) -> None:
         self.settings = settings
         self.data: DataSet | None = None
+
+    def context(self) -> dict[str, str]:
+        """The names, sizes and classes of a folder's pictures; nothing if they are not there, which `prepare` tells."""
+        if is_cifar10(self.settings.data or "cifar10"):
+            return {}
+        try:
+            return {"data set": OwnPictures(self.settings.data).digest()}
+        except DataError:
+            return {}
 
     def prepare(self, device: str) -> None:
         """Puts pictures that fit into memory on the device; raises DataError."""
@@ -41,15 +51,17 @@ class RecipeChild:
 
     def __call__(self, architecture: dict[str, Any], seed: int) -> dict[str, Any]:
         assert self.data is not None
-        config, recipe = changed(NetworkConfig.from_json(self.settings.config), self.settings.recipe, architecture)
-        torch.manual_seed(seed)
-        network = build(config).to(self.device)
-        task = classify(network, self.data, recipe, workers=0)  # a fleet already has a process a core
-        losses: list[float] = []
+        seed, losses = self.settings.seed, []
         try:
+            config, recipe = changed(NetworkConfig.from_json(self.settings.config), self.settings.recipe, architecture)
+            torch.manual_seed(seed)
+            network = build(config).to(self.device)
+            task = classify(network, self.data, recipe, workers=0)  # a fleet already has a process a core
             train(network, task, recipe, seed=seed, on_epoch=lambda epoch: losses.append(round(epoch.loss, 5)))
         except TrainingError as error:
             raise ChildFailure("nan", str(error)) from error
+        except (ConfigError, DataError) as error:  # of these settings alone, and no reason to end the others
+            raise ChildFailure("error", str(error)) from error
         measured = task.evaluate(network)
         task.close()
         return {"accuracy": measured["top1"], "top5": measured["top5"], "losses": losses}

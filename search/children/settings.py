@@ -149,13 +149,15 @@ class FolderChildSettings(TrainedChildSettings):
 class RecipeChildSettings(BaseChildSettings):
     """One network, trained with fresh weights by recipes that differ (Zoph & Le 2016, section 4.1: the small grid after
     the search). `config` is the network's in JSON, `recipe` what the grid changes, and `hold_out` how many of the
-    training pictures of `data` the accuracy is measured on; the test pictures are not read."""
+    training pictures of `data` the accuracy is measured on; the test pictures are not read. `labels` is a file of the
+    classes' names. Every training has the same `seed`, so that they differ in nothing but their recipes."""
 
     task: Literal["recipes"] = "recipes"
     config: dict[str, Any] = field(default_factory=dict, hash=False)
     recipe: Recipe = field(default_factory=lambda: Recipe(20))
     hold_out: int = 5_000
     labels: str | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from nasnet_zoo.errors import ConfigError
 
 from .base import Choice, FixedSpace, Tokens
 
-# Zoph & Le 2016, section 4.1: after the search, a small grid over these four; the values are ours.
+# Of a space that is given no grid: Zoph & Le 2016, section 4.1, tried these four after the search. The values are ours.
 SMALL_GRID = (
     "learning_rate=0.05,0.1,0.2",
     "weight_decay=0.0002,0.0005",
@@ -58,9 +58,12 @@ class RecipeSpace(FixedSpace):
 
 
 def _field(text: str) -> tuple[str, list[Any]]:
-    """learning_rate=0.1,0.2 as a name and values, each as JSON or else the text itself; raises ConfigError."""
+    """learning_rate=0.1,0.2 as a name and values, which are JSON or else texts; raises ConfigError."""
     name, equals, said = text.partition("=")
-    values = [_value(each.strip()) for each in said.split(",")] if said.strip() else []
+    try:
+        values = parse_json(f"[{said}]")
+    except ValueError:
+        values = [_value(each.strip()) for each in said.split(",")]
     if not equals or not name.strip() or not values or len({json.dumps(value) for value in values}) != len(values):
         raise ConfigError(
             f"the grid's {text!r}: write a field's name, =, and different values with commas between, as in "

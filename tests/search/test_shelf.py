@@ -38,9 +38,8 @@ def few(folder=None, train=True):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module in ("nasnet_zoo.data.sets", "nasnet_zoo.search.children.cifar", "nasnet_zoo.cli.predict"):
-        monkeypatch.setattr(f"{module}.cifar10_pictures", few, raising=False)
-    monkeypatch.setattr("nasnet_zoo.data.cifar.cifar10_pictures", few)
+    for module in ("data.sets", "search.children.cifar", "data.cifar"):
+        monkeypatch.setattr(f"nasnet_zoo.{module}.cifar10_pictures", few)
     monkeypatch.setattr("nasnet_zoo.training.curve.draw_curve", lambda epochs, best, path: path.touch())
     monkeypatch.setattr("nasnet_zoo.search.report.report.write_report", lambda *arguments: None)
     for path in example_pictures("cifar10"):

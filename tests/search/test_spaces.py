@@ -78,6 +78,7 @@ def test_the_space_of_recipes_is_the_product_of_its_values():
     space = get_space("recipes", grid=("learning_rate=0.1,0.2,0.4", "schedule=step,cosine"))
     assert space.size == 6 and [decision.name for decision in space.decisions] == ["learning_rate", "schedule"]
     assert space.decode((2, 1)) == {"learning_rate": 0.4, "schedule": "cosine"}
+    assert get_space("recipes", grid=("sizes=[],[[0,16],[3,32]]",)).decode((1,)) == {"sizes": [[0, 16], [3, 32]]}
     with pytest.raises(ConfigError, match="learning_rate 0.3 is none of 0.1, 0.2, 0.4"):
         space.encode({"learning_rate": 0.3, "schedule": "step"})
 

@@ -13,6 +13,7 @@ from nasnet_zoo.cli.tune import all_of, default_grid
 from nasnet_zoo.errors import ConfigError, DataError
 from nasnet_zoo.search import ChildSettings, get_space, read_children
 from nasnet_zoo.search.children import recipes
+from nasnet_zoo.search.children.base import ChildFailure
 from nasnet_zoo.search.children.recipes import RecipeChild, changed
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
@@ -59,7 +60,7 @@ def test_the_grid_is_measured_on_held_out_pictures_and_the_test_pictures_are_rea
         {"learning_rate": rate, "bn_eps": eps} for rate in (0.02, 1e-5) for eps in (1e-5, 1e-3)
     ]
     best = max(rows, key=lambda row: (row["reward"], -row["child"]))
-    recipe, config = read("tuned/best/recipe.json"), read("tuned/best/config.json")["network"]
+    recipe, config = read("tuned/chosen/recipe.json"), read("tuned/chosen/config.json")["network"]
     assert recipe == json.loads(
         json.dumps(asdict(replace(RECIPE, learning_rate=best["architecture"]["learning_rate"])))
     )
@@ -74,7 +75,7 @@ def test_the_grid_is_measured_on_held_out_pictures_and_the_test_pictures_are_rea
     assert "the best 4 of 4 trainings" in out and "learning_rate" in out
 
 
-def test_the_same_command_goes_on_and_trains_nothing_twice(here, run, monkeypatch):
+def test_the_same_command_goes_on_and_trains_nothing_twice(here, run, monkeypatch, measured):
     calls, own = [], RecipeChild.__call__
 
     def interrupted(child, architecture, seed):
@@ -89,11 +90,18 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(here, run, monkeypatc
     code, _, err = run(*TUNE, *GRID)
     assert code == 0, err
     assert len(calls) == 5 and calls[2] == calls[3]
-    whole = [(row["architecture"], row["reward"], row["seed"]) for row in read_children("tuned/grid")]
-    assert len(whole) == 4
+    monkeypatch.setattr(RecipeChild, "__call__", own)
+    assert run(*[each if each != "tuned" else "unbroken" for each in TUNE], *GRID)[0] == 0
+    monkeypatch.setattr(RecipeChild, "__call__", interrupted)
+    whole, unbroken = (
+        [(row["architecture"], row["reward"], row["metrics"]) for row in read_children(f"{name}/grid")]
+        for name in ("tuned", "unbroken")
+    )
+    assert len(whole) == 4 and whole == unbroken
     before = Path("tuned/final/checkpoint/model.safetensors").read_bytes()
+    measured.clear()
     code, _, err = run(*TUNE, *GRID)
-    assert code == 0 and len(calls) == 5, err
+    assert code == 0 and len(calls) == 5 and measured == [], err
     assert Path("tuned/final/checkpoint/model.safetensors").read_bytes() == before
 
 
@@ -114,7 +122,7 @@ def test_a_training_that_fails_is_told_and_does_not_win(here, run):
     assert code == 0, err
     assert [row["status"] for row in read_children("tuned/grid")] == ["done", "nan"]
     assert "the best 1 of 2 trainings, 1 without a result" in out
-    assert read("tuned/best/recipe.json")["learning_rate"] == 0.02
+    assert read("tuned/chosen/recipe.json")["learning_rate"] == 0.02
 
 
 @pytest.mark.parametrize(
@@ -125,6 +133,8 @@ def test_a_training_that_fails_is_told_and_does_not_win(here, run):
         ("learning_rate=0.1,0.1", "the grid's 'learning_rate=0.1,0.1': write a field's name"),
         ("learning_rate=-1", "recipe: learning_rate is -1, and must be above 0"),
         ("learning_rate=much", "recipe: learning_rate is 'much', and has to be a number"),
+        ("batch_size=8,500", "a batch has 500 pictures and the data 58: give a batch_size of at most 58"),
+        ("sizes=[[0,16]],3", "recipe: sizes is 3, and has to be several"),
     ],
 )
 def test_a_grid_that_is_none(grid, said, here, run):
@@ -151,6 +161,32 @@ def test_trained_weights_are_not_thrown_away_silently(here, run):
     assert said == "net has weights of its own, and tune begins with fresh ones: name its config.json"
 
 
+def test_a_folder_that_holds_something_else_is_left_alone(here, run):
+    Path("tuned/chosen").mkdir(parents=True)
+    Path("tuned/chosen/recipe.json").write_text("mine")
+    said = refused(run, *TUNE, *GRID, fast=False)
+    assert said == "tuned holds chosen and no tuning: choose a new or an empty folder"
+    assert Path("tuned/chosen/recipe.json").read_text() == "mine"
+    Path("file").write_text("mine")
+    assert "file" in refused(run, "tune", "-m", "config.json", "-o", "file", *TUNE[5:], fast=False)
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_grid_on_other_pictures_is_another_one(here, run):
+    paint(here / "fruit")
+    grid = (*TUNE, "--data", "fruit", "--grid", "learning_rate=0.02,0.01", "--epochs", 1, "--hold-out", 3)
+    assert run(*grid)[0] == 0
+    (here / "fruit/train/kiwi/new.png").write_bytes((here / "fruit/train/kiwi/0.png").read_bytes())
+    assert "holds a search whose children had another data set" in refused(run, *grid, fast=False)
+
+
+def test_settings_that_cannot_be_trained_are_one_that_failed(here):
+    child = RecipeChild(ChildSettings("recipes", config=CONFIG.to_json(), recipe=RECIPE, hold_out=10))
+    child.prepare("cpu")
+    with pytest.raises(ChildFailure, match="a batch has 500 pictures"):
+        child({"batch_size": 500}, 0)
+
+
 def test_the_small_grid():
     stepped = replace(RECIPE, schedule="step", decay_epochs=30.0, learning_rate=0.1, weight_decay=5e-4)
     assert default_grid(stepped, CONFIG) == [
@@ -160,7 +196,8 @@ def test_the_small_grid():
         "decay_epochs=20.1,30,45",
     ]
     assert len(all_of(replace(get_space("recipes"), grid=tuple(default_grid(stepped, CONFIG))))) == 36
-    assert not any(text.startswith("decay_epochs") for text in default_grid(RECIPE, CONFIG))
+    plain = default_grid(replace(RECIPE, weight_decay=0.0), replace(CONFIG, scale=replace(CONFIG.scale, bn_eps=0.01)))
+    assert plain == ["learning_rate=0.01,0.02,0.04", "weight_decay=0,1e-4", "bn_eps=1e-05,0.001,0.01"]
 
 
 def test_what_a_grid_may_change():
@@ -175,7 +212,8 @@ def test_the_child_never_sees_the_test_pictures(here, monkeypatch):
     child.prepare("cpu")
     assert (len(child.data.train), len(child.data.val), child.data.test) == (54, 10, None)
     first = child({"learning_rate": 0.02}, 1)
-    assert first == child({"learning_rate": 0.02}, 1) and first != child({"learning_rate": 0.02}, 2)
+    assert first == child({"learning_rate": 0.02}, 2)  # all combinations begin alike
+    assert first != child({"learning_rate": 0.01}, 1)
     assert set(first) == {"accuracy", "top5", "losses"}
 
 

@@ -65,7 +65,15 @@ def test_the_folder_of_a_training(net, run):
     [
         (("net", "-o", "net"), "net would be replaced by a copy of itself: name another folder"),
         (("net", "-o", "x", "-m", "nasnet-a-cifar"), "net knows its network: leave -m away"),
-        (("a.pth", "-o", "x"), "a.pth does not say of which network it holds the weights: name it with -m"),
+        (
+            ("a.pth", "-o", "x"),
+            "a.pth does not say of which network it holds the weights: name a file that is, and its network with -m",
+        ),
+        (("nowhere", "-o", "x"), "nowhere is not there: name a file that is, and its network with -m"),
+        (
+            ("net/config.json", "-o", "net"),
+            "net would be replaced by a copy of itself: name another folder",
+        ),
     ],
 )
 def test_what_it_cannot_do(arguments, said, net, run):
@@ -73,6 +81,30 @@ def test_what_it_cannot_do(arguments, said, net, run):
     before = Path("net/model.safetensors").read_bytes()
     assert refused(run, "convert", *arguments, fast=False) == said
     assert Path("net/model.safetensors").read_bytes() == before and not Path("x").exists()
+
+
+def test_a_training_that_is_not_done(net, run):
+    Path("run").mkdir()
+    Path("run/training.json").write_text("{}")
+    Path("run/state.safetensors").write_bytes(b"")
+    said = refused(run, "convert", "run", "-o", "x", fast=False)
+    assert said == "run is a training's run folder, and has no checkpoint yet: `nasnet-zoo train -o run` finishes it"
+
+
+def test_a_search_is_no_weights(net, run):
+    Path("search").mkdir()
+    Path("search/best.json").write_text("{}")
+    assert "and a file of weights, a checkpoint or a training is needed here" in refused(
+        run, "convert", "search", "-o", "x", fast=False
+    )
+
+
+def test_what_a_stranger_has_written_into_the_config(net, run):
+    config = json.loads(Path("net/config.json").read_text())
+    config["weights"] |= {"dtype": "x", "folder": "y", "network": "z", "state": 1, "training": {"pictures": "many"}}
+    Path("net/config.json").write_text(json.dumps(config))
+    assert run("convert", "net", "-o", "copy")[0] == 0
+    assert weights_of("copy")["training"] == {"pictures": "many"} and "dtype" not in weights_of("copy")
 
 
 def test_a_damaged_one_is_not_copied(net, run):
