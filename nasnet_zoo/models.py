@@ -122,7 +122,7 @@ register(
 )
 register(
     ModelInfo(
-        name="quick-ppo-cifar-5@128",
+        name="quick-ppo-cifar",
         config=cifar(GENOTYPES["Quick-PPO"], filters=16, stages=(5, 5, 5), stem_channels=48),
         description="the cell that this project's preset quick found on two CPU cores (5 @ 128), for CIFAR-10",
         paper=NASNET,

@@ -65,12 +65,12 @@ def test_every_command_of_the_page(here, run):
 
 
 def test_what_the_page_says_of_the_network():
-    cost = MODELS["quick-ppo-cifar-5@128"].cost
+    cost = MODELS["quick-ppo-cifar"].cost
     assert f"{cost.parameters:,} parameters and {cost.multiply_adds / 1e6:.1f} million" in " ".join(PAGE.split())
     transferred = nasnet_zoo.search.transfer(
-        MODELS["quick-ppo-cifar-5@128"].config.architecture,
+        MODELS["quick-ppo-cifar"].config.architecture,
         nasnet_zoo.search.Target(parameters=1e6, cells=5),
         stem="cifar",
         auxiliary=False,
     )
-    assert transferred == MODELS["quick-ppo-cifar-5@128"].config
+    assert transferred == MODELS["quick-ppo-cifar"].config

@@ -36,9 +36,9 @@ def table(text):
 
 
 def test_it_says_what_the_config_says():
-    rows = table(card(MODELS["quick-ppo-cifar-5@128"].config, TRAINED, "mine", "float16"))
+    rows = table(card(MODELS["quick-ppo-cifar"].config, TRAINED, "mine", "float16"))
     assert rows == [
-        ("network", MODELS["quick-ppo-cifar-5@128"].description),
+        ("network", MODELS["quick-ppo-cifar"].description),
         ("size", "0.91 M parameters, 141.6 M multiply-adds for a picture of 32 x 32 px"),
         ("classes", "10: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck"),
         ("accuracy", "top-1 50.00% on pictures held out from the training"),
