@@ -92,7 +92,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 def fidelity(arguments: argparse.Namespace) -> None:
     """Every model at its own size, an odd and an even one, and two that are not square; fixed and dynamic."""
     rows = {}
-    for name in [SMALL] if arguments.rehearse else nasnet_zoo.list_models():
+    for name in arguments.only or nasnet_zoo.list_models():
         if arguments.clock.over(name):
             continue
         network = ruled(nasnet_zoo.create(name))
@@ -316,6 +316,8 @@ def record(arguments: argparse.Namespace, **part: object) -> None:
     if "speed" in part:  # of other models, measured in another call
         others = [row for row in before.get("speed", []) if row["model"] not in arguments.models]
         part["speed"] = others + part["speed"]
+    if "fidelity" in part:
+        part["fidelity"] = dict(sorted((before.get("fidelity", {}) | part["fidelity"]).items()))
     if "fusions" in part:
         part["fusions"] = before.get("fusions", {}) | part["fusions"]
     made_by = dict.fromkeys(part, machine())
@@ -329,12 +331,13 @@ def main() -> None:
     parser.add_argument("--data", help="the folder that holds CIFAR-10")
     parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda", "tensorrt"))
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--models", nargs="+", default=MODELS, help="of speed and fusions")
+    parser.add_argument("--models", nargs="+", help="of speed and fusions; of fidelity, if not all")
     add_options(parser)
     arguments = parser.parse_args()
     arguments.clock = Clock(arguments.minutes)
     if arguments.rehearse:
         arguments.models, arguments.rounds = [SMALL], 2
+    arguments.only, arguments.models = arguments.models, arguments.models or MODELS
     if arguments.provider != "cpu":
         onnxruntime.preload_dlls()
     parts[arguments.part](arguments)

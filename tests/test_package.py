@@ -298,7 +298,8 @@ def test_the_memory_in_search_md_is_the_benchmarks():
 def test_the_figures_of_architecture_md_are_the_benchmarks():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "benchmarks" / "results" / "unchanged.json").read_text())
-    assert results["different"] == {} and results["models"] == len(nasnet_zoo.list_models())
+    later = {"quick-ppo-cifar"}  # models that the earlier commit did not have
+    assert results["different"] == {} and results["models"] == len(set(nasnet_zoo.list_models()) - later)
     before, after = results["accuracy"]
     assert before == after and f"({100 * after['top1']:.2f} %)" in text
     for name, row in results["seconds"].items():
