@@ -320,8 +320,11 @@ def record(arguments: argparse.Namespace, **part: object) -> None:
         part["fidelity"] = dict(sorted((before.get("fidelity", {}) | part["fidelity"]).items()))
     if "fusions" in part:
         part["fusions"] = before.get("fusions", {}) | part["fusions"]
-    made_by = dict.fromkeys(part, machine())
-    write(name, before | {"made_by": before.get("made_by", {}) | made_by} | part, arguments.rehearse)
+    made_by = before.get("made_by", {})
+    for key in part:  # where rows of another machine stay, both are named
+        others = [each for each in made_by.get(key, "").split("; ") if each and arguments.only]
+        made_by[key] = "; ".join(dict.fromkeys([*others, machine()]))
+    write(name, before | {"made_by": made_by} | part, arguments.rehearse)
 
 
 def main() -> None:
