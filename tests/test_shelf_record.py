@@ -28,7 +28,7 @@ def test_the_record_of_a_run(here, run):
     assert found["curve"][-1]["accuracy"] == pytest.approx(weights["accuracy"]["held_out_top1"])
     assert found["curve"][-1]["seconds"] == pytest.approx(found["seconds"], rel=0.05, abs=0.1)
     assert found["curve_of"] == "on pictures held out from the training"
-    draw(found, Path("curve.svg"))
+    draw([found, found], Path("curve.svg"))
     assert Path("curve.svg").read_text().count("<path") > 3
 
 
