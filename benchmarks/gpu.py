@@ -3,7 +3,7 @@
     benchmarks/gpu.sh all                       smoke, training, providers and mobile: eight minutes together
     benchmarks/gpu.sh large --minutes 9         one part, or several, in that time together
     benchmarks/gpu.sh all --rehearse            the same on a CPU, tiny, to see that it runs
-    benchmarks/gpu.sh weights -- --cell quick   one part, whose scripts get what stands after the --
+    benchmarks/gpu.sh weights -- --cell Quick-PPO      one part, whose scripts get what stands after --
 
 A part that fails, or is not done in its time, is ended and does not end the others; what it leaves of its time the
 next ones have. A row is in benchmarks/results as soon as it is measured. The archive gpu-results.tar.gz, in $OUT or

@@ -40,6 +40,7 @@ from nasnet_zoo.data.classes import class_folders
 from nasnet_zoo.errors import BusyError
 from nasnet_zoo.networks.network import Network
 from nasnet_zoo.search.spaces.table import get_space
+from nasnet_zoo.training.history import spent
 from nasnet_zoo.training.loop import train
 from nasnet_zoo.training.recipe import Recipe
 from nasnet_zoo.training.tasks.classify import Classify
@@ -168,7 +169,7 @@ def perform(name: str, data: str, seed: int, folder: str, runs: Path, rehearse: 
             epochs = train(network, task, recipe, seed=seed, folder=run, on_epoch=said)
             record = {"name": name, "data": data, "seed": seed, **task.evaluate(network)}
             record |= {"multiply_adds": multiply_adds, "parameters": parameters}
-            record |= {"seconds": sum(epoch.seconds for epoch in epochs), "losses": [epoch.loss for epoch in epochs]}
+            record |= spent(epochs, task.steps * recipe.batch_size) | {"losses": [epoch.loss for epoch in epochs]}
             if not isinstance(network, Peer):
                 scale = network.config.scale
                 record |= {"filters": scale.filters, "stem_channels": scale.stem_channels}

@@ -13,7 +13,6 @@ KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet
 NASNET, PNASNET = "arXiv:1707.07012", "arXiv:1712.00559"
 AMOEBANET, ENAS, DARTS = "arXiv:1802.01548", "arXiv:1802.03268", "arXiv:1806.09055"
 P_DARTS, PC_DARTS = "arXiv:1904.12760", "arXiv:1907.05737"
-OWN = "this project's own; its weights' config.json has the measured accuracy"
 
 
 def _slim(archive: str, top1: float, top5: float) -> WeightSource:
@@ -116,7 +115,7 @@ register(
         config=cifar(GENOTYPES["NASNet-A"], filters=16, stages=(1, 1, 1), stem_channels=32),
         description="NASNet-A (1 @ 384, a stem of 32) for CIFAR-10, trained by this project and shipped in the package",
         paper=NASNET,
-        published=Published(source=OWN),
+        published=Published(source="this project's own; its weights' config.json has the measured accuracy"),
         weights=(WeightSource("cifar10", "package", "nasnet-a-cifar-small"),),
     )
 )
@@ -126,7 +125,7 @@ register(
         config=cifar(GENOTYPES["Quick-PPO"], filters=16, stages=(5, 5, 5), stem_channels=48),
         description="the cell that this project's preset quick found on two CPU cores (5 @ 128), for CIFAR-10",
         paper=NASNET,
-        published=Published(source=OWN),
+        published=Published(source="this project's own"),
     )
 )
 register(

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nasnet_zoo.arch.checks import parse_json
 from nasnet_zoo.errors import ConfigError
 from nasnet_zoo.training.recipes import RECIPES
 from nasnet_zoo.util.tables import Table, nearest
@@ -127,11 +126,3 @@ def _paths(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(entry, dict):
             yield from _paths(entry, f"{prefix}{key}.")
-
-
-def parsed(text: str) -> Any:
-    """The value of a setting's text: parsed as JSON, or else the text itself."""
-    try:
-        return parse_json(text)
-    except ValueError:
-        return text

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nasnet_zoo import cli
+from nasnet_zoo.training.tasks.classify import Classify
 from nasnet_zoo.util.files import atomic_folder, locked
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -47,6 +48,19 @@ def run(monkeypatch, capsys):
         return ended.value.code or 0, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """On how many pictures each evaluation was made, in order."""
+    counts, own = [], Classify.evaluate
+
+    def counted(task, network):
+        counts.append(len(task.held_out))
+        return own(task, network)
+
+    monkeypatch.setattr(Classify, "evaluate", counted)
+    return counts
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ import trial_weights
 import weights
 import weights_copies
 import weights_curve
+from full_disk import no_file_above
 from gpu import Part
 from pieces import read_pieces, write_pieces
 from safetensors import safe_open
@@ -35,7 +36,7 @@ from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.errors import CheckpointError, ConfigError, ZooError
 from nasnet_zoo.training.step import TrainingStep
 
-resource = pytest.importorskip("resource", reason="sets limits and sends signals, as POSIX has them")
+pytest.importorskip("resource", reason="sets limits and sends signals, as POSIX has them")
 
 TRIAL = Path(trial_weights.__file__)
 TINY = "--data none --pictures 32 --cells 1 --filters 4 --batch 8 --epochs 3".split()  # four steps an epoch
@@ -126,17 +127,6 @@ def one_sentence(text):
 
 def files_in(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@contextmanager
-def no_file_above(size):
-    """The kernel refuses to let files grow beyond that, as it does when the disk is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # Whatever ends it, it goes on

@@ -50,6 +50,14 @@ def parse_json(text: Any) -> Any:
     return json.loads(text)
 
 
+def json_or_text(text: str) -> Any:
+    """The value of a setting's text: parsed as JSON, or else the text itself."""
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text
+
+
 def check_fields(value: Any, where: str) -> None:
     """Raises ConfigError if a field of a dataclass is of another type than is stated, or a Literal's is none of its
     choices. numpy's numbers in it become Python's, and whole numbers floats where those are stated."""

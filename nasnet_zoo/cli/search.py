@@ -14,7 +14,7 @@ from click import Context, HelpFormatter
 from rich.table import Table
 from typer.core import TyperCommand
 
-from ..arch.checks import read_json
+from ..arch.checks import json_or_text, read_json
 from ..errors import ConfigError, SearchError
 from ..util.files import check_replaceable, check_run_folder
 from .app import (
@@ -102,7 +102,7 @@ def search(
     """Search for cells. After an interruption, `nasnet-zoo search FOLDER` continues where it stopped."""
     from nasnet_zoo.search.folder import whole
     from nasnet_zoo.search.own_data import for_own_data
-    from nasnet_zoo.search.presets import changed, parsed
+    from nasnet_zoo.search.presets import changed
     from nasnet_zoo.search.several import parts, run_several
 
     from ..lookup import BEST, typed
@@ -124,7 +124,7 @@ def search(
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: write a setting's name, =, and its value, as in --set child.cells=2")
-        changes[key] = parsed(value)
+        changes[key] = json_or_text(value)
     _check_run_folder(folder)
     start = _start(folder, preset, config)
     changes, notes = for_own_data(start, changes)

@@ -181,8 +181,7 @@ def _watched(run: Any, network: Any, data: Any, progress: Any) -> Any:
         said["loss"] = f"loss {loss:.3f}"
 
     def on_epoch(epoch: Any) -> None:
-        if epoch.metrics:
-            said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%}{seen}"
+        said["accuracy"] = f"top-1 {epoch.metrics['top1']:.2%}{seen}"
         left = progress.tasks[0].time_remaining
         progress.say(f"{epoch}, {duration(left)} left" if left else str(epoch))
 
@@ -195,8 +194,9 @@ def _print_end(out: Path, data: Any, outcome: Any) -> None:
     from ..training.history import best_of
     from ..training.run import BEST, CHECKPOINT
 
-    last, best = outcome.epochs[-1], best_of(outcome.epochs)
-    if best is not None and data.measured != SEEN:
+    last = outcome.epochs[-1]
+    best = best_of(outcome.epochs) or last
+    if data.measured != SEEN:
         table = Table(box=None, pad_edge=False)
         for heading in ("", "epoch", "loss", "top-1", "top-5", "in"):
             table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)

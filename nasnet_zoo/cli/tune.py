@@ -60,7 +60,7 @@ def tune(
     hold_out: Annotated[
         int | None, typer.Option(help="How many of the training pictures the grid is measured on; a tenth.", min=1)
     ] = None,
-    fleet: Annotated[str, typer.Option(help="Where the grid runs: processes, inline or ray.")] = "processes",
+    fleet: Annotated[str, typer.Option(help="Where it runs: a fleet of `nasnet-zoo search --help`.")] = "processes",
     per_device: Annotated[int, typer.Option(help="Trainings at a time per device; 0: one a GPU or core.", min=0)] = 0,
     device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:0, ...; by default all GPUs.")] = None,
     workers: WorkersOption = None,

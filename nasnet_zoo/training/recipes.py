@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..arch.checks import parse_dataclass, parse_json, read_json
+from ..arch.checks import json_or_text, parse_dataclass, read_json
 from ..errors import ConfigError
 from ..util.tables import Table, nearest
 from .recipe import Recipe
@@ -180,8 +180,5 @@ def parsed_changes(settings: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: write a field's name, =, and its value, as in --set epochs=30")
-        try:
-            changes[name.strip()] = parse_json(value)
-        except ValueError:
-            changes[name.strip()] = value
+        changes[name.strip()] = json_or_text(value)
     return changes

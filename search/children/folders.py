@@ -16,7 +16,7 @@ from nasnet_zoo.errors import DataError, ImageError
 from nasnet_zoo.training.stream import BROKEN_LEAST, BROKEN_SHARE
 from nasnet_zoo.util.progress import LINE_SECONDS, Pace
 
-from .own_pictures import OwnPictures
+from .own_pictures import OwnPictures, context_of_pictures
 from .settings import FolderChildSettings
 from .trained import TrainedChild
 
@@ -28,10 +28,7 @@ class FolderChild(TrainedChild[FolderChildSettings]):
     reports that."""
 
     def context(self) -> dict[str, str]:
-        try:
-            return {"data set": OwnPictures(self.settings.data).digest()}
-        except DataError:
-            return {}
+        return context_of_pictures(self.settings.data)
 
     def pictures(self) -> tuple[Pictures, Pictures]:
         settings = self.settings = self.settings.completed()

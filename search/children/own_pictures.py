@@ -12,6 +12,15 @@ from nasnet_zoo.errors import ConfigError, DataError
 SHARE = 0.1  # of the pictures to learn from, that children are measured on if nothing says how many
 
 
+def context_of_pictures(folder: str | None) -> dict[str, str]:
+    """A child's context: the names, sizes and classes of all pictures in a folder; nothing if they are not there,
+    because `prepare` reports that."""
+    try:
+        return {"data set": OwnPictures(folder).digest()}
+    except DataError:
+        return {}
+
+
 class OwnPictures:
     """The pictures in class folders, as `nasnet-zoo train` reads them.
 

@@ -18,7 +18,7 @@ from nasnet_zoo.training.recipes import find_recipe
 from nasnet_zoo.training.run import classify
 
 from .base import ChildFailure
-from .own_pictures import OwnPictures
+from .own_pictures import context_of_pictures
 from .settings import RecipeChildSettings
 
 
@@ -31,13 +31,8 @@ class RecipeChild:
         self.data: DataSet | None = None
 
     def context(self) -> dict[str, str]:
-        """The names, sizes and classes of a folder's pictures; nothing if they are not there, which `prepare` tells."""
-        if is_cifar10(self.settings.data or "cifar10"):
-            return {}
-        try:
-            return {"data set": OwnPictures(self.settings.data).digest()}
-        except DataError:
-            return {}
+        data = self.settings.data or "cifar10"
+        return {} if is_cifar10(data) else context_of_pictures(data)
 
     def prepare(self, device: str) -> None:
         """Puts pictures that fit into memory on the device; raises DataError."""

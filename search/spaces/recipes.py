@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nasnet_zoo.arch.checks import parse_json
+from nasnet_zoo.arch.checks import json_or_text, parse_json
 from nasnet_zoo.errors import ConfigError
 
 from .base import Choice, FixedSpace, Tokens
@@ -63,17 +63,10 @@ def _field(text: str) -> tuple[str, list[Any]]:
     try:
         values = parse_json(f"[{said}]")
     except ValueError:
-        values = [_value(each.strip()) for each in said.split(",")]
+        values = [json_or_text(each.strip()) for each in said.split(",")]
     if not equals or not name.strip() or not values or len({json.dumps(value) for value in values}) != len(values):
         raise ConfigError(
             f"the grid's {text!r}: write a field's name, =, and different values with commas between, as in "
             f"learning_rate=0.05,0.1"
         )
     return name.strip(), values
-
-
-def _value(text: str) -> Any:
-    try:
-        return parse_json(text)
-    except ValueError:
-        return text

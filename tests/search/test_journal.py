@@ -5,19 +5,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import no_file_above, resource
 
 from nasnet_zoo.errors import JournalError, ZooError
 from nasnet_zoo.search.journal import Journal, on_network, pack_state, read_events, unpack_state
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 
 @pytest.fixture
@@ -326,17 +322,6 @@ def test_a_value_that_is_no_json(closed):
 
 
 # A full disk
-
-
-@contextmanager
-def no_file_above(size: int):
-    """The kernel refuses to let files grow beyond that, as it does when the disk is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.skipif(resource is None, reason="needs POSIX limits")

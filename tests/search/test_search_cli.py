@@ -12,6 +12,7 @@ from regenerate import FOUND, record, regenerate
 from toy_search import toy_run
 from typer.testing import CliRunner
 
+from nasnet_zoo.arch.checks import json_or_text
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.genotype import Genotype
 from nasnet_zoo.arch.genotypes import GENOTYPES
@@ -21,7 +22,7 @@ from nasnet_zoo.errors import ConfigError, ZooError
 from nasnet_zoo.search.children.table import make_child
 from nasnet_zoo.search.config import SearchConfig
 from nasnet_zoo.search.driver import child_seed
-from nasnet_zoo.search.presets import PRESETS, changed, parsed, preset
+from nasnet_zoo.search.presets import PRESETS, changed, preset
 from nasnet_zoo.search.spaces.table import get_space
 from nasnet_zoo.util.environment import processor
 
@@ -212,7 +213,7 @@ def test_the_papers_values():
 
 def test_settings_are_read_as_json_and_the_folder_as_it_is():
     texts = {"controller.learning_rate": "0.01", "space.ops": '["identity", "conv_3x3"]'}
-    config = changed(preset("nasnet"), {key: parsed(text) for key, text in texts.items()} | {"folder": "1"})
+    config = changed(preset("nasnet"), {key: json_or_text(text) for key, text in texts.items()} | {"folder": "1"})
     assert config.folder == "1"
     assert config.controller.learning_rate == 0.01 and config.space.ops == ("identity", "conv_3x3")
     with pytest.raises(ConfigError, match="learning_rate"):

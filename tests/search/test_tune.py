@@ -16,7 +16,6 @@ from nasnet_zoo.search.children import recipes
 from nasnet_zoo.search.children.base import ChildFailure
 from nasnet_zoo.search.children.recipes import RecipeChild, changed
 from nasnet_zoo.training.recipe import Recipe
-from nasnet_zoo.training.tasks.classify import Classify
 
 RECIPE = Recipe(2, 8, 0.02, warmup_epochs=0.0, pad=1)
 TUNE = ("tune", "-m", "config.json", "-o", "tuned", "--recipe", "recipe.json", "--fleet", "inline", "--device", "cpu")
@@ -32,19 +31,6 @@ def here(tmp_path, monkeypatch):
     Path("config.json").write_text(json.dumps({"network": CONFIG.to_json()}))
     Path("recipe.json").write_text(json.dumps(asdict(RECIPE)))
     return tmp_path
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """On how many pictures each evaluation was made, in order."""
-    counts, own = [], Classify.evaluate
-
-    def counted(task, network):
-        counts.append(len(task.held_out))
-        return own(task, network)
-
-    monkeypatch.setattr(Classify, "evaluate", counted)
-    return counts
 
 
 def read(path):

@@ -15,7 +15,6 @@ from nasnet_zoo.training import run as training_run
 from nasnet_zoo.training.evaluate import evaluate
 from nasnet_zoo.training.history import spent
 from nasnet_zoo.training.state import Epoch
-from nasnet_zoo.training.tasks.classify import Classify
 
 TRAIN = ("train", "-m", "net/config.json", "-o", "run", "--set", "sizes=[]", "--epochs", 2)
 
@@ -27,19 +26,6 @@ def here(tmp_path, monkeypatch):
     nasnet_zoo.save(nasnet_zoo.create(CONFIG), "net")
     paint(tmp_path / "fruit")
     return tmp_path
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """On how many pictures each evaluation was made, in order."""
-    counts, own = [], Classify.evaluate
-
-    def counted(task, network):
-        counts.append(len(task.held_out))
-        return own(task, network)
-
-    monkeypatch.setattr(Classify, "evaluate", counted)
-    return counts
 
 
 def colours():
