@@ -1,4 +1,4 @@
-"""Fine-tuning against training from scratch: the shipped network on 10 classes of 100 pictures of Tiny ImageNet.
+"""Fine-tuning against training from scratch: a shipped network on 10 classes of 100 pictures of Tiny ImageNet.
 
     python benchmarks/finetuning.py        three seeds; about an hour on one core, resumed where it was stopped
 

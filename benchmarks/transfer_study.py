@@ -1,11 +1,12 @@
 """Do cells that are found on CIFAR-10 transfer? Networks of equal multiply-adds on 50 classes of Tiny ImageNet.
 
     python benchmarks/transfer_study.py --data DIR --tiny DIR    trains what is not trained yet, on one core
-    python benchmarks/transfer_study.py --table                  the results so far
+    python benchmarks/transfer_study.py --table                  only prints the results so far
 
 `--data` holds CIFAR-10 and `--tiny` Tiny ImageNet's class folders, train/ and val/. Run in several terminals, it shares
-the work among them; stopped, the same command goes on. Eighteen trainings answer the question (six networks, three
-seeds); then each cell is trained on CIFAR-10 too, and ten more random cells once on both, which gives the correlation.
+the work among them; stopped, the same command goes on. What is in benchmarks/results/transfer_study.json is not
+trained again. Eighteen trainings answer the question (six networks, three seeds); then each cell is trained on CIFAR-10
+too, and seven more random cells once on both, which gives the correlation.
 
 Every network has the ImageNet stem, two normal cells a stage, and 10 million multiply-adds for a picture of 64 px, to
 two percent: the filters are the nearest whole number, and the width of the stem makes up for the rest. On CIFAR-10 it
@@ -18,6 +19,7 @@ import json
 import random
 import shutil
 import statistics
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import add_options, in_a_sentence, write
+from common import add_options, in_a_sentence, machine, results, write
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,7 +39,7 @@ from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.arch.kinds import Sizing, get_kind, kind_of
 from nasnet_zoo.data.cifar import Pictures, load_cifar10
 from nasnet_zoo.data.classes import class_folders
-from nasnet_zoo.errors import BusyError
+from nasnet_zoo.errors import BusyError, ConfigError
 from nasnet_zoo.networks.network import Network
 from nasnet_zoo.search.spaces.table import get_space
 from nasnet_zoo.training.history import spent
@@ -49,14 +51,14 @@ from nasnet_zoo.util.files import atomic_file, locked
 ROOT = Path(__file__).parents[1]
 CELLS = ("NASNet-A", "Quick-PPO", "random 0", "random 1", "random 2")
 PEER = "ShuffleNetV2"
-MORE = tuple(f"random {index}" for index in range(3, 13))
+MORE = tuple(f"random {index}" for index in range(3, 10))
 SEEDS = 3
 TOLERANCE = 0.02
 CLASSES = 50
 STEMS = {"tiny": range(20, 45), "cifar10": range(8, 81)}
 BUDGETS = {"tiny": 10e6, "cifar10": 20e6}  # multiply-adds
 RECIPES = {
-    "tiny": Recipe(20, 64, 0.05, label_smoothing=0.1, pad=8, sizes=((0, 40), (8, 48), (14, 64))),
+    "tiny": Recipe(15, 64, 0.05, label_smoothing=0.1, pad=8, sizes=((0, 32), (7, 48), (12, 64))),
     "cifar10": Recipe(8, 64, 0.05, label_smoothing=0.1, pad=3, sizes=((0, 16), (4, 24), (7, 32))),
 }
 
@@ -159,7 +161,7 @@ def perform(name: str, data: str, seed: int, folder: str, runs: Path, rehearse: 
     result = run.with_suffix(".json")
     try:
         with locked(result, timeout=0.0):
-            if result.exists():
+            if (name, data, seed) in trained(runs, rehearse):
                 return
             learned, measured = pictures(data, folder, rehearse)
             recipe = replace(RECIPES[data], epochs=1, sizes=((0, 32),)) if rehearse else RECIPES[data]
@@ -174,65 +176,70 @@ def perform(name: str, data: str, seed: int, folder: str, runs: Path, rehearse: 
                 scale = network.config.scale
                 record |= {"filters": scale.filters, "stem_channels": scale.stem_channels}
             with atomic_file(result) as temporary:
-                temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(record | {"machine": machine()}, indent=1) + "\n", encoding="utf-8")
             said(f"{record['top1']:.2%} in {record['seconds']:.0f} s")
     except BusyError:
         return
+    write("transfer_study", summed_up(trained(runs, rehearse).values()), rehearse)
 
 
 def plan() -> list[tuple[str, str, int]]:
     """(network, data, seed) of every training, the most important first."""
     first = [(name, "tiny", seed) for seed in range(SEEDS) for name in (*CELLS, PEER)]
-    second = [(name, "cifar10", seed) for seed in range(SEEDS) for name in CELLS]
+    second = [(name, "cifar10", 0) for name in CELLS]
     rest = [(name, data, 0) for name in MORE for data in ("tiny", "cifar10")]
-    return first + second[: len(CELLS)] + rest + second[len(CELLS) :]
+    return first + second + rest
 
 
-def table(runs: Path, rehearse: bool) -> None:
-    """Writes the record of the trainings so far, and prints it as the rows of docs/transfer.md."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*.json"))]
-    networks: dict[str, dict[str, Any]] = {}
-    for name in (*CELLS, PEER, *MORE):
-        of_data = {data: [each for each in found if (each["name"], each["data"]) == (name, data)] for data in BUDGETS}
-        networks[name] = {data: summary(trained) for data, trained in of_data.items() if trained}
-        if networks[name]:
-            print(row(name, networks[name]))
-    record: dict[str, Any] = {"recipes": {data: vars(recipe) for data, recipe in RECIPES.items()}, "networks": networks}
-    both = {name: each for name, each in networks.items() if each.keys() == BUDGETS.keys()}
+def trained(runs: Path, rehearse: bool) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """The results so far, of this machine's folder and of the record; ConfigError if that has another recipe."""
+    path, found = results(rehearse) / "transfer_study.json", []
+    if path.exists():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["recipes"] != recipes():
+            raise ConfigError(f"{path} is of other recipes than the script's: delete it to measure anew")
+        found = record["trainings"]
+    found += [json.loads(each.read_text(encoding="utf-8")) for each in sorted(runs.glob("*.json"))]
+    return {(each["name"], each["data"], each["seed"]): each for each in found}
+
+
+def recipes() -> dict[str, Any]:
+    """The recipes as JSON has them."""
+    found: dict[str, Any] = json.loads(json.dumps({data: vars(recipe) for data, recipe in RECIPES.items()}))
+    return found
+
+
+def summed_up(trainings: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The record of the trainings: themselves, and how the ranks of the cells on both data agree."""
+    order = {planned: place for place, planned in enumerate(plan())}
+    done = sorted(trainings, key=lambda each: order[each["name"], each["data"], each["seed"]])
+    first = {(each["name"], each["data"]): each["top1"] for each in done if each["seed"] == 0}
+    record: dict[str, Any] = {"recipes": recipes(), "trainings": done}
     for group, names in {"random cells": [*CELLS[2:], *MORE], "all cells": [*CELLS, *MORE]}.items():
-        pairs = [[both[name][data]["top1"][0] for data in BUDGETS] for name in names if first_seeds(both.get(name))]
+        both = [name for name in names if all((name, data) in first for data in BUDGETS)]
+        pairs = [[first[name, data] for data in BUDGETS] for name in both]
         if len(pairs) > 2:
             record[group] = correlation(pairs)
-            print(group, record[group])
-    write("transfer_study", record, rehearse)
+    return record
 
 
-def first_seeds(of_data: dict[str, Any] | None) -> bool:
-    """Whether a network has been trained with seed 0 on both data."""
-    return of_data is not None and all(each["seeds"][0] == 0 for each in of_data.values())
+def rows(trainings: list[dict[str, Any]]) -> list[str]:
+    """The rows of the table in docs/transfer.md."""
+    names = dict.fromkeys(each["name"] for each in trainings)
+    return [row(name, [each for each in trainings if each["name"] == name]) for name in names]
 
 
-def summary(trained: list[dict[str, Any]]) -> dict[str, Any]:
-    """What several trainings of a network came to, by their seeds."""
-    trained = sorted(trained, key=lambda each: each["seed"])
-    shared = {
-        key: trained[0][key] for key in ("multiply_adds", "parameters", "filters", "stem_channels") if key in trained[0]
-    }
-    several = {key: [each[key] for each in trained] for key in ("top1", "top5", "seconds", "losses")}
-    return shared | {"seeds": [each["seed"] for each in trained]} | several
-
-
-def row(name: str, networks: dict[str, dict[str, Any]]) -> str:
-    """A row of the table in docs/transfer.md."""
+def row(name: str, trainings: list[dict[str, Any]]) -> str:
     cells = [name]
     for data in BUDGETS:
-        if data not in networks:
+        found = [each for each in trainings if each["data"] == data]
+        if not found:
             cells += ["", "", ""]
             continue
-        found = networks[data]
-        spread = f" ± {100 * statistics.stdev(found['top1']):.1f}" if len(found["top1"]) > 1 else ""
-        size = f"{found['multiply_adds'] / 1e6:.2f} M", f"{found['parameters'] / 1e6:.2f} M"
-        cells += [*size, f"{100 * statistics.mean(found['top1']):.1f}{spread}"]
+        top1 = [100 * each["top1"] for each in found]
+        spread = f" ± {statistics.stdev(top1):.1f}" if len(top1) > 1 else ""
+        size = f"{found[0]['multiply_adds'] / 1e6:.2f} M", f"{found[0]['parameters'] / 1e6:.2f} M"
+        cells += [*size, f"{statistics.mean(top1):.1f}{spread}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -257,12 +264,16 @@ def main() -> None:
     if arguments.rehearse:
         arguments.runs = arguments.runs.with_name("transfer-rehearsal")
         shutil.rmtree(arguments.runs, ignore_errors=True)
+        (results(rehearse=True) / "transfer_study.json").unlink(missing_ok=True)
     arguments.runs.mkdir(parents=True, exist_ok=True)
     if not arguments.table:
         for name, data, seed in plan()[:: 5 if arguments.rehearse else 1]:
             folder = arguments.tiny if data == "tiny" else arguments.data
             perform(name, data, seed, folder, arguments.runs, arguments.rehearse)
-    table(arguments.runs, arguments.rehearse)
+    record = summed_up(trained(arguments.runs, arguments.rehearse).values())
+    print(*rows(record["trainings"]), sep="\n")
+    for group in record.keys() - {"recipes", "trainings"}:
+        print(f"{group}: {record[group]}")
 
 
 if __name__ == "__main__":

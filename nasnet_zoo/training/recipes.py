@@ -59,8 +59,8 @@ RECIPES = Table(
         # Chosen by hand; benchmarks/shelf_choose.py compares some of its settings. No cutout: so few epochs do not
         # overfit.
         "cifar-cpu": Named(
-            "CIFAR-10 on a CPU, for some hours: 30 epochs, most of them on smaller pictures",
-            Recipe(30, 128, 0.2, label_smoothing=0.1, sizes=((0, 16), (12, 24), (22, 32))),
+            "CIFAR-10 on a CPU, for two hours: 20 epochs, most of them on smaller pictures",
+            Recipe(20, 128, 0.2, label_smoothing=0.1, sizes=((0, 16), (8, 24), (15, 32))),
         ),
         # The paper's recipe at four times the batch and the rate, for a sixth of the epochs.
         "cifar10": Named(

@@ -56,7 +56,7 @@ def test_every_command_of_the_page(here, run):
         code, said[command[0]], err = run(*command, *shlex.split(SHORT.get(command[0], "")))
         assert code == 0, (command, err)
     weights = json.loads(Path("cell/config.json").read_text())["weights"]
-    assert weights["recipe"]["name"] == "cifar-cpu" and weights["recipe"]["precision"] == "bfloat16"
+    assert weights["recipe"]["name"] == "cifar-cpu" and weights["recipe"]["precision"] == "float32"
     assert list(weights["accuracy"])[2:] == ["cifar10_test_top1", "cifar10_test_top5"]
     assert weights["training"]["pictures"] == 100
     assert "recipe cifar-cpu, seed 0" in Path("cell/README.md").read_text()

@@ -146,6 +146,15 @@ def test_a_training_that_cannot_be_ends_before_it_begins(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
 
 
+@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False)])
+def test_bfloat16_on_a_processor_that_imitates_it_is_told_of(tmp_path, monkeypatch, capability, slow):
+    monkeypatch.setattr("nasnet_zoo.data.sets.cifar10_pictures", lambda *arguments, **options: four_colours(256, 32))
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    request = Request(tmp_path, model="nasnet-a-cifar-small", changes={"precision": "bfloat16"})
+    notes = begin(request, "cpu")[-1]
+    assert any("--set precision=float32 is far faster" in note for note in notes) == slow
+
+
 def test_schedule():
     recipe = Recipe(10, learning_rate=0.4, warmup_epochs=2)
     assert schedule(recipe, 2) == pytest.approx(0.4)
