@@ -1,10 +1,12 @@
 """How the network that is shipped was chosen: the speed of each way to train it, and short runs on a held-back part.
 
     python benchmarks/shelf_choose.py speed  --data DIR                 pictures per second; idle machine, ten minutes
-    python benchmarks/shelf_choose.py choose --data DIR [--only NAME ...]     ten minutes a run on one core, resumed
+    python benchmarks/shelf_choose.py choose --data DIR [--only NAME ...]     a quarter of an hour a run, resumed
 
 A run learns from the first 20,000 of CIFAR-10's training pictures and is measured on the last 5,000 of them; the test
-pictures are not read. Each differs from `base` in what its name says.
+pictures are not read. "shipped" is the network that was chosen, the others differ from it in what their names say:
+fewer cells a stage, but wider ones, of as many parameters; another learning rate; NASNet-A's cells in their place, with
+as many multiply-adds.
 """
 
 import argparse
@@ -16,13 +18,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import add_options, in_a_sentence, results, write
+from common import add_options, in_a_sentence, machine, results, write
 
 import nasnet_zoo
 from nasnet_zoo.arch.config import NetworkConfig
 from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.genotypes import GENOTYPES
 from nasnet_zoo.data.cifar import Pictures, load_cifar10
+from nasnet_zoo.registry import MODELS
 from nasnet_zoo.search import Target, transfer
 from nasnet_zoo.training.history import spent
 from nasnet_zoo.training.loop import train
@@ -35,31 +38,38 @@ PARAMETERS = 1e6
 LEARNED, HELD_BACK = 20_000, 5_000
 TIMED_STEPS = 8
 
-BASE = Recipe(8, 128, 0.2, label_smoothing=0.1, sizes=((0, 16), (4, 24), (7, 32)), precision="bfloat16")
-RUN = {  # name: (cell, normal cells per stage, recipe)
-    "base": ("Quick-PPO", 1, BASE),
-    "four cells": ("Quick-PPO", 4, BASE),
-    "five cells": ("Quick-PPO", 5, BASE),
-    "rate 0.1": ("Quick-PPO", 1, replace(BASE, learning_rate=0.1)),
-    "rate 0.4": ("Quick-PPO", 1, replace(BASE, learning_rate=0.4)),
+BASE = Recipe(8, 128, 0.2, label_smoothing=0.1, sizes=((0, 16), (4, 24), (7, 32)))
+SHIPPED = MODELS["quick-ppo-cifar"].config
+
+
+def cells(count: int) -> NetworkConfig:
+    """The widest network of the shipped one's cell with so many normal cells per stage and a million parameters."""
+    return transfer(SHIPPED.architecture, Target(parameters=PARAMETERS, cells=count), stem="cifar", auxiliary=False)
+
+
+def nasnet_a() -> NetworkConfig:
+    """NASNet-A as wide as the shipped network, and as deep as its multiply-adds allow: to 1.7 per cent."""
+    return replace(SHIPPED, architecture=GENOTYPES["NASNet-A"], scale=replace(SHIPPED.scale, stages=(6, 5, 5)))
+
+
+RUN = {  # name: (network, recipe)
+    "shipped": (SHIPPED, BASE),
+    "NASNet-A": (nasnet_a(), BASE),
+    "rate 0.1": (SHIPPED, replace(BASE, learning_rate=0.1)),
+    "rate 0.4": (SHIPPED, replace(BASE, learning_rate=0.4)),
+    "one cell": (cells(1), BASE),
+    "four cells": (cells(4), BASE),
 }
 WAYS = {  # name: (threads, changes of the recipe)
-    "float32": (2, {"precision": "float32"}),
-    "bfloat16": (2, {}),
-    "bfloat16, one thread": (1, {}),
-    "float32, one thread": (1, {"precision": "float32"}),
-    "bfloat16, not channels_last": (2, {"channels_last": False}),
-    "bfloat16, compiled": (2, {"compile": True}),
-    "bfloat16, batch 32": (2, {"batch_size": 32}),
-    "bfloat16, 24 px": (2, {"sizes": ((0, 24),)}),
-    "bfloat16, 16 px": (2, {"sizes": ((0, 16),)}),
+    "float32": (2, {}),
+    "one thread": (1, {}),
+    "not channels_last": (2, {"channels_last": False}),
+    "batch 32": (2, {"batch_size": 32}),
+    "24 px": (2, {"sizes": ((0, 24),)}),
+    "16 px": (2, {"sizes": ((0, 16),)}),
+    "bfloat16": (2, {"precision": "bfloat16"}),
+    "compiled": (2, {"compile": True}),
 }
-
-
-def network_of(cell: str, cells: int) -> NetworkConfig:
-    """The widest network of a cell with at most a million parameters and so many normal cells per stage."""
-    target = Target(parameters=PARAMETERS, cells=cells)
-    return transfer(GENOTYPES[cell], target, stem="cifar", auxiliary=False)
 
 
 def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
@@ -67,10 +77,8 @@ def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
     held_back = pictures.subset(torch.arange(count - (200 if rehearse else HELD_BACK), count))
     learned = pictures.subset(torch.arange(256 if rehearse else LEARNED))
     path = results(rehearse) / "shelf_choose.json"
-    torch.set_num_threads(1)
     for name in names or RUN:
-        cell, cells, recipe = RUN[name]
-        config = network_of(cell, cells)
+        config, recipe = RUN[name]
         torch.manual_seed(0)
         network = nasnet_zoo.create(config)
         task = Classify(learned, recipe, config.preprocess, held_back)
@@ -79,6 +87,7 @@ def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
         cost = network_cost(config)
         record = {"accuracy": task.evaluate(network)["top1"], **spent(done, task.steps * recipe.batch_size)}
         record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "losses": [e.loss for e in done]}
+        record |= {"precision": recipe.precision, "threads": torch.get_num_threads(), "machine": machine()}
         print(name, record["accuracy"], flush=True)
         known = json.loads(path.read_text()) if path.exists() else {}
         known.pop("machine", None)
@@ -87,8 +96,8 @@ def choose(pictures: Pictures, names: list[str], rehearse: bool) -> None:
 
 def speed(pictures: Pictures, names: list[str], rehearse: bool) -> None:
     found: dict[str, dict[str, float]] = {}
-    for cell in ("Quick-PPO", "NASNet-A"):
-        config = network_of(cell, 5)
+    for run in ("shipped", "NASNet-A"):
+        config, _ = RUN[run]
         for name, (threads, changes) in WAYS.items():
             torch.set_num_threads(threads)
             recipe = replace(BASE, epochs=1, sizes=(), **changes)
@@ -99,8 +108,8 @@ def speed(pictures: Pictures, names: list[str], rehearse: bool) -> None:
             task = Classify(some, recipe, config.preprocess)
             train(network, task, recipe, on_step=partial(_mark, marks))
             steps = [after - before for before, after in zip(marks[2:], marks[3:])]
-            found.setdefault(cell, {})[name] = recipe.batch_size / statistics.median(steps)
-            print(f"{cell:10} {name:30} {found[cell][name]:6.0f} pictures/s", flush=True)
+            found.setdefault(run, {})[name] = recipe.batch_size / statistics.median(steps)
+            print(f"{run:10} {name:20} {found[run][name]:6.0f} pictures/s", flush=True)
     write("shelf_speed", {"pictures_per_second": found}, rehearse)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from shelf_choose import RUN
 
 import nasnet_zoo
+from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.data.cifar import Pictures
 from nasnet_zoo.data.labels import example_pictures
 from nasnet_zoo.registry import MODELS
@@ -74,3 +76,10 @@ def test_what_the_page_says_of_the_network():
         auxiliary=False,
     )
     assert transferred == MODELS["quick-ppo-cifar"].config
+
+
+def test_what_it_is_compared_with_costs_as_much():
+    cost = {name: network_cost(config) for name, (config, _) in RUN.items()}
+    assert cost["NASNet-A"].multiply_adds == pytest.approx(cost["shipped"].multiply_adds, rel=0.02)
+    assert all(0.9e6 < cost[name].parameters <= 1e6 for name in cost if name != "NASNet-A")
+    assert RUN["NASNet-A"][1] == RUN["shipped"][1]
