@@ -58,7 +58,7 @@ CLASSES = 50
 STEMS = {"tiny": range(20, 45), "cifar10": range(8, 81)}
 BUDGETS = {"tiny": 10e6, "cifar10": 20e6}  # multiply-adds
 RECIPES = {
-    "tiny": Recipe(15, 64, 0.05, label_smoothing=0.1, pad=8, sizes=((0, 32), (7, 48), (12, 64))),
+    "tiny": Recipe(12, 64, 0.05, label_smoothing=0.1, pad=8, sizes=((0, 32), (6, 48), (10, 64))),
     "cifar10": Recipe(8, 64, 0.05, label_smoothing=0.1, pad=3, sizes=((0, 16), (4, 24), (7, 32))),
 }
 
