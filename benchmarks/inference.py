@@ -31,6 +31,7 @@ from common import Clock, add_options, machine, results, write
 from unproven_fusions import UNPROVEN
 
 import nasnet_zoo
+from nasnet_zoo.cli.app import SHIPPED
 from nasnet_zoo.export.bench import LATE, Row, bench
 from nasnet_zoo.export.emit import emit
 from nasnet_zoo.export.emit import write as write_model
@@ -42,7 +43,7 @@ from nasnet_zoo.export.trace import trace
 from nasnet_zoo.networks.network import Network
 
 MODELS = ("nasnet-a-large", "nasnet-a-mobile")
-SMALL = "nasnet-a-cifar-small"  # for rehearsals, and shipped with its weights
+SMALL = "nasnet-a-cifar-small"  # for rehearsals
 BATCHES = {"nasnet-a-large": (64, 1), "nasnet-a-mobile": (256, 1), SMALL: (2, 1)}  # on a GPU
 PEAK_SIDE = 2048
 # On a GPU in this order, the quick and important ones first: the exports of torch and the compilers take minutes.
@@ -134,7 +135,7 @@ def precision(arguments: argparse.Namespace) -> None:
 
     test, train = (cifar10_pictures(arguments.data, train=train) for train in (False, True))
     count = 500 if arguments.rehearse else len(test)
-    network, rows, golden = nasnet_zoo.load(SMALL), {}, {}
+    network, rows, golden = nasnet_zoo.load(SHIPPED), {}, {}
     calibration = [picture.permute(1, 2, 0).numpy() for picture in train.images[:: len(train) // 128][:128]]
     labels = test.labels[:count].numpy()
     for kind in ("fp32", "fp16", "int8"):
@@ -149,7 +150,7 @@ def precision(arguments: argparse.Namespace) -> None:
             exact = logits
         rows[kind]["relative_error"] = relative(logits, exact)
         rows[kind]["same_class_as_fp32"] = float((logits.argmax(1) == exact.argmax(1)).mean())
-        print(f"nasnet-a-cifar-small {kind}: {rows[kind]}", flush=True)
+        print(f"{SHIPPED} {kind}: {rows[kind]}", flush=True)
         record(arguments, precision={"cifar": rows, "golden": golden})
     if not arguments.rehearse:
         for name, row in golden_half(arguments.provider):

@@ -36,7 +36,8 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
             )
         axes.set(xlabel="minutes", ylabel="accuracy, per cent", xlim=(0, None))
         axes.grid()
-        axes.legend(loc="lower right", edgecolor="none")
+        # Above: a curve may go anywhere.
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), edgecolor="none")
 
 
 def _line(record: dict[str, Any]) -> tuple[str, str, list[tuple[float, float]], float]:

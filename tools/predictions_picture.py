@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 import nasnet_zoo
+from nasnet_zoo.cli.app import SHIPPED
 from nasnet_zoo.data.labels import example_pictures
 
 RIGHT, WRONG, QUIET = "#2274a8", "#c05a2b", "#d3dade"
@@ -21,7 +22,7 @@ SHOWN = 3
 
 def main(out: Path) -> None:
     photos = example_pictures("cifar10")
-    answers = nasnet_zoo.load("nasnet-a-cifar-small").predict(photos, k=SHOWN)
+    answers = nasnet_zoo.load(SHIPPED).predict(photos, k=SHOWN)
     figure = plt.figure(figsize=(12, 4.2), layout="constrained")
     grid = figure.add_gridspec(2, 8, width_ratios=[1, 1.5] * 4, wspace=0.08, hspace=0.12)
     for index, (photo, answer) in enumerate(zip(photos, answers)):

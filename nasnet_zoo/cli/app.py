@@ -26,7 +26,7 @@ app = typer.Typer(
 console = Console(markup=False)  # brackets in names of files and models are literal too
 _BLANK_END = re.compile(r" +(?=(\x1b\[\d*m)*$)")  # before the end of a style too
 
-SHIPPED = "nasnet-a-cifar-small"
+SHIPPED = "quick-ppo-cifar"
 
 
 def model_names(incomplete: str) -> list[str]:
