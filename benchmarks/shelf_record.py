@@ -15,7 +15,7 @@ from nasnet_zoo.arch.config import config_of
 from nasnet_zoo.arch.cost import network_cost
 from nasnet_zoo.arch.kinds import get_kind
 from nasnet_zoo.errors import ConfigError
-from nasnet_zoo.registry import MODELS
+from nasnet_zoo.registry import model_of
 from nasnet_zoo.training.history import spent
 from nasnet_zoo.training.run import CHECKPOINT
 from nasnet_zoo.training.state import kept_epochs
@@ -35,9 +35,9 @@ def record(folder: Path) -> dict[str, Any]:
         point = {"epoch": epoch.epoch, "loss": epoch.loss, "seconds": spent(epochs[:count], pictures)["seconds"]}
         curve.append(point | ({"accuracy": epoch.metrics["top1"]} if "top1" in epoch.metrics else {}))
     cost = network_cost(config)
-    name = next((model.name for model in MODELS.values() if model.config == config), None)
+    model = model_of(config)
     return {
-        "cell": name or get_kind(config.kind).hash(config.architecture),
+        "cell": model.name if model else get_kind(config.kind).hash(config.architecture),
         "scale": json.loads(json.dumps(vars(config.scale))),
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,

@@ -180,7 +180,8 @@ def perform(name: str, data: str, seed: int, folder: str, runs: Path, rehearse: 
             said(f"{record['top1']:.2%} in {record['seconds']:.0f} s")
     except BusyError:
         return
-    write("transfer_study", summed_up(trained(runs, rehearse).values()), rehearse)
+    with locked(runs / "record"):  # another process may have a result more
+        write("transfer_study", summed_up(trained(runs, rehearse).values()), rehearse)
 
 
 def plan() -> list[tuple[str, str, int]]:

@@ -109,6 +109,11 @@ def get_model(name: str) -> ModelInfo:
     raise UnknownModelError(f"there is no model {name!r} in the zoo: {hint}")
 
 
+def model_of(config: NetworkConfig) -> ModelInfo | None:
+    """The model of the zoo whose network has this config."""
+    return next((model for model in MODELS.values() if model.config == config), None)
+
+
 @checked
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     """Lists the models of the zoo.

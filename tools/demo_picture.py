@@ -16,6 +16,7 @@ import nasnet_zoo
 from nasnet_zoo.cli.app import SHIPPED
 from nasnet_zoo.export.demo.network import build_demo
 from nasnet_zoo.export.demo.server import site_server
+from nasnet_zoo.export.exporter import origin
 
 WIDTH, EXAMPLE = 1180, 3  # the third example is the cat
 
@@ -25,8 +26,7 @@ def main(out: Path) -> None:
         sys.exit("there is no Chromium on this machine: install one")
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "site"
-        source = f"nasnet_zoo.load('{SHIPPED}')"
-        build_demo(nasnet_zoo.load(SHIPPED), site, name=SHIPPED, license="apache-2.0", source=source)
+        build_demo(nasnet_zoo.load(SHIPPED), site, **origin(SHIPPED))
         with site_server(site) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             browser = Browser(Path(folder) / "profile")

@@ -18,7 +18,7 @@ import torch
 import nasnet_zoo
 from nasnet_zoo.data.cifar import cifar10_pictures
 from nasnet_zoo.errors import ConfigError, ZooError
-from nasnet_zoo.registry import MODELS
+from nasnet_zoo.registry import model_of
 from nasnet_zoo.training.evaluate import evaluate
 from nasnet_zoo.training.run import CHECKPOINT
 from nasnet_zoo.weights.cards import write_card
@@ -33,7 +33,7 @@ def ship(run: Path, data: str | None, assets: Path = ASSETS) -> Path:
         folder = Path(temporary) / "checkpoint"
         copy_checkpoint(run / CHECKPOINT, folder, torch.float16)
         network = nasnet_zoo.load(str(folder))
-        model = next((model for model in MODELS.values() if model.config == network.config), None)
+        model = model_of(network.config)
         if model is None:
             raise ConfigError(f"{run} is of no model of the zoo: add its config to nasnet_zoo/models.py first")
         top1, top5 = evaluate(network, cifar10_pictures(data, train=False))

@@ -12,7 +12,7 @@ from ..arch.cost import network_cost
 from ..data.labels import label_names
 from ..errors import CheckpointError
 from ..lookup import CONFIG, WEIGHTS
-from ..registry import MODELS
+from ..registry import model_of
 from ..util.files import atomic_file
 from ..util.progress import duration
 from .checkpoint import CARD, MADE, made
@@ -44,7 +44,7 @@ def card(config: NetworkConfig, weights: Mapping[str, Any], name: str, dtype: st
 
     `weights` may come from anybody: what is not of the type that it should be is not said.
     """
-    model = next((model for model in MODELS.values() if model.config == config), None)
+    model = model_of(config)
     cost, side = network_cost(config), config.preprocess.size
     size = f"{cost.parameters / 1e6:.2f} M parameters, {cost.multiply_adds / 1e6:,.1f} M multiply-adds"
     digest = weights.get("sha256")

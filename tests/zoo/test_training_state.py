@@ -363,8 +363,9 @@ def test_a_training_of_the_first_version_goes_on(tmp_path, golden, monkeypatch):
     assert [epoch.loss for epoch in history] == pytest.approx(expected["losses"], abs=1e-3)
     with torch.inference_mode():
         logits = network(torch.linspace(-2, 2, 1536).view(2, 3, 16, 16))
-    # Rounding on another processor comes to 0.008 after two epochs (AVX2 for AVX-512), the other cutouts to 0.6.
-    torch.testing.assert_close(logits, torch.tensor(expected["logits"]), rtol=0, atol=0.03)
+    # It was made with AVX-512. On AVX2 rounding comes to 0.008 after two epochs; with the other cutouts it is 0.6.
+    same = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    torch.testing.assert_close(logits, torch.tensor(expected["logits"]), rtol=0, atol=1e-3 if same else 0.03)
     assert record_of(tmp_path)["format_version"] == state.FORMAT_VERSION
 
 
